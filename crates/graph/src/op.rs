@@ -1,0 +1,243 @@
+//! The operators.
+
+use centuple_tensor::{DType, Shape, Tensor};
+
+/// An operator and its attributes. Operands are the inputs of the [`Node`](crate::Node) that holds it.
+///
+/// In the transformer ops `x` has shape `[..., K]`: any leading dimensions, in practice `[Tokens, K]`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// A value given with each batch.
+    Input {
+        /// Element type.
+        dtype: DType,
+        /// Symbolic shape.
+        shape: Shape,
+    },
+    /// A weight, or the result of constant folding.
+    Constant(Tensor),
+
+    /// `[Tokens]` i64: position of each packed token in its sequence (its past included) plus `offset`.
+    Positions {
+        /// Added to every position; 2 in the RoBERTa family.
+        offset: i64,
+    },
+    /// Inputs `table₀ [V₀, H], ids₀, table₁, ids₁, ...`: the sum over the pairs of `table[ids]`, in order.
+    Embedding,
+    /// Inputs `x [..., K], weight [N, K]`, then `bias [N]` and `residual [..., N]` where set:
+    /// `activation(x · weightᵀ + bias) + residual`.
+    Linear {
+        /// Whether there is a bias.
+        bias: bool,
+        /// Applied before the residual is added.
+        activation: Option<Activation>,
+        /// Whether there is a residual.
+        residual: bool,
+    },
+    /// Inputs `x [..., H]`, `residual [..., H]` where set, `gamma [H]`, `beta [H]`:
+    /// `(y - mean) / sqrt(variance + epsilon) · gamma + beta` with `y = x + residual`
+    /// (Ba et al. 2016, arXiv:1607.06450).
+    LayerNorm {
+        /// Added to the variance.
+        epsilon: f32,
+        /// Whether there is a residual.
+        residual: bool,
+    },
+    /// Input `x`: the activation function of every element.
+    Activation(Activation),
+    /// Inputs `q [Tokens, heads·head_dim], k [Tokens, kv_heads·head_dim], v`: scaled dot-product attention
+    /// within each sequence of the layout (Vaswani et al. 2017, arXiv:1706.03762).
+    Attention(Attention),
+    /// Input `x [Tokens, H]`: one row per sequence, `[Sequences, H]`.
+    Pool(Pooling),
+    /// Input `x [..., H]`: `x / max(‖x‖₂, epsilon)` over the last dimension.
+    L2Normalize {
+        /// Lower bound of the norm.
+        epsilon: f32,
+    },
+
+    /// A function of every element.
+    Unary(Unary),
+    /// A function of two elements, with broadcasting as in NumPy.
+    Binary(Binary),
+    /// Inputs `a [..., M, K], b [..., K, N]`: batched matrix product; leading dimensions broadcast.
+    MatMul,
+    /// Softmax over the last dimension.
+    Softmax,
+    /// Permutation of the dimensions: output dimension `i` is input dimension `perm[i]`.
+    Transpose {
+        /// The permutation.
+        perm: Vec<usize>,
+    },
+    /// The same elements under another shape.
+    Reshape {
+        /// The new shape; its volume equals the old one.
+        shape: Shape,
+    },
+    /// Elements `start..end` along `axis`.
+    Slice {
+        /// The dimension; its size is constant.
+        axis: usize,
+        /// First index.
+        start: usize,
+        /// One behind the last index.
+        end: usize,
+    },
+    /// The inputs behind each other along `axis`.
+    Concat {
+        /// The dimension.
+        axis: usize,
+    },
+    /// Inputs `x`, `indices` i64: `x` at the indices along `axis`.
+    Gather {
+        /// The dimension.
+        axis: usize,
+    },
+    /// A reduction over `axes`, which stay as dimensions of size 1.
+    Reduce {
+        /// The function.
+        reduction: Reduction,
+        /// The dimensions, ascending.
+        axes: Vec<usize>,
+    },
+    /// Inputs `condition, a, b`: `a` where the condition is not 0, else `b`, with broadcasting.
+    Where,
+    /// Conversion to f32.
+    ToFloat,
+}
+
+/// Attributes of [`Op::Attention`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attention {
+    /// Number of query heads.
+    pub heads: usize,
+    /// Number of key/value heads; divides `heads`. Query head `h` reads head `h / (heads / kv_heads)`.
+    pub kv_heads: usize,
+    /// Width of one head.
+    pub head_dim: usize,
+    /// Factor on the scores, usually `1 / sqrt(head_dim)`.
+    pub scale: f32,
+    /// Whether a query sees only keys at its own position and before.
+    pub causal: bool,
+    /// Slot of the key/value cache that new keys and values are appended to and past ones read from.
+    pub cache: Option<usize>,
+}
+
+/// Activation functions. Functions that only resemble each other are different variants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// `x · Φ(x)` with the exact normal distribution: `gelu` of transformers.
+    Gelu,
+    /// The tanh approximation of GELU: `gelu_new`, `gelu_pytorch_tanh`, `gelu_fast` of transformers.
+    GeluTanh,
+    /// `x · sigmoid(1.702 x)`: `quick_gelu` of transformers.
+    QuickGelu,
+    /// `max(x, 0)`.
+    Relu,
+    /// `x · sigmoid(x)`: `silu` and `swish` of transformers.
+    Silu,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid,
+}
+
+/// How the tokens of a sequence become one row. Tokens before the span's `pool_from` do not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pooling {
+    /// The first token of the sequence.
+    Cls,
+    /// The mean.
+    Mean,
+    /// The largest value of each column.
+    Max,
+    /// The sum divided by the square root of the number of tokens.
+    MeanSqrtLength,
+    /// The mean weighted by 1, 2, 3, ... from the sequence's first token on (SGPT, arXiv:2202.08904).
+    WeightedMean,
+    /// The last token of the sequence.
+    LastToken,
+}
+
+/// Element-wise functions of the primitive ops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unary {
+    /// `-x`
+    Neg,
+    /// `|x|`
+    Abs,
+    /// `eˣ`
+    Exp,
+    /// Natural logarithm.
+    Log,
+    /// Square root.
+    Sqrt,
+    /// `1 / x`
+    Reciprocal,
+    /// Gauss error function.
+    Erf,
+}
+
+/// Element-wise functions of two operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Binary {
+    /// `a + b`
+    Add,
+    /// `a - b`
+    Sub,
+    /// `a · b`
+    Mul,
+    /// `a / b`
+    Div,
+    /// `aᵇ`
+    Pow,
+    /// The smaller one.
+    Min,
+    /// The larger one.
+    Max,
+    /// 1 where equal, else 0.
+    Equal,
+    /// 1 where `a < b`, else 0.
+    Less,
+}
+
+/// Reductions over dimensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reduction {
+    /// The sum.
+    Sum,
+    /// The mean.
+    Mean,
+    /// The largest value.
+    Max,
+}
+
+impl Op {
+    /// The op's name, as the printer shows it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Input { .. } => "Input",
+            Op::Constant(_) => "Constant",
+            Op::Positions { .. } => "Positions",
+            Op::Embedding => "Embedding",
+            Op::Linear { .. } => "Linear",
+            Op::LayerNorm { .. } => "LayerNorm",
+            Op::Activation(_) => "Activation",
+            Op::Attention(_) => "Attention",
+            Op::Pool(_) => "Pool",
+            Op::L2Normalize { .. } => "L2Normalize",
+            Op::Unary(_) => "Unary",
+            Op::Binary(_) => "Binary",
+            Op::MatMul => "MatMul",
+            Op::Softmax => "Softmax",
+            Op::Transpose { .. } => "Transpose",
+            Op::Reshape { .. } => "Reshape",
+            Op::Slice { .. } => "Slice",
+            Op::Concat { .. } => "Concat",
+            Op::Gather { .. } => "Gather",
+            Op::Reduce { .. } => "Reduce",
+            Op::Where => "Where",
+            Op::ToFloat => "ToFloat",
+        }
+    }
+}

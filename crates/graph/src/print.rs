@@ -1,0 +1,73 @@
+//! The printer: one line per node, constants inlined as operands.
+
+use std::fmt;
+
+use crate::{Graph, Node, NodeId, Op};
+
+impl fmt::Display for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (id, node) in self.iter() {
+            if matches!(node.op, Op::Constant(_)) {
+                continue;
+            }
+            let operands: Vec<String> = node.inputs.iter().map(|&input| self.operand(input)).collect();
+            writeln!(f, "{id} = {}({}) -> {}  # {}", attributes(&node.op), operands.join(", "), node.fact, node.name)?;
+        }
+        for (name, id) in self.outputs() {
+            writeln!(f, "output {name} = {id}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Graph {
+    fn operand(&self, id: NodeId) -> String {
+        let node: &Node = self.node(id);
+        if let Op::Constant(_) = node.op { format!("{}: {}", node.name, node.fact) } else { id.to_string() }
+    }
+}
+
+/// The op's name with those attributes that are not shapes.
+fn attributes(op: &Op) -> String {
+    let name = op.name();
+    match op {
+        Op::Input { .. }
+        | Op::Constant(_)
+        | Op::Embedding
+        | Op::MatMul
+        | Op::Softmax
+        | Op::Where
+        | Op::ToFloat
+        | Op::Reshape { .. } => name.to_owned(),
+        Op::Positions { offset } => format!("{name}[+{offset}]"),
+        Op::Linear { bias, activation, residual } => {
+            let mut parts = Vec::new();
+            if *bias {
+                parts.push("bias".to_owned());
+            }
+            parts.extend(activation.map(|activation| format!("{activation:?}")));
+            if *residual {
+                parts.push("residual".to_owned());
+            }
+            format!("{name}[{}]", parts.join(", "))
+        }
+        Op::LayerNorm { epsilon, residual } => {
+            format!("{name}[{epsilon:e}{}]", if *residual { ", residual" } else { "" })
+        }
+        Op::Activation(activation) => format!("{activation:?}"),
+        Op::Attention(attention) => {
+            let causal = if attention.causal { ", causal" } else { "" };
+            let cache = attention.cache.map(|slot| format!(", cache {slot}")).unwrap_or_default();
+            let (heads, kv_heads, width) = (attention.heads, attention.kv_heads, attention.head_dim);
+            format!("{name}[{heads}/{kv_heads}x{width}{causal}{cache}]")
+        }
+        Op::Pool(pooling) => format!("{name}[{pooling:?}]"),
+        Op::L2Normalize { epsilon } => format!("{name}[{epsilon:e}]"),
+        Op::Unary(unary) => format!("{unary:?}"),
+        Op::Binary(binary) => format!("{binary:?}"),
+        Op::Transpose { perm } => format!("{name}{perm:?}"),
+        Op::Slice { axis, start, end } => format!("{name}[{axis}: {start}..{end}]"),
+        Op::Concat { axis } | Op::Gather { axis } => format!("{name}[{axis}]"),
+        Op::Reduce { reduction, axes } => format!("{reduction:?}{axes:?}"),
+    }
+}

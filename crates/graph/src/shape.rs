@@ -1,0 +1,329 @@
+//! Shape rules: type and shape of an op's result from those of its operands.
+
+use centuple_tensor::{DType, Dim, Shape, Symbol, shape_of};
+
+use crate::{Attention, Fact, Op};
+
+/// Why an op does not fit its operands.
+#[derive(Debug, thiserror::Error)]
+pub enum ShapeError {
+    /// Too few or too many operands.
+    #[error("expected {expected} operands, found {found}")]
+    Arity {
+        /// Number that the op takes.
+        expected: String,
+        /// Number that is there.
+        found: usize,
+    },
+    /// An operand has the wrong element type.
+    #[error("operand {operand} must be {expected}, not {found}")]
+    Type {
+        /// Index of the operand.
+        operand: usize,
+        /// Type that the op takes.
+        expected: DType,
+        /// Type that is there.
+        found: DType,
+    },
+    /// An operand has the wrong shape.
+    #[error("operand {operand} must be {expected}, not {found}")]
+    Operand {
+        /// Index of the operand.
+        operand: usize,
+        /// What the op takes.
+        expected: String,
+        /// The operand's fact.
+        found: Fact,
+    },
+    /// An attribute is out of range.
+    #[error("{0}")]
+    Attribute(String),
+}
+
+type Result<T> = std::result::Result<T, ShapeError>;
+
+/// The operands of one op, with checks that name the operand.
+struct Operands<'a>(&'a [&'a Fact]);
+
+impl Operands<'_> {
+    fn exactly(&self, expected: usize) -> Result<()> {
+        if self.0.len() == expected {
+            return Ok(());
+        }
+        Err(ShapeError::Arity { expected: expected.to_string(), found: self.0.len() })
+    }
+
+    fn get(&self, operand: usize) -> Result<&Fact> {
+        self.0
+            .get(operand)
+            .copied()
+            .ok_or_else(|| ShapeError::Arity { expected: format!("at least {}", operand + 1), found: self.0.len() })
+    }
+
+    fn typed(&self, operand: usize, expected: DType) -> Result<&Fact> {
+        let fact = self.get(operand)?;
+        if fact.dtype == expected {
+            return Ok(fact);
+        }
+        Err(ShapeError::Type { operand, expected, found: fact.dtype })
+    }
+
+    fn float(&self, operand: usize) -> Result<&Shape> {
+        Ok(&self.typed(operand, DType::F32)?.shape)
+    }
+
+    /// Leading dimensions and the constant last dimension of an f32 operand.
+    fn rows(&self, operand: usize) -> Result<(&[Dim], usize)> {
+        let shape = self.float(operand)?;
+        match shape.split_last().map(|(last, rows)| (rows, last.constant())) {
+            Some((rows, Some(columns))) => Ok((rows, columns)),
+            _ => Err(self.unfit(operand, "a tensor with a constant last dimension")),
+        }
+    }
+
+    fn is(&self, operand: usize, expected: &[Dim]) -> Result<()> {
+        if self.float(operand)? == expected {
+            return Ok(());
+        }
+        let dims: Vec<String> = expected.iter().map(ToString::to_string).collect();
+        Err(self.unfit(operand, &format!("[{}]", dims.join(", "))))
+    }
+
+    fn unfit(&self, operand: usize, expected: &str) -> ShapeError {
+        match self.get(operand) {
+            Ok(found) => ShapeError::Operand { operand, expected: expected.to_owned(), found: found.clone() },
+            Err(error) => error,
+        }
+    }
+}
+
+/// The fact of `op` applied to operands with the given facts.
+pub(crate) fn infer(op: &Op, facts: &[&Fact]) -> Result<Fact> {
+    let operands = Operands(facts);
+    let float = |shape: Shape| Fact { dtype: DType::F32, shape };
+    let shape = match op {
+        Op::Input { dtype, shape } => {
+            operands.exactly(0)?;
+            return Ok(Fact { dtype: *dtype, shape: shape.clone() });
+        }
+        Op::Constant(tensor) => {
+            operands.exactly(0)?;
+            return Ok(Fact { dtype: tensor.dtype(), shape: shape_of(tensor.shape()) });
+        }
+        Op::Positions { .. } => {
+            operands.exactly(0)?;
+            return Ok(Fact { dtype: DType::I64, shape: vec![Symbol::Tokens.into()] });
+        }
+        Op::Embedding => embedding(&operands)?,
+        Op::Linear { bias, activation: _, residual } => linear(&operands, *bias, *residual)?,
+        Op::LayerNorm { epsilon: _, residual } => layer_norm(&operands, *residual)?,
+        Op::Activation(_) | Op::Unary(_) | Op::Softmax | Op::L2Normalize { .. } => {
+            operands.exactly(1)?;
+            operands.float(0)?.clone()
+        }
+        Op::Attention(attention) => attend(&operands, attention)?,
+        Op::Pool(_) => {
+            operands.exactly(1)?;
+            let (rows, columns) = operands.rows(0)?;
+            if rows != [Dim::from(Symbol::Tokens)] {
+                return Err(operands.unfit(0, "[Tokens, H]"));
+            }
+            vec![Symbol::Sequences.into(), columns.into()]
+        }
+        Op::Binary(_) => {
+            operands.exactly(2)?;
+            broadcast(&operands, 1, operands.float(0)?)?
+        }
+        Op::Where => {
+            operands.exactly(3)?;
+            let condition = operands.float(0)?;
+            let both = broadcast(&operands, 1, condition)?;
+            broadcast(&operands, 2, &both)?
+        }
+        Op::MatMul => matmul(&operands)?,
+        Op::Transpose { perm } => transpose(&operands, perm)?,
+        Op::Reshape { shape } => {
+            operands.exactly(1)?;
+            if volume(operands.float(0)?) != volume(shape) {
+                return Err(operands.unfit(0, &format!("of the volume {}", volume(shape))));
+            }
+            shape.clone()
+        }
+        Op::Slice { axis, start, end } => slice(&operands, *axis, *start, *end)?,
+        Op::Concat { axis } => concat(&operands, *axis)?,
+        Op::Gather { axis } => {
+            operands.exactly(2)?;
+            let indices = &operands.typed(1, DType::I64)?.shape;
+            let x = operands.float(0)?;
+            check_axis(x, *axis)?;
+            [&x[..*axis], indices, &x[axis + 1..]].concat()
+        }
+        Op::Reduce { reduction: _, axes } => {
+            operands.exactly(1)?;
+            let mut shape = operands.float(0)?.clone();
+            for &axis in axes {
+                check_axis(&shape, axis)?;
+                shape[axis] = Dim::from(1);
+            }
+            shape
+        }
+        Op::ToFloat => {
+            operands.exactly(1)?;
+            operands.get(0)?.shape.clone()
+        }
+    };
+    Ok(float(shape))
+}
+
+fn volume(shape: &Shape) -> Dim {
+    shape.iter().cloned().fold(Dim::from(1), |product, dim| product * dim)
+}
+
+fn check_axis(shape: &Shape, axis: usize) -> Result<()> {
+    if axis < shape.len() {
+        return Ok(());
+    }
+    Err(ShapeError::Attribute(format!("axis {axis} of a tensor with {} dimensions", shape.len())))
+}
+
+fn embedding(operands: &Operands) -> Result<Shape> {
+    if operands.0.is_empty() || !operands.0.len().is_multiple_of(2) {
+        return Err(ShapeError::Arity { expected: "pairs of table and ids".to_owned(), found: operands.0.len() });
+    }
+    let (_, width) = operands.rows(0)?;
+    let ids = operands.typed(1, DType::I64)?.shape.clone();
+    for table in (0..operands.0.len()).step_by(2) {
+        let (rows, columns) = operands.rows(table)?;
+        if rows.len() != 1 || columns != width {
+            return Err(operands.unfit(table, &format!("[V, {width}]")));
+        }
+        if operands.typed(table + 1, DType::I64)?.shape != ids {
+            return Err(operands.unfit(table + 1, "ids of the shape of the first ones"));
+        }
+    }
+    Ok([ids, vec![width.into()]].concat())
+}
+
+fn linear(operands: &Operands, bias: bool, residual: bool) -> Result<Shape> {
+    operands.exactly(2 + usize::from(bias) + usize::from(residual))?;
+    let (rows, k) = operands.rows(0)?;
+    let (outputs, found) = operands.rows(1)?;
+    let [n] = outputs else { return Err(operands.unfit(1, "[N, K]")) };
+    if found != k {
+        return Err(operands.unfit(1, &format!("[N, {k}]")));
+    }
+    let shape = [rows, std::slice::from_ref(n)].concat();
+    if bias {
+        operands.is(2, std::slice::from_ref(n))?;
+    }
+    if residual {
+        operands.is(2 + usize::from(bias), &shape)?;
+    }
+    Ok(shape)
+}
+
+fn layer_norm(operands: &Operands, residual: bool) -> Result<Shape> {
+    operands.exactly(3 + usize::from(residual))?;
+    let (_, columns) = operands.rows(0)?;
+    let shape = operands.float(0)?.clone();
+    let first = 1 + usize::from(residual);
+    if residual {
+        operands.is(1, &shape)?;
+    }
+    operands.is(first, &[columns.into()])?;
+    operands.is(first + 1, &[columns.into()])?;
+    Ok(shape)
+}
+
+fn attend(operands: &Operands, attention: &Attention) -> Result<Shape> {
+    operands.exactly(3)?;
+    let Attention { heads, kv_heads, head_dim, .. } = *attention;
+    if kv_heads == 0 || head_dim == 0 || heads % kv_heads != 0 {
+        return Err(ShapeError::Attribute(format!(
+            "{heads} heads of width {head_dim} over {kv_heads} key/value heads"
+        )));
+    }
+    let tokens = Dim::from(Symbol::Tokens);
+    let shape = vec![tokens.clone(), Dim::from(heads) * Dim::from(head_dim)];
+    operands.is(0, &shape)?;
+    let keys = [tokens, Dim::from(kv_heads) * Dim::from(head_dim)];
+    operands.is(1, &keys)?;
+    operands.is(2, &keys)?;
+    Ok(shape)
+}
+
+/// The common shape of `shape` and the operand, aligned at the last dimension.
+fn broadcast(operands: &Operands, operand: usize, shape: &Shape) -> Result<Shape> {
+    let other = operands.float(operand)?;
+    broadcast_dims(shape, other)
+        .ok_or_else(|| operands.unfit(operand, "a shape that broadcasts with the other operands"))
+}
+
+fn broadcast_dims(a: &[Dim], b: &[Dim]) -> Option<Shape> {
+    let one = Dim::from(1);
+    let length = a.len().max(b.len());
+    let dim = |shape: &[Dim], index: usize| {
+        (index + shape.len()).checked_sub(length).and_then(|at| shape.get(at)).cloned().unwrap_or_else(|| one.clone())
+    };
+    (0..length)
+        .map(|index| match (dim(a, index), dim(b, index)) {
+            (x, y) if x == y => Some(x),
+            (x, y) if x == one => Some(y),
+            (x, y) if y == one => Some(x),
+            _ => None,
+        })
+        .collect()
+}
+
+fn matmul(operands: &Operands) -> Result<Shape> {
+    operands.exactly(2)?;
+    let ([a_batch @ .., m, k], [b_batch @ .., inner, n]) =
+        (operands.float(0)?.as_slice(), operands.float(1)?.as_slice())
+    else {
+        return Err(operands.unfit(0, "[..., M, K] and [..., K, N]"));
+    };
+    if k != inner {
+        return Err(operands.unfit(1, &format!("[..., {k}, N]")));
+    }
+    let mut shape = broadcast_dims(a_batch, b_batch)
+        .ok_or_else(|| operands.unfit(1, "leading dimensions that broadcast with the first operand's"))?;
+    shape.extend([m.clone(), n.clone()]);
+    Ok(shape)
+}
+
+fn transpose(operands: &Operands, perm: &[usize]) -> Result<Shape> {
+    operands.exactly(1)?;
+    let shape = operands.float(0)?;
+    let mut sorted = perm.to_vec();
+    sorted.sort_unstable();
+    if !sorted.into_iter().eq(0..shape.len()) {
+        return Err(ShapeError::Attribute(format!("{perm:?} is no permutation of {} dimensions", shape.len())));
+    }
+    Ok(perm.iter().map(|&axis| shape[axis].clone()).collect())
+}
+
+fn slice(operands: &Operands, axis: usize, start: usize, end: usize) -> Result<Shape> {
+    operands.exactly(1)?;
+    let mut shape = operands.float(0)?.clone();
+    check_axis(&shape, axis)?;
+    match shape[axis].constant() {
+        Some(size) if start <= end && end <= size => shape[axis] = Dim::from(end - start),
+        _ => return Err(ShapeError::Attribute(format!("slice {start}..{end} of the dimension {}", shape[axis]))),
+    }
+    Ok(shape)
+}
+
+fn concat(operands: &Operands, axis: usize) -> Result<Shape> {
+    let mut shape = operands.float(0)?.clone();
+    check_axis(&shape, axis)?;
+    for operand in 1..operands.0.len() {
+        let mut other = operands.float(operand)?.clone();
+        check_axis(&other, axis)?;
+        let size = std::mem::replace(&mut other[axis], shape[axis].clone());
+        if other != shape {
+            return Err(operands.unfit(operand, "of the first operand's shape but for the joined dimension"));
+        }
+        shape[axis] = shape[axis].clone() + size;
+    }
+    Ok(shape)
+}

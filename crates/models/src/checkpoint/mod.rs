@@ -1,0 +1,88 @@
+//! A model folder as it is on disk: configuration, weights and sentence-transformers modules.
+//!
+//! Nothing here knows a model family. A folder is untrusted: whatever it holds, opening it and
+//! asking for tensors gives a value or a [`CheckpointError`], never a panic.
+
+mod error;
+mod json;
+mod mapping;
+pub mod sentence_transformers;
+mod weights;
+
+use std::path::{Path, PathBuf};
+
+use centuple_tensor::Tensor;
+use serde_json::Value;
+
+pub use error::CheckpointError;
+pub use sentence_transformers::SentenceTransformer;
+pub use weights::{READ_LIMIT, Weights};
+
+const CONFIG: &str = "config.json";
+
+/// The configuration and the weights of one transformer.
+///
+/// In a sentence-transformers folder the transformer may lie in a subfolder:
+/// [`SentenceTransformer::transformer`] says where.
+#[derive(Debug)]
+pub struct Checkpoint {
+    config: Value,
+    config_path: PathBuf,
+    weights: Weights,
+}
+
+impl Checkpoint {
+    /// Opens a folder with `config.json` and safetensors weights.
+    pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
+        let (config, config_path) = read_config(folder)?;
+        let weights = Weights::open(folder)?;
+        Ok(Self { config, config_path, weights })
+    }
+
+    /// A checkpoint from a configuration and the bytes of a safetensors file.
+    pub fn from_bytes(config: Value, safetensors: &[u8]) -> Result<Self, CheckpointError> {
+        let weights = Weights::from_bytes(safetensors)?;
+        Ok(Self { config, config_path: PathBuf::from("(memory)"), weights })
+    }
+
+    /// What `config.json` says.
+    pub fn config(&self) -> &Value {
+        &self.config
+    }
+
+    /// Where the configuration came from, for messages about its fields.
+    pub fn config_path(&self) -> &Path {
+        &self.config_path
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.weights.contains(name)
+    }
+
+    /// The names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.weights.names()
+    }
+
+    /// The shape that the file gives a tensor.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.weights.shape(name)
+    }
+
+    /// The tensor `name` as f32, stored as F32, F16 or BF16 and of exactly the shape `expected`.
+    pub fn tensor(&self, name: &str, expected: &[usize]) -> Result<Tensor, CheckpointError> {
+        self.weights.tensor(name, expected)
+    }
+}
+
+/// Reads `config.json` of a folder without touching its weights; returns it with its path.
+pub fn read_config(folder: &Path) -> Result<(Value, PathBuf), CheckpointError> {
+    if !folder.is_dir() {
+        return Err(CheckpointError::NotAFolder { path: folder.to_path_buf() });
+    }
+    let path = folder.join(CONFIG);
+    let config = json::read_json_if_present(&path)?
+        .ok_or_else(|| CheckpointError::MissingFile { folder: folder.to_path_buf(), file: CONFIG })?;
+    Ok((config, path))
+}

@@ -1,0 +1,16 @@
+//! Optimisation: passes from [`Graph`](centuple_graph::Graph) to `Graph`, one a file, in one ordered list.
+//!
+//! A pass knows no file format, no model family and no kernel. After each one the graph is verified.
+
+mod constant_folding;
+mod dead_code;
+mod embedding_sum;
+mod layer_norm_residual;
+mod linear_activation;
+mod linear_residual;
+mod pipeline;
+mod qkv_merge;
+mod rewrite;
+
+pub use pipeline::{PassError, optimize};
+pub use rewrite::{Refusal, Report};

@@ -1,0 +1,50 @@
+//! The ordered list of passes.
+
+use centuple_graph::{Graph, GraphError};
+
+use crate::rewrite::{Outcome, Report};
+use crate::{
+    constant_folding, dead_code, embedding_sum, layer_norm_residual, linear_activation, linear_residual, qkv_merge,
+};
+
+/// A pass produced or met an invalid graph.
+#[derive(Debug, thiserror::Error)]
+#[error("the pass `{pass}` failed: {source}")]
+pub struct PassError {
+    /// Name of the pass; `input` for the graph as it was given.
+    pub pass: &'static str,
+    /// What is wrong.
+    pub source: Box<GraphError>,
+}
+
+/// A pass: the rewritten graph with what it did and what it refused to do.
+type Pass = fn(&Graph) -> Result<Outcome, GraphError>;
+
+/// Every pass in the order of its application.
+const PIPELINE: [(&str, Pass); 7] = [
+    ("constant_folding", constant_folding::run),
+    ("embedding_sum", embedding_sum::run),
+    ("qkv_merge", qkv_merge::run),
+    ("linear_activation", linear_activation::run),
+    ("linear_residual", linear_residual::run),
+    ("layer_norm_residual", layer_norm_residual::run),
+    ("dead_code", dead_code::run),
+];
+
+/// Applies every pass.
+///
+/// # Errors
+/// The given graph, or one that a pass made, does not verify.
+pub fn optimize(graph: &Graph) -> Result<(Graph, Vec<Report>), PassError> {
+    graph.verify().map_err(|source| PassError { pass: "input", source: Box::new(source) })?;
+    let mut graph = graph.clone();
+    let mut reports = Vec::with_capacity(PIPELINE.len());
+    for (pass, run) in PIPELINE {
+        let failed = |source| PassError { pass, source: Box::new(source) };
+        let outcome = run(&graph).map_err(failed)?;
+        outcome.graph.verify().map_err(failed)?;
+        graph = outcome.graph;
+        reports.push(Report { pass, applied: outcome.applied, refused: outcome.refused });
+    }
+    Ok((graph, reports))
+}

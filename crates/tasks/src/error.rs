@@ -1,0 +1,106 @@
+//! What can go wrong between a body and its reply.
+
+use centuple_text::TextError;
+
+use crate::{engine::EngineError, task::Task};
+
+/// Why a request has no reply.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// The body is not JSON.
+    #[error("the body is not valid JSON: {0}")]
+    Syntax(String),
+    /// The body is JSON of another shape than the task takes.
+    #[error("{0}")]
+    Shape(String),
+    /// A list that must have an element has none.
+    #[error("`{0}` is an empty list; give at least one text")]
+    Empty(&'static str),
+    /// The model does not answer this task.
+    #[error("model `{model}` does not do {task}; it does {offers}")]
+    Unsupported {
+        /// The model.
+        model: String,
+        /// The task that was asked for.
+        task: Task,
+        /// What the model does answer.
+        offers: String,
+    },
+    /// A parameter whose value makes no sense for this model.
+    #[error("parameter `{name}`: {reason}")]
+    Parameter {
+        /// The parameter.
+        name: &'static str,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// An input that can't become tokens.
+    #[error("input {input}: {source}")]
+    Text {
+        /// Index of the input in the request.
+        input: usize,
+        /// What the tokenizer says.
+        source: TextError,
+    },
+    /// Token ids that the model can't take.
+    #[error("input {input}: {source}")]
+    Ids {
+        /// Index of the input in the request.
+        input: usize,
+        /// What the engine's limits say.
+        source: EngineError,
+    },
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The model's output is not a number; JSON can't say that.
+    #[error(
+        "the model's output for input {input} is not finite (NaN or infinity); \
+         its weights are damaged or its precision is too low"
+    )]
+    NotFinite {
+        /// Index of the sequence in the request.
+        input: usize,
+    },
+}
+
+/// Kinds of errors, for transports to map once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Category {
+    /// The body can't be read at all.
+    Malformed,
+    /// The body can be read, and asks for something that can't be.
+    Invalid,
+    /// There is nothing to compute.
+    Empty,
+    /// A text that can't become tokens: too long where truncation is refused, for one.
+    Tokenization,
+    /// The fault is on this side.
+    Engine,
+}
+
+impl TaskError {
+    /// The kind of error.
+    pub fn category(&self) -> Category {
+        match self {
+            TaskError::Syntax(_) => Category::Malformed,
+            TaskError::Shape(_)
+            | TaskError::Unsupported { .. }
+            | TaskError::Parameter { .. }
+            | TaskError::Ids { .. } => Category::Invalid,
+            TaskError::Empty(_) => Category::Empty,
+            TaskError::Text { .. } => Category::Tokenization,
+            TaskError::Engine(_) | TaskError::NotFinite { .. } => Category::Engine,
+        }
+    }
+
+    /// The error of reading a value of the given path in a JSON body.
+    pub fn from_json(path: &str, error: &serde_json::Error) -> Self {
+        use serde_json::error::Category as Json;
+        match error.classify() {
+            Json::Io | Json::Syntax | Json::Eof => TaskError::Syntax(error.to_string()),
+            Json::Data if path == "." => TaskError::Shape(error.to_string()),
+            Json::Data => TaskError::Shape(format!("`{path}`: {error}")),
+        }
+    }
+}

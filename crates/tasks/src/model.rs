@@ -1,0 +1,124 @@
+//! A model as tasks see it: what it answers, how texts become its tokens, what its engine takes.
+
+use std::collections::BTreeMap;
+
+use centuple_text::Tokenizer;
+
+use crate::{engine::Limits, task::Task};
+
+/// Everything about a loaded model but its weights.
+pub struct Model {
+    /// What it is.
+    pub card: ModelCard,
+    /// Text to tokens, cut at the model's maximum.
+    pub tokenizer: Tokenizer,
+    /// What its engine accepts.
+    pub limits: Limits,
+}
+
+/// What a model is and what it answers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelCard {
+    /// Name that clients use: `org/name`, or the folder's name.
+    pub id: String,
+    /// Commit of the hub, where known.
+    pub revision: Option<String>,
+    /// Class name of the checkpoint, as `BertModel`.
+    pub architecture: String,
+    /// Precision of the computation, as `float32`.
+    pub dtype: String,
+    /// What comes out of its graph.
+    pub head: Head,
+    /// Texts are cut at this many tokens, special tokens included.
+    pub max_tokens: usize,
+    /// Texts that sentence-transformers puts before the input, by name.
+    pub prompts: BTreeMap<String, String>,
+    /// Name of the prompt that is used where none is asked for.
+    pub default_prompt: Option<String>,
+}
+
+/// What the rows of an [`Output`](crate::Output) mean.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Head {
+    /// One row per token.
+    TokenFeatures {
+        /// Length of a row.
+        dimension: usize,
+    },
+    /// One row per text.
+    SentenceEmbedding(Embedding),
+    /// One row of logits per text.
+    Classification {
+        /// Name of each logit.
+        labels: Vec<String>,
+        /// What the logits mean.
+        problem: Problem,
+    },
+}
+
+/// A sentence embedding.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embedding {
+    /// Length of the vector.
+    pub dimension: usize,
+    /// Pooling by its sentence-transformers name: `mean`, `cls`, ...
+    pub pooling: String,
+    /// Whether the model itself ends with L2 normalisation.
+    pub normalised: bool,
+    /// Whether the tokens of a prompt take part in pooling.
+    pub include_prompt: bool,
+}
+
+/// What the logits of a classifier mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// Exactly one label holds: softmax.
+    SingleLabel,
+    /// Each label holds or not: sigmoid.
+    MultiLabel,
+    /// The logits are the answer.
+    Regression,
+}
+
+impl Problem {
+    /// As transformers decides: by `problem_type` of the config, else by the number of labels.
+    /// `None` where the word is not one of transformers'.
+    pub fn from_config(problem_type: Option<&str>, labels: usize) -> Option<Self> {
+        match problem_type {
+            Some("regression") => Some(Self::Regression),
+            Some("multi_label_classification") => Some(Self::MultiLabel),
+            Some("single_label_classification") if labels > 1 => Some(Self::SingleLabel),
+            Some("single_label_classification") | None if labels == 1 => Some(Self::MultiLabel),
+            None => Some(Self::SingleLabel),
+            Some(_) => None,
+        }
+    }
+}
+
+impl ModelCard {
+    /// Every task that the model answers.
+    pub fn tasks(&self) -> &'static [Task] {
+        match self.head {
+            Head::TokenFeatures { .. } => &[Task::FeatureExtraction],
+            Head::SentenceEmbedding(_) => &[Task::FeatureExtraction, Task::SentenceSimilarity],
+            Head::Classification { .. } => &[Task::TextClassification],
+        }
+    }
+
+    /// The task that is meant where none is named.
+    pub fn main_task(&self) -> Task {
+        match self.head {
+            Head::TokenFeatures { .. } | Head::SentenceEmbedding(_) => Task::FeatureExtraction,
+            Head::Classification { .. } => Task::TextClassification,
+        }
+    }
+
+    /// Length of a row of output.
+    pub fn dimension(&self) -> usize {
+        match &self.head {
+            Head::TokenFeatures { dimension } => *dimension,
+            Head::SentenceEmbedding(embedding) => embedding.dimension,
+            Head::Classification { labels, .. } => labels.len(),
+        }
+    }
+}

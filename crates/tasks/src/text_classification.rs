@@ -1,0 +1,221 @@
+//! text-classification: texts, or pairs of texts, to scored labels.
+//!
+//! Body: `{"inputs": T | [T, ...], "parameters": {...}}`, where T is a text or
+//! `{"text": "...", "text_pair": "..."}`.
+//!
+//! | parameter | meaning |
+//! |---|---|
+//! | `top_k` | keeps the best so many labels; absent or `null`: all of them |
+//! | `function_to_apply` | `softmax`, `sigmoid` or `none`; absent: as the model's problem type says |
+//! | `truncate`, `truncation_direction` | as in feature-extraction |
+//!
+//! Reply: `[[{"label": ..., "score": ...}, ...], ...]`: a list per input, best label first, also
+//! for a single text, as the hub answers.
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use crate::{
+    body::{Body, OneOrMany, from_json},
+    engine::{Output, Sequence},
+    error::TaskError,
+    model::{Head, Model, Problem},
+    tokens::{Collector, Direction, Usage, truncation},
+};
+
+/// What to classify, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// Texts or pairs.
+    pub inputs: OneOrMany<Input>,
+    /// How.
+    pub parameters: Parameters,
+}
+
+/// A text, or two that belong together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Input {
+    /// The text.
+    pub text: String,
+    /// The second text of a pair.
+    pub text_pair: Option<String>,
+}
+
+/// How to classify.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Parameters {
+    /// Number of labels to keep.
+    pub top_k: Option<usize>,
+    /// From logits to scores.
+    pub function_to_apply: Option<Function>,
+    /// Whether a text that is too long may be cut; it may by default.
+    #[serde(alias = "truncation")]
+    pub truncate: Option<bool>,
+    /// Which end is cut.
+    pub truncation_direction: Option<Direction>,
+}
+
+/// From logits to scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Function {
+    /// Scores of all labels sum to 1.
+    Softmax,
+    /// Each label for itself, between 0 and 1.
+    Sigmoid,
+    /// The logits.
+    None,
+}
+
+/// A label and how well it fits.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Score {
+    /// Name of the label.
+    pub label: String,
+    /// What the function made of its logit.
+    pub score: f32,
+}
+
+impl<'de> Deserialize<'de> for Input {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(InputVisitor)
+    }
+}
+
+struct InputVisitor;
+
+impl<'de> de::Visitor<'de> for InputVisitor {
+    type Value = Input;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("a text or an object with `text` and `text_pair`")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Input, E> {
+        Ok(Input { text: text.into(), text_pair: None })
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Input, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Pair {
+            text: String,
+            text_pair: Option<String>,
+        }
+        let Pair { text, text_pair } = Pair::deserialize(de::value::MapAccessDeserializer::new(map))?;
+        Ok(Input { text, text_pair })
+    }
+}
+
+impl Request {
+    /// Reads a body.
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, TaskError> {
+        let Body { inputs, parameters } = from_json::<Body<_, _>>(body)?;
+        Ok(Self { inputs, parameters })
+    }
+
+    /// Number of texts or pairs.
+    pub(crate) fn len(&self) -> usize {
+        self.inputs.items.len()
+    }
+
+    pub(crate) fn prepare(self, model: &Model) -> Result<(Vec<Sequence>, Usage, Finish), TaskError> {
+        let Parameters { top_k, function_to_apply, truncate, truncation_direction } = self.parameters;
+        if self.inputs.items.is_empty() {
+            return Err(TaskError::Empty("inputs"));
+        }
+        if top_k == Some(0) {
+            let reason = "0 labels are none; give 1 or more, or leave it out for all labels".into();
+            return Err(TaskError::Parameter { name: "top_k", reason });
+        }
+        let mut collector = Collector::new(model, None, truncation(truncate, truncation_direction))?;
+        for Input { text, text_pair } in &self.inputs.items {
+            match text_pair {
+                Some(text_pair) => collector.pair(text, text_pair)?,
+                None => collector.text(text)?,
+            }
+        }
+        let (sequences, usage) = collector.finish();
+        Ok((sequences, usage, Finish { top_k, function: function_to_apply }))
+    }
+}
+
+/// What is left to do once the model has run.
+#[derive(Clone, Debug)]
+pub struct Finish {
+    top_k: Option<usize>,
+    function: Option<Function>,
+}
+
+impl Finish {
+    pub(crate) fn reply(self, model: &Model, outputs: &[Output]) -> Vec<Vec<Score>> {
+        let Head::Classification { labels, problem } = &model.card.head else {
+            return Vec::new();
+        };
+        let function = self.function.unwrap_or(match problem {
+            Problem::SingleLabel => Function::Softmax,
+            Problem::MultiLabel => Function::Sigmoid,
+            Problem::Regression => Function::None,
+        });
+        let best = |output: &Output| rank(labels, function.apply(&output.data), self.top_k);
+        outputs.iter().map(best).collect()
+    }
+}
+
+/// The best labels, best first; labels of equal score stay in the model's order.
+fn rank(labels: &[String], scores: Vec<f32>, top_k: Option<usize>) -> Vec<Score> {
+    let mut pairs: Vec<_> = labels.iter().zip(scores).collect();
+    pairs.sort_by(|a, b| b.1.total_cmp(&a.1));
+    pairs.truncate(top_k.unwrap_or(pairs.len()));
+    pairs.into_iter().map(|(label, score)| Score { label: label.clone(), score }).collect()
+}
+
+impl Function {
+    /// Scores of finite logits; always finite.
+    fn apply(self, logits: &[f32]) -> Vec<f32> {
+        match self {
+            Function::Softmax => {
+                let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let powers: Vec<f32> = logits.iter().map(|logit| (logit - largest).exp()).collect();
+                let sum: f32 = powers.iter().sum();
+                powers.into_iter().map(|power| power / sum).collect()
+            }
+            Function::Sigmoid => logits.iter().map(|logit| 1.0 / (1.0 + (-logit).exp())).collect(),
+            Function::None => logits.to_vec(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn logits() -> impl Strategy<Value = Vec<f32>> {
+        proptest::collection::vec(prop_oneof![-20f32..20.0, Just(f32::MAX), Just(f32::MIN)], 1..12)
+    }
+
+    proptest! {
+        #[test]
+        fn softmax_is_a_distribution(logits in logits()) {
+            let scores = Function::Softmax.apply(&logits);
+            prop_assert!((scores.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+            prop_assert!(scores.iter().all(|score| (0.0..=1.0).contains(score)));
+        }
+
+        #[test]
+        fn sigmoid_is_a_probability(logits in logits()) {
+            prop_assert!(Function::Sigmoid.apply(&logits).iter().all(|score| (0.0..=1.0).contains(score)));
+        }
+
+        #[test]
+        fn the_best_labels_are_the_head_of_all_labels(scores in logits(), top_k in 1usize..15) {
+            let labels: Vec<String> = (0..scores.len()).map(|i| format!("LABEL_{i}")).collect();
+            let all = rank(&labels, scores.clone(), None);
+            prop_assert!(all.is_sorted_by(|a, b| a.score >= b.score));
+            let best = rank(&labels, scores, Some(top_k));
+            prop_assert_eq!(&best[..], &all[..top_k.min(all.len())]);
+        }
+    }
+}

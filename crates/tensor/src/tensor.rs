@@ -1,0 +1,174 @@
+//! Concrete tensors: weights, constants, and the values of the reference evaluator.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::{Buffer, DType};
+
+/// Shared bytes behind a tensor: an owned [`Buffer`], or a mapped file.
+pub type Bytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
+
+/// What can be wrong with a tensor.
+#[derive(Debug, thiserror::Error)]
+pub enum TensorError {
+    /// The number of bytes does not fit shape and type.
+    #[error("a {dtype} tensor of shape {shape:?} needs {expected} bytes, not {found}")]
+    Size {
+        /// Element type.
+        dtype: DType,
+        /// Claimed shape.
+        shape: Vec<usize>,
+        /// Bytes that shape and type ask for.
+        expected: usize,
+        /// Bytes that are there.
+        found: usize,
+    },
+    /// The shape's volume overflows.
+    #[error("the shape {0:?} is beyond the address space")]
+    Volume(Vec<usize>),
+    /// The elements have another type than asked for.
+    #[error("expected a {expected} tensor, found {found}")]
+    Type {
+        /// Type that was asked for.
+        expected: DType,
+        /// Type of the elements.
+        found: DType,
+    },
+}
+
+/// A contiguous row-major tensor. Cloning shares the bytes.
+#[derive(Clone)]
+pub struct Tensor {
+    dtype: DType,
+    shape: Vec<usize>,
+    bytes: Bytes,
+    range: Range<usize>,
+}
+
+impl Tensor {
+    /// A tensor over part of shared bytes.
+    ///
+    /// Bytes that are not aligned for `dtype` are copied once.
+    pub fn from_shared(
+        dtype: DType,
+        shape: &[usize],
+        bytes: Bytes,
+        range: Range<usize>,
+    ) -> Result<Tensor, TensorError> {
+        let expected = volume(shape)
+            .and_then(|count| count.checked_mul(dtype.size()))
+            .ok_or_else(|| TensorError::Volume(shape.to_vec()))?;
+        let size = |found| TensorError::Size { dtype, shape: shape.to_vec(), expected, found };
+        let part = (*bytes).as_ref().get(range.clone()).ok_or_else(|| size(0))?;
+        if part.len() != expected {
+            return Err(size(part.len()));
+        }
+        if !(part.as_ptr() as usize).is_multiple_of(dtype.size()) {
+            let mut copy = Buffer::zeroed(expected);
+            copy.as_bytes_mut().copy_from_slice(part);
+            return Ok(Tensor { dtype, shape: shape.to_vec(), bytes: Arc::new(copy), range: 0..expected });
+        }
+        Ok(Tensor { dtype, shape: shape.to_vec(), bytes, range })
+    }
+
+    /// An f32 tensor.
+    pub fn from_f32(shape: &[usize], data: &[f32]) -> Result<Tensor, TensorError> {
+        Tensor::from_slice(DType::F32, shape, bytemuck::cast_slice(data))
+    }
+
+    /// An i64 tensor.
+    pub fn from_i64(shape: &[usize], data: &[i64]) -> Result<Tensor, TensorError> {
+        Tensor::from_slice(DType::I64, shape, bytemuck::cast_slice(data))
+    }
+
+    fn from_slice(dtype: DType, shape: &[usize], data: &[u8]) -> Result<Tensor, TensorError> {
+        let mut buffer = Buffer::zeroed(data.len());
+        buffer.as_bytes_mut().copy_from_slice(data);
+        Tensor::from_shared(dtype, shape, Arc::new(buffer), 0..data.len())
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Shape, outermost dimension first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.range.len() / self.dtype.size()
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.range.is_empty()
+    }
+
+    /// The raw little-endian content.
+    pub fn bytes(&self) -> &[u8] {
+        (*self.bytes).as_ref().get(self.range.clone()).unwrap_or_default()
+    }
+
+    /// The elements of an f32 tensor.
+    pub fn as_f32(&self) -> Result<&[f32], TensorError> {
+        self.expect(DType::F32).map(bytemuck::cast_slice)
+    }
+
+    /// The elements of an i64 tensor.
+    pub fn as_i64(&self) -> Result<&[i64], TensorError> {
+        self.expect(DType::I64).map(bytemuck::cast_slice)
+    }
+
+    /// The same elements under another shape of equal volume.
+    pub fn reshaped(&self, shape: &[usize]) -> Result<Tensor, TensorError> {
+        Tensor::from_shared(self.dtype, shape, Arc::clone(&self.bytes), self.range.clone())
+    }
+
+    fn expect(&self, expected: DType) -> Result<&[u8], TensorError> {
+        if self.dtype == expected { Ok(self.bytes()) } else { Err(TensorError::Type { expected, found: self.dtype }) }
+    }
+}
+
+fn volume(shape: &[usize]) -> Option<usize> {
+    shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim))
+}
+
+impl PartialEq for Tensor {
+    fn eq(&self, other: &Tensor) -> bool {
+        self.dtype == other.dtype && self.shape == other.shape && self.bytes() == other.bytes()
+    }
+}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tensor({}{:?})", self.dtype, self.shape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rejects_wrong_sizes() {
+        assert!(Tensor::from_f32(&[2, 2], &[0.0; 3]).is_err());
+        assert!(Tensor::from_f32(&[usize::MAX, 2], &[]).is_err());
+        let bytes: Bytes = Arc::new(Buffer::zeroed(8));
+        assert!(Tensor::from_shared(DType::F32, &[2], Arc::clone(&bytes), 4..12).is_err());
+        assert!(Tensor::from_shared(DType::F32, &[1], bytes, 4..8).is_ok());
+    }
+
+    #[test]
+    fn misaligned_bytes_are_copied() -> Result<(), TensorError> {
+        let mut buffer = Buffer::zeroed(9);
+        buffer.as_bytes_mut()[1..5].copy_from_slice(&1.5f32.to_le_bytes());
+        let tensor = Tensor::from_shared(DType::F32, &[1], Arc::new(buffer), 1..5)?;
+        assert_eq!(tensor.as_f32()?, &[1.5]);
+        assert!(tensor.as_i64().is_err());
+        Ok(())
+    }
+}
