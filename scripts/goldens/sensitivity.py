@@ -16,23 +16,24 @@ WITHOUT_EFFECT = ("attention.self.key.bias", "pooler.dense.weight", "pooler.dens
 def check(fixtures: Path, cases: list[dict], outputs: dict[str, torch.Tensor]) -> None:
     """Prints how far each change moves the output and fails on the first that moves it too little."""
     by_name = {case["name"]: case for case in cases}
-    with tempfile.TemporaryDirectory() as folder:
-        oracle.assemble(by_name["bert-tiny"], fixtures, Path(folder))
-        model = AutoModel.from_pretrained(folder, **oracle.F32).eval()
-        inputs = by_name["bert-tiny-eps"]["inputs"]
-        plain = _run(model, inputs)
-        _weights(model, inputs, plain)
-        _inputs(model, inputs, plain)
+    model = _load(by_name["bert-tiny"], fixtures)
+    inputs = by_name["bert-tiny-eps"]["inputs"]
+    plain = _run(model, inputs)
+    _weights(model, inputs, plain)
+    _inputs(model, inputs, plain)
     for case in cases:
         if case["name"].startswith("bert-tiny-") and len(case["inputs"]) == len(inputs):
             _report(f"config of {case['name']}", outputs[f"{case['name']}.hidden"], plain)
         if "refuse" in case:
-            with tempfile.TemporaryDirectory() as folder:
-                oracle.assemble(case, fixtures, Path(folder))
-                _report(f"refused {case['name']}", _run(AutoModel.from_pretrained(folder, **oracle.F32).eval(), inputs), plain)
-    sentences = {name: tensor for name, tensor in outputs.items() if name.startswith("sentence-")}
-    _distinct(sentences)
+            _report(f"refused {case['name']}", _run(_load(case, fixtures), inputs), plain)
+    _distinct({name: tensor for name, tensor in outputs.items() if name.startswith("sentence-")})
     _precision(model, inputs, plain)
+
+
+def _load(case: dict, fixtures: Path):
+    with tempfile.TemporaryDirectory() as folder:
+        oracle.assemble(case, fixtures, Path(folder))
+        return AutoModel.from_pretrained(folder, **oracle.F32).eval()
 
 
 def _run(model, inputs: list[dict]) -> torch.Tensor:

@@ -132,7 +132,7 @@ def _classification_cases(fixtures: Path) -> list[dict]:
 
 def _sentence_cases() -> list[dict]:
     texts = [{"text": text} for text in [*TEXTS, LONG]]
-    prompted = [{"text": text, "prompt": "query"} for text in [*TEXTS, LONG]] + [{"text": TEXTS[2], "prompt": "document"}]
+    prompted = [item | {"prompt": "query"} for item in texts] + [{"text": TEXTS[2], "prompt": "document"}]
     cases = [_sentence(f"sentence-{name}", texts, modes) for name, modes in POOLINGS.items()]
     cases.append(_sentence("sentence-normalize", texts, ["mean_tokens"], after=["normalize"]))
     cases.append(_sentence("sentence-dense", texts, ["mean_tokens"], after=["dense", "normalize"]))

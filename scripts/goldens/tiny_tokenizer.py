@@ -1,6 +1,5 @@
 """The WordPiece tokenizer of the tiny checkpoints: a few hundred pieces, chosen and not trained."""
 
-import json
 from pathlib import Path
 
 import readable
@@ -97,7 +96,3 @@ def _tokenizer(pieces: list[str]) -> dict:
             "vocab": {piece: id for id, piece in enumerate(pieces)},
         },
     }
-
-
-if __name__ == "__main__":
-    print(json.dumps(vocabulary(), ensure_ascii=False), len(vocabulary()))

@@ -1,1 +1,34 @@
-//! Placeholder.
+//! Centuple for Rust users: a model folder or hub id becomes something that answers.
+//!
+//! ```no_run
+//! use centuple::{Host, LoadOptions, tasks};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let host = Host::new(&Default::default())?;
+//! let mut loaded = host.load("sentence-transformers/all-MiniLM-L6-v2", &LoadOptions::default())?;
+//! let body = br#"{"inputs": "A happy person"}"#;
+//! let request = tasks::Request::parse(tasks::Task::FeatureExtraction, body)?;
+//! let job = tasks::Job::prepare(&loaded.model, request)?;
+//! let reply = job.run(&loaded.model, &mut loaded.engine)?;
+//! println!("{}", String::from_utf8(reply.to_json())?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Loading is: resolve the name → read the checkpoint → build the plain graph → passes → plan → session. Each step is
+//! a crate of its own; this one only puts them in a row.
+
+mod engine;
+mod host;
+mod load;
+
+pub use centuple_kernels as kernels;
+pub use centuple_models::checkpoint::hub;
+pub use centuple_tasks as tasks;
+
+pub use centuple_models::{Purpose, load as read_model};
+pub use centuple_passes::Report as PassReport;
+pub use centuple_runtime::Memory;
+pub use engine::PlanEngine;
+pub use host::{Host, HostOptions};
+pub use load::{Compiled, Error, LoadOptions, Loaded};

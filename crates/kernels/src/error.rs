@@ -91,11 +91,7 @@ pub(crate) fn expect_dimension(
     found: usize,
     expected: usize,
 ) -> Result<(), KernelError> {
-    if found == expected {
-        Ok(())
-    } else {
-        Err(KernelError::Shape { kernel, what, found, expected })
-    }
+    if found == expected { Ok(()) } else { Err(KernelError::Shape { kernel, what, found, expected }) }
 }
 
 /// Checks that a buffer is long enough.
@@ -105,9 +101,5 @@ pub(crate) fn expect_length(
     found: usize,
     needed: usize,
 ) -> Result<(), KernelError> {
-    if found >= needed {
-        Ok(())
-    } else {
-        Err(KernelError::TooSmall { kernel, what, found, needed })
-    }
+    if found >= needed { Ok(()) } else { Err(KernelError::TooSmall { kernel, what, found, needed }) }
 }

@@ -1,1 +1,45 @@
-//! Placeholder.
+//! CPU kernels: slices and views in, slices and views out.
+//!
+//! Nothing here knows graphs, models or plans. [`Kernels`] is a token for an instruction set that the
+//! CPU was checked to have; its methods compute on the calling thread, on rows or panels that the caller
+//! chose. [`ThreadPool`] runs one closure on several threads with barriers inside. Every safe function
+//! checks the shapes it is given; results are bit-identical however work is split.
+//!
+//! - matrices: [`Matrix`], [`MatrixMut`], [`row_stride`]; packed weights: [`PackedMatrix`], [`pack`]
+//! - fused kernels: [`Kernels::gemm`], [`Kernels::attention`], [`Kernels::layer_norm`],
+//!   [`Kernels::activate`], [`Kernels::softmax`], [`embed`], [`pool`], [`l2_normalize`]
+
+//! - threads: [`ThreadPool`], [`Worker`], [`CpuBudget`]
+
+pub(crate) mod activation;
+pub(crate) mod attention;
+pub mod ceiling;
+mod cpus;
+mod dispatch;
+mod embedding;
+mod error;
+pub(crate) mod gemm;
+mod isa;
+mod matrix;
+pub(crate) mod norm;
+mod pack;
+mod pooling;
+
+pub(crate) mod simd;
+pub(crate) mod softmax;
+mod thread_pool;
+mod tile;
+
+pub use activation::Activation;
+pub use attention::{AttentionBlock, KeyRun, attention_scratch};
+pub use cpus::{CpuBudget, default_threads};
+pub use dispatch::Kernels;
+pub use embedding::{EmbeddingTable, embed};
+pub use error::KernelError;
+pub use gemm::Epilogue;
+pub use isa::Isa;
+pub use matrix::{Matrix, MatrixMut, row_stride};
+pub use norm::{LayerNorm, l2_normalize};
+pub use pack::{PANEL, PackedMatrix, pack, pack_right, packed_len, panels};
+pub use pooling::{Pooling, pool};
+pub use thread_pool::{ThreadPool, Worker, share};

@@ -73,31 +73,17 @@ fn check(len: usize, rows: usize, columns: usize, stride: usize) -> Result<(), K
 }
 
 /// Start of `range` if it lies in `0..limit`.
-fn check_range(
-    what: &'static str,
-    range: &Range<usize>,
-    limit: usize,
-) -> Result<usize, KernelError> {
+fn check_range(what: &'static str, range: &Range<usize>, limit: usize) -> Result<usize, KernelError> {
     if range.start <= range.end && range.end <= limit {
         Ok(range.start)
     } else {
-        Err(KernelError::Shape {
-            kernel: "matrix",
-            what,
-            found: range.end.max(range.start),
-            expected: limit,
-        })
+        Err(KernelError::Shape { kernel: "matrix", what, found: range.end.max(range.start), expected: limit })
     }
 }
 
 impl<'a> Matrix<'a> {
     /// A view of `data`. Errors if `data` is too short or rows would overlap.
-    pub fn new(
-        data: &'a [f32],
-        rows: usize,
-        columns: usize,
-        stride: usize,
-    ) -> Result<Self, KernelError> {
+    pub fn new(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> Result<Self, KernelError> {
         check(data.len(), rows, columns, stride)?;
         Ok(Self { data: data.as_ptr(), rows, columns, stride, lifetime: PhantomData })
     }
@@ -114,12 +100,7 @@ impl<'a> Matrix<'a> {
     /// are read through the view (except the kernel itself where its doc allows `out` to be the same
     /// memory). Rows must lie in one allocation.
     #[must_use]
-    pub unsafe fn from_raw_parts(
-        data: *const f32,
-        rows: usize,
-        columns: usize,
-        stride: usize,
-    ) -> Self {
+    pub unsafe fn from_raw_parts(data: *const f32, rows: usize, columns: usize, stride: usize) -> Self {
         Self { data, rows, columns, stride, lifetime: PhantomData }
     }
 
@@ -172,22 +153,13 @@ impl<'a> Matrix<'a> {
 
 impl<'a> MatrixMut<'a> {
     /// A view of `data`. Errors if `data` is too short or rows would overlap.
-    pub fn new(
-        data: &'a mut [f32],
-        rows: usize,
-        columns: usize,
-        stride: usize,
-    ) -> Result<Self, KernelError> {
+    pub fn new(data: &'a mut [f32], rows: usize, columns: usize, stride: usize) -> Result<Self, KernelError> {
         check(data.len(), rows, columns, stride)?;
         Ok(Self { data: data.as_mut_ptr(), rows, columns, stride, lifetime: PhantomData })
     }
 
     /// A view of `data` without gaps between rows.
-    pub fn contiguous(
-        data: &'a mut [f32],
-        rows: usize,
-        columns: usize,
-    ) -> Result<Self, KernelError> {
+    pub fn contiguous(data: &'a mut [f32], rows: usize, columns: usize) -> Result<Self, KernelError> {
         Self::new(data, rows, columns, columns)
     }
 
@@ -201,12 +173,7 @@ impl<'a> MatrixMut<'a> {
     /// through this view must not be accessed by anything else at the same time. Rows must lie in
     /// one allocation.
     #[must_use]
-    pub unsafe fn from_raw_parts(
-        data: *mut f32,
-        rows: usize,
-        columns: usize,
-        stride: usize,
-    ) -> Self {
+    pub unsafe fn from_raw_parts(data: *mut f32, rows: usize, columns: usize, stride: usize) -> Self {
         Self { data, rows, columns, stride, lifetime: PhantomData }
     }
 
@@ -241,13 +208,7 @@ impl<'a> MatrixMut<'a> {
     /// A read-only view of the same elements.
     #[must_use]
     pub fn as_matrix(&self) -> Matrix<'_> {
-        Matrix {
-            data: self.data,
-            rows: self.rows,
-            columns: self.columns,
-            stride: self.stride,
-            lifetime: PhantomData,
-        }
+        Matrix { data: self.data, rows: self.rows, columns: self.columns, stride: self.stride, lifetime: PhantomData }
     }
 
     /// A shorter-lived view of the same elements.

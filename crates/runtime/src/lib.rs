@@ -1,1 +1,22 @@
-//! Placeholder.
+//! From a graph to numbers: [`lower()`] makes a flat [`Plan`], a [`Session`] runs it.
+//!
+//! A plan is data: a list of stages (kernel, weights, views) in phases, and the memory each value gets. A session owns
+//! that memory and a pool of threads. After warm-up a run allocates nothing and takes no lock. Nothing above this crate
+//! knows which kernels or which device did the work.
+
+mod compute;
+mod error;
+mod kv_cache;
+mod lower;
+mod memory;
+mod plan;
+mod primitive;
+mod session;
+mod shared;
+mod weights;
+
+pub use error::RuntimeError;
+pub use kv_cache::KvCache;
+pub use lower::lower;
+pub use plan::Plan;
+pub use session::{Batch, InputData, Memory, OutputRows, Session};

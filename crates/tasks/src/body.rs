@@ -23,10 +23,10 @@ pub(crate) struct Body<I, P> {
     pub(crate) parameters: P,
 }
 
-/// Reads a whole body of JSON as `T`; errors name the path, the line and the column.
+/// Reads a whole body, a JSON object, as `T`; errors name the path, the line and the column.
 pub fn from_json<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, TaskError> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut json)
+    let Object(value) = serde_path_to_error::deserialize(&mut json)
         .map_err(|error| TaskError::from_json(&error.path().to_string(), error.inner()))?;
     json.end().map_err(|error| TaskError::from_json(".", &error))?;
     Ok(value)
@@ -52,7 +52,7 @@ where
     type Value = Body<I, P>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an object with the field `inputs`")
+        formatter.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
@@ -89,7 +89,7 @@ where
             match key.as_str() {
                 "inputs" if self.inputs.is_some() => return Err(Error::duplicate_field("inputs")),
                 "inputs" => *self.inputs = Some(self.map.next_value()?),
-                "parameters" => *self.nested = self.map.next_value()?,
+                "parameters" => *self.nested = self.map.next_value::<Option<Object<P>>>()?.map(|object| object.0),
                 "options" => drop(self.map.next_value::<IgnoredAny>()?),
                 _ => return seed.deserialize(key.into_deserializer()).map(Some),
             }
@@ -99,6 +99,29 @@ where
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
         self.map.next_value_seed(seed)
+    }
+}
+
+/// A `T` that is written as an object; serde would also take a struct as a list of its fields.
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The narrow door between tasks and whatever computes: token sequences in, rows of `f32` out.
 
+use std::sync::Arc;
+
 /// One tokenised text (or pair of texts), ready to be packed with others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sequence {
@@ -100,7 +102,7 @@ pub trait Engine: Send {
 }
 
 /// Why an engine could not compute a batch.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum EngineError {
     /// A sequence without tokens.
     #[error("a sequence has no tokens; give at least one token id")]
@@ -142,11 +144,18 @@ pub enum EngineError {
     Contract(String),
     /// The computation itself failed.
     #[error("the model could not be run: {0}")]
-    Execution(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Execution(#[source] Arc<dyn std::error::Error + Send + Sync>),
     /// The computation panicked; the engine is still there for the next batch.
     #[error("the model crashed on this batch: {0}; please report this")]
     Panicked(String),
     /// The engine's thread has ended.
     #[error("the model has been stopped; start the server again")]
     Stopped,
+}
+
+impl EngineError {
+    /// The error of a computation that failed.
+    pub fn execution(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Execution(Arc::from(source.into()))
+    }
 }

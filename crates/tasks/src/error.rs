@@ -11,8 +11,13 @@ pub enum TaskError {
     #[error("the body is not valid JSON: {0}")]
     Syntax(String),
     /// The body is JSON of another shape than the task takes.
-    #[error("{0}")]
-    Shape(String),
+    #[error("{message}")]
+    Shape {
+        /// The first field on the way to the fault; empty for the body itself.
+        field: String,
+        /// What is wrong and where.
+        message: String,
+    },
     /// A list that must have an element has none.
     #[error("`{0}` is an empty list; give at least one text")]
     Empty(&'static str),
@@ -84,7 +89,7 @@ impl TaskError {
     pub fn category(&self) -> Category {
         match self {
             TaskError::Syntax(_) => Category::Malformed,
-            TaskError::Shape(_)
+            TaskError::Shape { .. }
             | TaskError::Unsupported { .. }
             | TaskError::Parameter { .. }
             | TaskError::Ids { .. } => Category::Invalid,
@@ -94,13 +99,32 @@ impl TaskError {
         }
     }
 
+    /// The field of the body that is at fault, where it is known.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            TaskError::Shape { field, .. } => Some(field.as_str()).filter(|field| !field.is_empty()),
+            TaskError::Empty(name) | TaskError::Parameter { name, .. } => Some(name),
+            TaskError::Syntax(_)
+            | TaskError::Unsupported { .. }
+            | TaskError::Text { .. }
+            | TaskError::Ids { .. }
+            | TaskError::Engine(_)
+            | TaskError::NotFinite { .. } => None,
+        }
+    }
+
     /// The error of reading a value of the given path in a JSON body.
     pub fn from_json(path: &str, error: &serde_json::Error) -> Self {
         use serde_json::error::Category as Json;
         match error.classify() {
             Json::Io | Json::Syntax | Json::Eof => TaskError::Syntax(error.to_string()),
-            Json::Data if path == "." => TaskError::Shape(error.to_string()),
-            Json::Data => TaskError::Shape(format!("`{path}`: {error}")),
+            Json::Data => {
+                let (field, message) = match path {
+                    "." => (String::new(), error.to_string()),
+                    _ => (path.split(['.', '[']).next().unwrap_or(path).to_owned(), format!("`{path}`: {error}")),
+                };
+                TaskError::Shape { field, message }
+            }
         }
     }
 }

@@ -128,6 +128,15 @@ impl Job {
         Ok(Self { sequences, usage, finish })
     }
 
+    /// Number of numbers that the model will give for it.
+    pub fn output_values(&self, model: &Model) -> usize {
+        let rows = match model.card.head {
+            Head::TokenFeatures { .. } => self.usage.tokens,
+            Head::SentenceEmbedding(_) | Head::Classification { .. } => self.sequences.len(),
+        };
+        rows.saturating_mul(model.card.dimension())
+    }
+
     /// Runs the whole way on an engine that nobody else uses, batch after batch.
     pub fn run(self, model: &Model, engine: &mut dyn Engine) -> Result<Reply, TaskError> {
         let outputs = run_in_batches(engine, &self.sequences)?;
@@ -217,15 +226,6 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// Number of numbers in it: how much work it is to write.
-    pub fn values(&self) -> usize {
-        match self {
-            Reply::Features(features) => features.outputs.iter().map(|output| output.data.len()).sum(),
-            Reply::Similarities(scores) => scores.len(),
-            Reply::Classifications(lists) => lists.iter().map(Vec::len).sum(),
-        }
-    }
-
     /// The JSON text.
     pub fn to_json(&self) -> Vec<u8> {
         // Writing finite numbers and strings to memory can't fail.

@@ -29,8 +29,6 @@ pub struct ModelCard {
     pub dtype: String,
     /// What comes out of its graph.
     pub head: Head,
-    /// Texts are cut at this many tokens, special tokens included.
-    pub max_tokens: usize,
     /// Texts that sentence-transformers puts before the input, by name.
     pub prompts: BTreeMap<String, String>,
     /// Name of the prompt that is used where none is asked for.

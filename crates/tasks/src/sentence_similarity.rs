@@ -8,7 +8,7 @@
 use serde::Deserialize;
 
 use crate::{
-    body::{Body, from_json},
+    body::{Body, Object, from_json},
     engine::{Output, Sequence},
     error::TaskError,
     model::Model,
@@ -50,7 +50,7 @@ pub struct Parameters {
 impl Request {
     /// Reads a body.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, TaskError> {
-        let Body { inputs, parameters } = from_json::<Body<_, _>>(body)?;
+        let Body { inputs: Object(inputs), parameters } = from_json::<Body<Object<_>, _>>(body)?;
         Ok(Self { inputs, parameters })
     }
 

@@ -15,8 +15,7 @@ pub enum Task {
 
 impl Task {
     /// Every task, in the order in which they are listed to users.
-    pub const ALL: [Task; 3] =
-        [Task::FeatureExtraction, Task::SentenceSimilarity, Task::TextClassification];
+    pub const ALL: [Task; 3] = [Task::FeatureExtraction, Task::SentenceSimilarity, Task::TextClassification];
 
     /// The hub's name.
     pub const fn name(self) -> &'static str {

@@ -1,6 +1,8 @@
 //! Texts of a request to token sequences: prompts, truncation, and what it amounts to.
 
-use centuple_text::{Text, Truncation};
+use std::sync::Arc;
+
+use centuple_text::{Encoding, Text, TextError, Truncation};
 use serde::Deserialize;
 
 use crate::{
@@ -43,7 +45,7 @@ pub struct Usage {
 pub(crate) struct Collector<'m> {
     model: &'m Model,
     prompt: &'m str,
-    pool_from: usize,
+    pools_prompt: bool,
     truncation: Truncation,
     sequences: Vec<Sequence>,
     usage: Usage,
@@ -51,61 +53,38 @@ pub(crate) struct Collector<'m> {
 
 impl<'m> Collector<'m> {
     /// Starts a request whose texts get the prompt of the given name, or the model's default.
-    pub(crate) fn new(
-        model: &'m Model,
-        prompt_name: Option<&str>,
-        truncation: Truncation,
-    ) -> Result<Self, TaskError> {
+    pub(crate) fn new(model: &'m Model, prompt_name: Option<&str>, truncation: Truncation) -> Result<Self, TaskError> {
         let prompt = find_prompt(model, prompt_name)?;
-        let mut collector =
-            Self { model, prompt, pool_from: 0, truncation, sequences: Vec::new(), usage: Usage::default() };
-        if let Head::SentenceEmbedding(embedding) = &model.card.head
-            && !embedding.include_prompt
-            && !prompt.is_empty()
-        {
-            collector.pool_from = collector.prompt_tokens()?;
-        }
-        Ok(collector)
-    }
-
-    /// Tokens of the prompt as it stands before a text: without the final special token.
-    fn prompt_tokens(&self) -> Result<usize, TaskError> {
-        let encode = |text| {
-            let encoding = self.model.tokenizer.encode(Text::Single(text), Truncation::Right);
-            encoding.map(|encoding| encoding.ids.clone()).map_err(|source| TaskError::Text { input: 0, source })
+        let pools_prompt = match &model.card.head {
+            Head::SentenceEmbedding(embedding) => embedding.include_prompt,
+            Head::TokenFeatures { .. } | Head::Classification { .. } => true,
         };
-        let (prompt, nothing) = (encode(self.prompt)?, encode("")?);
-        let closing = nothing.iter().rev().zip(prompt.iter().rev()).take_while(|(a, b)| a == b).count();
-        Ok(prompt.len() - closing)
+        Ok(Self { model, prompt, pools_prompt, truncation, sequences: Vec::new(), usage: Usage::default() })
     }
 
     /// Adds a text.
     pub(crate) fn text(&mut self, text: &str) -> Result<(), TaskError> {
         self.usage.characters += text.chars().count();
-        if self.prompt.is_empty() {
-            return self.encode(Text::Single(text));
-        }
-        self.encode(Text::Single(&[self.prompt, text].concat()))
+        let tokenizer = &self.model.tokenizer;
+        let encoding = match self.prompt {
+            "" => tokenizer.encode(Text::Single(text), self.truncation),
+            prompt => tokenizer.encode_prompted(prompt, text, self.truncation),
+        };
+        self.add(encoding)
     }
 
     /// Adds a pair of texts; prompts are for single ones.
     pub(crate) fn pair(&mut self, text: &str, text_pair: &str) -> Result<(), TaskError> {
         self.usage.characters += text.chars().count() + text_pair.chars().count();
-        self.encode(Text::Pair(text, text_pair))
+        self.add(self.model.tokenizer.encode(Text::Pair(text, text_pair), self.truncation))
     }
 
-    fn encode(&mut self, text: Text<'_>) -> Result<(), TaskError> {
+    fn add(&mut self, encoding: Result<Arc<Encoding>, TextError>) -> Result<(), TaskError> {
         let input = self.sequences.len();
-        let encoding = self
-            .model
-            .tokenizer
-            .encode(text, self.truncation)
-            .map_err(|source| TaskError::Text { input, source })?;
-        self.push(Sequence {
-            ids: encoding.ids.clone(),
-            type_ids: encoding.type_ids.clone(),
-            pool_from: self.pool_from.min(encoding.ids.len().saturating_sub(1)),
-        })
+        let encoding = encoding.map_err(|source| TaskError::Text { input, source })?;
+        let last = encoding.ids.len().saturating_sub(1);
+        let pool_from = if self.pools_prompt { 0 } else { encoding.prompt_tokens.min(last) };
+        self.push(Sequence { ids: encoding.ids.clone(), type_ids: encoding.type_ids.clone(), pool_from })
     }
 
     /// Adds tokens as they are.

@@ -1,1 +1,20 @@
-//! Placeholder.
+//! From text to token ids.
+//!
+//! [`Tokenizer`] wraps the tokenizer of a model folder. It truncates by rules of its own (the
+//! truncation and padding sections of `tokenizer.json` describe training and are ignored), never
+//! pads, and remembers recent texts in a bounded cache. It knows no model and no request.
+//!
+//! Nothing here starts a thread: callers that want several texts tokenised at once call
+//! [`Tokenizer::encode`] from several threads.
+
+mod cache;
+mod error;
+mod folder;
+mod limit;
+mod tokenizer;
+mod truncation;
+
+pub use error::TextError;
+pub use limit::max_tokens;
+pub use tokenizer::{Encoding, Text, TextOptions, Tokenizer};
+pub use truncation::Truncation;

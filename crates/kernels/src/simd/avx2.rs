@@ -141,17 +141,9 @@ impl Simd for Avx2 {
         halves!(_mm256_min_ps(a, b))
     }
     #[inline(always)]
-    fn select_less(
-        self,
-        a: [__m256; 2],
-        b: [__m256; 2],
-        yes: [__m256; 2],
-        no: [__m256; 2],
-    ) -> [__m256; 2] {
+    fn select_less(self, a: [__m256; 2], b: [__m256; 2], yes: [__m256; 2], no: [__m256; 2]) -> [__m256; 2] {
         // SAFETY: the token vouches for AVX.
-        let less = unsafe {
-            [_mm256_cmp_ps::<_CMP_LT_OQ>(a[0], b[0]), _mm256_cmp_ps::<_CMP_LT_OQ>(a[1], b[1])]
-        };
+        let less = unsafe { [_mm256_cmp_ps::<_CMP_LT_OQ>(a[0], b[0]), _mm256_cmp_ps::<_CMP_LT_OQ>(a[1], b[1])] };
         halves!(_mm256_blendv_ps(no, yes, less))
     }
     #[inline(always)]
@@ -180,8 +172,7 @@ impl Simd for Avx2 {
         // SAFETY: the token vouches for AVX.
         unsafe {
             let eight = _mm256_add_ps(v[0], v[1]);
-            let four =
-                _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
             let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
         }
@@ -191,8 +182,7 @@ impl Simd for Avx2 {
         // SAFETY: the token vouches for AVX.
         unsafe {
             let eight = _mm256_max_ps(v[0], v[1]);
-            let four =
-                _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
             let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
         }

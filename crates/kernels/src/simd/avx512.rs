@@ -22,9 +22,7 @@ impl Avx512 {
     #[inline(always)]
     fn halves(self, v: __m512) -> (Avx2, [__m256; 2]) {
         // SAFETY: the token vouches for AVX-512 DQ, which implies AVX2.
-        unsafe {
-            (Avx2::assume(), [_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v)])
-        }
+        unsafe { (Avx2::assume(), [_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v)]) }
     }
 }
 
@@ -155,10 +153,8 @@ impl Simd for Avx512 {
             i = 0;
             while i < 4 {
                 let (a, b, c, d) = (blocks[i], blocks[i + 4], blocks[i + 8], blocks[i + 12]);
-                let (ab_even, ab_odd) =
-                    (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xDD>(a, b));
-                let (cd_even, cd_odd) =
-                    (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xDD>(c, d));
+                let (ab_even, ab_odd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xDD>(a, b));
+                let (cd_even, cd_odd) = (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xDD>(c, d));
                 out[i] = _mm512_shuffle_f32x4::<0x88>(ab_even, cd_even);
                 out[i + 4] = _mm512_shuffle_f32x4::<0x88>(ab_odd, cd_odd);
                 out[i + 8] = _mm512_shuffle_f32x4::<0xDD>(ab_even, cd_even);

@@ -28,15 +28,7 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::Vector) -> S::Vector {
     const ROUND: f32 = 12_582_912.0 + 126.0;
     const LN_2_HIGH: f32 = 0.693_359_375;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
-    const E_R: [f32; 7] = [
-        1.0,
-        1.0,
-        0.499_999_9,
-        0.166_664_2,
-        0.041_668_23,
-        0.008_374_857,
-        0.001_383_679_5,
-    ];
+    const E_R: [f32; 7] = [1.0, 1.0, 0.499_999_9, 0.166_664_2, 0.041_668_23, 0.008_374_857, 0.001_383_679_5];
     let x = s.min(s.splat(89.0), s.max(s.splat(-87.3), x));
     let shifted = s.mul_add(x, s.splat(std::f32::consts::LOG2_E), s.splat(ROUND));
     let n = s.sub(shifted, s.splat(ROUND));
@@ -112,8 +104,7 @@ pub(crate) fn sigmoid<S: Simd>(s: S, x: S::Vector) -> S::Vector {
 /// where that would cancel.
 #[inline(always)]
 pub(crate) fn tanh<S: Simd>(s: S, x: S::Vector) -> S::Vector {
-    const NEAR_ZERO: [f32; 6] =
-        [1.0, -0.333_332_6, 0.133_311_27, -0.053_721_063, 0.020_590_97, -0.005_659_972_3];
+    const NEAR_ZERO: [f32; 6] = [1.0, -0.333_332_6, 0.133_311_27, -0.053_721_063, 0.020_590_97, -0.005_659_972_3];
     let magnitude = s.abs(x);
     let one = s.splat(1.0);
     let growth = exp(s, s.add(magnitude, magnitude));
@@ -127,10 +118,6 @@ pub(crate) fn tanh<S: Simd>(s: S, x: S::Vector) -> S::Vector {
 #[inline(always)]
 pub(crate) fn gelu_tanh<S: Simd>(s: S, x: S::Vector) -> S::Vector {
     const TWICE_ROOT_2_OVER_PI: f32 = 1.595_769_1;
-    let slope = s.mul_add(
-        s.mul(x, x),
-        s.splat(0.044_715 * TWICE_ROOT_2_OVER_PI),
-        s.splat(TWICE_ROOT_2_OVER_PI),
-    );
+    let slope = s.mul_add(s.mul(x, x), s.splat(0.044_715 * TWICE_ROOT_2_OVER_PI), s.splat(TWICE_ROOT_2_OVER_PI));
     s.mul(x, sigmoid(s, s.mul(x, slope)))
 }

@@ -17,8 +17,7 @@ pub(crate) mod portable;
 pub(crate) const LANES: usize = 16;
 
 /// The number of each lane.
-pub(crate) const LANE_NUMBERS: [f32; LANES] =
-    [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
+pub(crate) const LANE_NUMBERS: [f32; LANES] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
 
 /// Proof that the CPU has an instruction set, and its vector operations.
 ///
@@ -69,13 +68,7 @@ pub(crate) trait Simd: Copy {
     /// `if a < b { a } else { b }`: a NaN in `b` stays, one in `a` gives `b`.
     fn min(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `if a < b { yes } else { no }`
-    fn select_less(
-        self,
-        a: Self::Vector,
-        b: Self::Vector,
-        yes: Self::Vector,
-        no: Self::Vector,
-    ) -> Self::Vector;
+    fn select_less(self, a: Self::Vector, b: Self::Vector, yes: Self::Vector, no: Self::Vector) -> Self::Vector;
     /// The value without its sign.
     fn abs(self, v: Self::Vector) -> Self::Vector;
     /// The magnitude of a non-negative `v` with the sign of `sign`.
@@ -104,9 +97,7 @@ pub(crate) trait Simd: Copy {
     #[inline(always)]
     unsafe fn load_up_to(self, from: *const f32, count: usize) -> Self::Vector {
         // SAFETY: as promised by the caller.
-        unsafe {
-            if count >= LANES { self.load(from) } else { self.load_first(from, count) }
-        }
+        unsafe { if count >= LANES { self.load(from) } else { self.load_first(from, count) } }
     }
 
     /// [`Simd::store`] or [`Simd::store_first`].
@@ -116,8 +107,6 @@ pub(crate) trait Simd: Copy {
     #[inline(always)]
     unsafe fn store_up_to(self, v: Self::Vector, to: *mut f32, count: usize) {
         // SAFETY: as promised by the caller.
-        unsafe {
-            if count >= LANES { self.store(v, to) } else { self.store_first(v, to, count) }
-        }
+        unsafe { if count >= LANES { self.store(v, to) } else { self.store_first(v, to, count) } }
     }
 }

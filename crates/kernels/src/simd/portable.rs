@@ -94,13 +94,7 @@ impl Simd for Portable {
         lanes!(i => if a[i] < b[i] { a[i] } else { b[i] })
     }
     #[inline(always)]
-    fn select_less(
-        self,
-        a: [f32; LANES],
-        b: [f32; LANES],
-        yes: [f32; LANES],
-        no: [f32; LANES],
-    ) -> [f32; LANES] {
+    fn select_less(self, a: [f32; LANES], b: [f32; LANES], yes: [f32; LANES], no: [f32; LANES]) -> [f32; LANES] {
         lanes!(i => if a[i] < b[i] { yes[i] } else { no[i] })
     }
     #[inline(always)]

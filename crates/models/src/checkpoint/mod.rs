@@ -4,6 +4,7 @@
 //! asking for tensors gives a value or a [`CheckpointError`], never a panic.
 
 mod error;
+pub mod hub;
 mod json;
 mod mapping;
 pub mod sentence_transformers;

@@ -1,0 +1,225 @@
+//! Every command and flag.
+
+use std::path::PathBuf;
+
+use centuple::hub::DEFAULT_MODEL;
+use centuple::kernels::Isa;
+use centuple::tasks::Task;
+use centuple::{Host, HostOptions};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Runs and serves Hugging Face transformers, fast, without Python.
+///
+/// MODEL is a folder with config.json, tokenizer.json and model.safetensors, or a hub id org/name[@revision].
+/// Ids are looked up in the hub's cache and downloaded if they are not there.
+#[derive(Debug, Parser)]
+#[command(name = "centuple", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Serve(Serve),
+    Run(Run),
+    Bench(Bench),
+    Inspect(Inspect),
+    Pull(Pull),
+}
+
+/// Serve models over HTTP, to the clients of the Hugging Face and OpenAI APIs.
+///
+/// Routes: POST / and /models/{id} (Hugging Face tasks), POST /v1/embeddings (OpenAI), GET /health, /info, /metrics.
+/// Ctrl-C or SIGTERM finishes what is in flight and exits.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Models to serve: folders or hub ids.
+    #[arg(value_name = "MODEL", default_value = DEFAULT_MODEL)]
+    pub(crate) models: Vec<String>,
+    /// Address to listen on; 0.0.0.0 lets other machines in.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(crate) host: String,
+    /// Port to listen on; 0 takes a free one.
+    #[arg(long, default_value_t = 8080)]
+    pub(crate) port: u16,
+    /// Key that clients must send as `Authorization: Bearer KEY`; better given by the environment than here.
+    #[arg(long, env = "CENTUPLE_API_KEY", hide_env_values = true, value_name = "KEY")]
+    pub(crate) api_key: Option<String>,
+    /// Most tokens computed together; what arrives meanwhile waits for the next batch.
+    #[arg(long, default_value_t = 2048, value_name = "N")]
+    pub(crate) max_batch_tokens: usize,
+    /// Most requests that wait per model; above it the answer is 429.
+    #[arg(long, default_value_t = 512, value_name = "N")]
+    pub(crate) max_queued_requests: usize,
+    /// Largest request body in bytes; above it the answer is 413.
+    #[arg(long, default_value_t = 10 << 20, value_name = "BYTES")]
+    pub(crate) max_body_bytes: usize,
+    /// How long requests in flight may take after the signal to stop.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    pub(crate) drain_timeout: u64,
+    /// Log lines as text or as JSON, on standard error; RUST_LOG sets the level.
+    #[arg(long, default_value = "text")]
+    pub(crate) log: LogFormat,
+    #[command(flatten)]
+    pub(crate) machine: Machine,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Answer JSON Lines: one request a line in, one reply a line out, in the order of the input.
+///
+/// A line is the body that the server takes, as {"inputs": "some text", "parameters": {}}. A bad line is answered with
+/// {"error": ...} and the rest goes on; the exit code is then 1. Empty lines are skipped.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// feature-extraction, sentence-similarity or text-classification.
+    #[arg(value_name = "TASK")]
+    pub(crate) task: Task,
+    /// A folder or a hub id.
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: String,
+    /// The requests; - is standard input.
+    #[arg(long, default_value = "-", value_name = "FILE")]
+    pub(crate) input: PathBuf,
+    #[command(flatten)]
+    pub(crate) machine: Machine,
+}
+
+/// Time a model on batches of random tokens, without tokenising.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// A folder or a hub id.
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: String,
+    /// Batches as SEQUENCESxTOKENS, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "1x16,1x128,8x128,32x64", value_name = "BxS")]
+    pub(crate) shapes: Vec<Shape>,
+    /// Timed runs per shape; by default as many as fit a second, at least 10.
+    #[arg(long, value_name = "N")]
+    pub(crate) repeat: Option<usize>,
+    /// Print one JSON object per shape.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) machine: Machine,
+}
+
+/// Show what a model is, what it became and what it needs.
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// A folder or a hub id.
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: String,
+    /// Also print the graph before and after the passes, and what each pass did or refused to do.
+    #[arg(long)]
+    pub(crate) explain: bool,
+    #[command(flatten)]
+    pub(crate) machine: Machine,
+}
+
+/// Download a model, or find it where it is, and print its folder.
+#[derive(Debug, Args)]
+pub(crate) struct Pull {
+    /// A hub id org/name[@revision].
+    #[arg(value_name = "MODEL", default_value = DEFAULT_MODEL)]
+    pub(crate) model: String,
+}
+
+/// Flags of every command that runs a model.
+#[derive(Debug, Args)]
+pub(crate) struct Machine {
+    /// Precision of the computation.
+    #[arg(long, default_value = "f32")]
+    pub(crate) precision: Precision,
+    /// Number of threads; by default the CPUs that affinity and control groups grant.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) threads: Option<u16>,
+    /// Instruction set: portable, avx2 or avx512; by default the best one here.
+    #[arg(long, value_name = "ISA")]
+    pub(crate) isa: Option<Isa>,
+    /// Device that computes.
+    #[arg(long, default_value = "cpu")]
+    pub(crate) device: Device,
+}
+
+/// Precision of the computation.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Precision {
+    F32,
+}
+
+/// Device that computes.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Device {
+    Cpu,
+}
+
+impl Machine {
+    /// Starts the threads.
+    pub(crate) fn host(&self) -> anyhow::Result<Host> {
+        match self.device {
+            Device::Cpu => {}
+        }
+        let threads = self.threads.map(usize::from);
+        Ok(Host::new(&HostOptions { threads, isa: self.isa })?)
+    }
+
+    /// The name of the precision.
+    pub(crate) fn precision_name(&self) -> &'static str {
+        match self.precision {
+            Precision::F32 => "f32",
+        }
+    }
+}
+
+/// A batch of equally long sequences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) sequences: usize,
+    pub(crate) tokens: usize,
+}
+
+impl std::str::FromStr for Shape {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Shape, String> {
+        let parse = |part: &str| part.parse().ok().filter(|number| (1..=1 << 20).contains(number));
+        let parts = text.split_once('x').map(|(left, right)| (parse(left), parse(right)));
+        match parts {
+            Some((Some(sequences), Some(tokens))) => Ok(Shape { sequences, tokens }),
+            _ => Err("expected SEQUENCESxTOKENS, as 8x128".to_owned()),
+        }
+    }
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}", self.sequences, self.tokens)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn shapes_are_checked() {
+        assert_eq!("8x128".parse(), Ok(Shape { sequences: 8, tokens: 128 }));
+        for bad in ["", "8", "x", "8x", "0x1", "8x-1", "8x99999999999999999999", "1x2x3"] {
+            assert!(bad.parse::<Shape>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! `centuple inspect`
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use centuple::tasks::{Engine, Head, Task};
+use centuple::{Compiled, LoadOptions, Loaded, Purpose, hub};
+
+use crate::args::Inspect;
+
+/// Shows what a model is, what it became and what it needs.
+pub(crate) fn inspect(command: &Inspect) -> anyhow::Result<ExitCode> {
+    let host = command.machine.host()?;
+    let folder = hub::resolve(&command.model, &hub::HubOptions::from_env()?)?;
+    let loaded = host.load(&command.model, &LoadOptions::default())?;
+    let compiled = host.compile(centuple::read_model(&folder, Purpose::Own)?)?;
+    let mut out = io::stdout().lock();
+    let written = summary(&mut out, &loaded, &compiled)
+        .and_then(|()| if command.explain { explain(&mut out, &compiled) } else { Ok(()) });
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn summary(out: &mut impl Write, loaded: &Loaded, compiled: &Compiled) -> io::Result<()> {
+    let card = &loaded.model.card;
+    let (description, limits, memory) = (&compiled.description, loaded.engine.limits(), loaded.engine.memory());
+    let tasks: Vec<&str> = card.tasks().iter().copied().map(Task::name).collect();
+    writeln!(out, "model         {}", card.id)?;
+    writeln!(out, "architecture  {}", card.architecture)?;
+    writeln!(out, "tasks         {}", tasks.join(", "))?;
+    writeln!(out, "output        {}", describe(&card.head))?;
+    writeln!(out, "layers        {}, {} wide", description.layers, description.width)?;
+    writeln!(out, "vocabulary    {} tokens", description.vocabulary)?;
+    writeln!(out, "longest text  {} tokens (the model takes {})", loaded.model.tokenizer.max_tokens(), limits.max_tokens_per_sequence)?;
+    writeln!(out, "precision     {}", card.dtype)?;
+    let (plan, threads) = (&compiled.plan, loaded.engine.threads());
+    writeln!(out, "plan          {} stages in {} phases, {}", plan.stages(), plan.phases(), plan.isa())?;
+    writeln!(out, "threads       {threads}")?;
+    writeln!(out, "weights       {}", mebibytes(memory.weights))?;
+    let batch = limits.max_tokens_per_batch;
+    let peak = memory.arena + memory.workers;
+    writeln!(out, "activations   at most {}, for batches of {batch} tokens", mebibytes(peak))
+}
+
+fn describe(head: &Head) -> String {
+    match head {
+        Head::TokenFeatures { dimension } => format!("{dimension} features per token"),
+        Head::SentenceEmbedding(embedding) => {
+            let normalised = if embedding.normalised { ", normalised" } else { "" };
+            format!("embedding of {} numbers, {} pooling{normalised}", embedding.dimension, embedding.pooling)
+        }
+        Head::Classification { labels, problem } => format!("{problem:?}: {}", labels.join(", ")),
+    }
+}
+
+fn explain(out: &mut impl Write, compiled: &Compiled) -> io::Result<()> {
+    writeln!(out, "\nplain graph\n\n{}", compiled.plain)?;
+    writeln!(out, "passes\n")?;
+    for report in &compiled.passes {
+        writeln!(out, "{:22} changed {}", report.pass, report.applied)?;
+        for refusal in &report.refused {
+            writeln!(out, "{:22} left `{}` alone: {}", "", refusal.node, refusal.reason)?;
+        }
+    }
+    writeln!(out, "\ncompiled graph\n\n{}", compiled.graph)
+}
+
+fn mebibytes(bytes: usize) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}

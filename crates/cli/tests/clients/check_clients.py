@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""Asks running Centuple servers with the clients people use, and compares the answers with expected values.
+
+    check_clients.py --embed-url U --classify-url V --expected expected.json
+
+expected.json:
+
+    {"tolerance": 1e-4,
+     "embeddings": [{"text": "...", "ids": [2, 7, 3], "embedding": [0.1, ...]}, ...],
+     "classification": [{"text": "...", "scores": {"good": 0.9, "bad": 0.1}}, ...]}
+
+At least two embeddings of non-empty texts; `ids` are the text's tokens, special tokens included. Prints each check; the
+first wrong answer ends the script with exit code 1.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy
+import openai
+from huggingface_hub import InferenceClient
+from huggingface_hub.errors import HfHubHTTPError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--embed-url", required=True, help="base URL of a server with an embedding model")
+    parser.add_argument("--classify-url", required=True, help="base URL of a server with a text classifier")
+    parser.add_argument("--expected", required=True, type=Path, help="JSON file of expected values")
+    arguments = parser.parse_args()
+    expected = json.loads(arguments.expected.read_text(encoding="utf-8"))
+    embed_url, classify_url = arguments.embed_url.rstrip("/"), arguments.classify_url.rstrip("/")
+    compare = Comparison(expected["tolerance"])
+
+    check_openai(embed_url, expected["embeddings"], compare)
+    check_embeddings(embed_url, expected["embeddings"], compare)
+    check_classification(classify_url, expected["classification"], compare)
+    print(f"{compare.checks} checks passed")
+
+
+class Comparison:
+    """Compares answers with expected values and counts the checks."""
+
+    def __init__(self, tolerance: float):
+        self._tolerance = tolerance
+        self.checks = 0
+
+    def numbers(self, what: str, answer, expected) -> None:
+        """Same shape, and equal within the tolerance."""
+        answer, expected = numpy.asarray(answer, numpy.float32), numpy.asarray(expected, numpy.float32)
+        if answer.shape != expected.shape:
+            raise SystemExit(f"WRONG {what}: shape {answer.shape}, expected {expected.shape}")
+        difference = float(numpy.abs(answer - expected).max())
+        self.that(f"{what}: {answer.shape} numbers, off by {difference:.1e}", difference <= self._tolerance)
+
+    def that(self, what: str, true: bool) -> None:
+        """One check; ends the script if it does not hold."""
+        if not true:
+            raise SystemExit(f"WRONG {what}")
+        print(f"ok    {what}")
+        self.checks += 1
+
+
+def check_openai(url: str, cases: list[dict], compare: Comparison) -> None:
+    """The openai client: every form of input, both encodings, and its typed error."""
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+    model = client.models.list().data[0].id
+    texts, ids = [case["text"] for case in cases], [case["ids"] for case in cases]
+    embeddings = [case["embedding"] for case in cases]
+
+    def ask(given, **parameters) -> list[list[float]]:
+        reply = client.embeddings.create(model=model, input=given, **parameters)
+        compare.that("openai: indices in order", [row.index for row in reply.data] == list(range(len(reply.data))))
+        compare.that("openai: usage counts tokens", reply.usage.prompt_tokens > 0)
+        return [row.embedding for row in reply.data]
+
+    compare.numbers("openai: one text, base64", ask(texts[0]), embeddings[:1])
+    compare.numbers("openai: one text, float", ask(texts[0], encoding_format="float"), embeddings[:1])
+    compare.numbers("openai: batch of texts", ask(texts), embeddings)
+    compare.numbers("openai: tokens of one text", ask(ids[0]), embeddings[:1])
+    compare.numbers("openai: batch of tokens", ask(ids), embeddings)
+    counted = client.embeddings.create(model=model, input=texts).usage.prompt_tokens
+    compare.that(f"openai: {counted} tokens counted", counted == sum(map(len, ids)))
+    try:
+        ask("")
+        compare.that("openai: the empty text is refused", False)
+    except openai.BadRequestError as error:
+        compare.that(f"openai: the empty text is refused: {error.message}", bool(error.message))
+
+
+def check_embeddings(url: str, cases: list[dict], compare: Comparison) -> None:
+    """huggingface_hub on the root and on the hub-style routes: feature extraction and sentence similarity."""
+    texts, embeddings = [case["text"] for case in cases], numpy.array([case["embedding"] for case in cases])
+    name = openai.OpenAI(base_url=f"{url}/v1", api_key="none").models.list().data[0].id
+    unit = embeddings / numpy.linalg.norm(embeddings, axis=1, keepdims=True)
+    for route in (url, f"{url}/models/{name}", f"{url}/models/{name}/pipeline/feature-extraction"):
+        client = InferenceClient(model=route)
+        what = f"huggingface_hub: feature_extraction at {route.removeprefix(url) or '/'}"
+        one = client.feature_extraction(texts[0])
+        compare.numbers(what, one.reshape(-1), embeddings[0])
+        compare.numbers(f"{what}, batch", client.feature_extraction(texts), embeddings)
+        compare.numbers(f"{what}, normalised", client.feature_extraction(texts, normalize=True), unit)
+
+    client = InferenceClient(model=f"{url}/models/{name}/pipeline/sentence-similarity")
+    scores = client.sentence_similarity(texts[0], other_sentences=texts[1:])
+    compare.numbers("huggingface_hub: sentence_similarity", scores, unit[1:] @ unit[0])
+
+
+def check_classification(url: str, cases: list[dict], compare: Comparison) -> None:
+    """huggingface_hub on a classifier: all labels, the best one, the raw logits' order, and an error."""
+    client = InferenceClient(model=url)
+    for case in cases:
+        scores, what = case["scores"], f"huggingface_hub: text_classification {case['text'][:20]!r}"
+        rows = client.text_classification(case["text"], top_k=len(scores))
+        ranked = sorted(scores, key=scores.get, reverse=True)
+        compare.that(f"{what}: labels from best to worst", [row.label for row in rows] == ranked)
+        compare.numbers(what, [row.score for row in rows], [scores[label] for label in ranked])
+        best = client.text_classification(case["text"], top_k=1)
+        compare.that(f"{what}: top_k", [row.label for row in best] == ranked[:1])
+        raw = client.text_classification(case["text"], top_k=len(scores), function_to_apply="none")
+        compare.that(f"{what}: function_to_apply", [row.label for row in raw] == ranked)
+    try:
+        InferenceClient(model=f"{url}/models/no-such-model").text_classification("text")
+        compare.that("huggingface_hub: an unknown model is an error", False)
+    except HfHubHTTPError as error:
+        compare.that(f"huggingface_hub: an unknown model is a {error.response.status_code}", True)
+
+
+if __name__ == "__main__":
+    main()

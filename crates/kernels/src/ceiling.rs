@@ -1,0 +1,102 @@
+//! What this machine can do at most: multiply-adds from registers, bytes read from memory. Figures of
+//! kernels are given as shares of these, measured in the same run.
+#![allow(unsafe_code)]
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use crate::dispatch::Kernels;
+use crate::error::KernelError;
+use crate::simd::{LANES, Simd};
+use crate::thread_pool::{ThreadPool, Worker};
+
+/// Vector operations per measurement, a multiple of every number of chains; some hundred microseconds.
+const MULTIPLY_ADDS: usize = 1_200_000;
+
+/// Measurements; the best counts.
+const REPEATS: usize = 20;
+
+/// Multiply-accumulates per second that all threads of the pool reach together, in units of 10⁹, when
+/// every operand is in a register: the ceiling of every f32 kernel.
+pub fn giga_macs_per_second(kernels: Kernels, pool: &ThreadPool) -> Result<f64, KernelError> {
+    let macs = (MULTIPLY_ADDS * LANES * pool.threads()) as f64;
+    let seconds = best_seconds(pool, &|worker: &Worker<'_>| {
+        worker.barrier();
+        // SAFETY: the kernel only computes in registers.
+        black_box(unsafe { (kernels.table.multiply_add_chains)(black_box(MULTIPLY_ADDS)) });
+        worker.barrier();
+    })?;
+    Ok(macs / seconds / 1e9)
+}
+
+/// Bytes per second, in units of 10⁹, at which all threads of the pool together read a buffer of
+/// `bytes`; a buffer larger than the last cache gives the bandwidth of memory.
+pub fn giga_bytes_per_second(pool: &ThreadPool, bytes: usize) -> Result<f64, KernelError> {
+    let words = vec![1u64; bytes.div_ceil(size_of::<u64>()).max(1)];
+    let seconds = best_seconds(pool, &|worker: &Worker<'_>| {
+        worker.barrier();
+        let part = &words[worker.share(words.len())];
+        black_box(part.iter().fold(0u64, |sum, word| sum.wrapping_add(*word)));
+        worker.barrier();
+    })?;
+    Ok((words.len() * size_of::<u64>()) as f64 / seconds / 1e9)
+}
+
+/// The shortest time of a run.
+fn best_seconds(pool: &ThreadPool, job: &(dyn Fn(&Worker<'_>) + Sync)) -> Result<f64, KernelError> {
+    let mut best = f64::INFINITY;
+    for _ in 0..REPEATS {
+        let start = Instant::now();
+        pool.run(job)?;
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    Ok(best)
+}
+
+/// Does `multiply_adds` operations on vectors of 16 lanes.
+///
+/// # Safety
+/// None beyond holding the token `s`.
+#[inline(always)]
+pub(crate) unsafe fn multiply_add_chains<S: Simd>(s: S, multiply_adds: usize) -> f32 {
+    // As many chains as hide the latency and fit the registers.
+    match S::TILE_ROWS {
+        12 => chains::<S, 12>(s, multiply_adds),
+        6 => chains::<S, 6>(s, multiply_adds),
+        _ => chains::<S, 3>(s, multiply_adds),
+    }
+}
+
+#[inline(always)]
+fn chains<S: Simd, const CHAINS: usize>(s: S, multiply_adds: usize) -> f32 {
+    let mut sums = [s.splat(1.0); CHAINS];
+    let factor = s.splat(black_box(0.999));
+    let term = s.splat(black_box(0.001));
+    for _ in 0..multiply_adds / CHAINS {
+        for sum in &mut sums {
+            *sum = s.mul_add(*sum, factor, term);
+        }
+    }
+    let mut total = sums[0];
+    for sum in &sums[1..] {
+        total = s.add(total, *sum);
+    }
+    s.sum(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::Isa;
+
+    #[test]
+    fn ceilings_are_positive_numbers() {
+        let pool = ThreadPool::new(2).unwrap();
+        for isa in Isa::available() {
+            let rate = giga_macs_per_second(Kernels::new(isa).unwrap(), &pool).unwrap();
+            assert!(rate.is_finite() && rate > 0.0, "{isa}: {rate}");
+        }
+        let rate = giga_bytes_per_second(&pool, 1 << 20).unwrap();
+        assert!(rate.is_finite() && rate > 0.0, "{rate}");
+    }
+}

@@ -1,0 +1,144 @@
+//! Matrix multiplication with packed weights: `out = activation(a · weightᵀ + bias) + residual`.
+//!
+//! A stays where it is, row-major: its elements are broadcast straight into the multiply-adds. The
+//! whole depth is summed in one pass in registers; see [`crate::tile`] for why every element of the
+//! result is bit-identical however rows and panels are split.
+#![allow(unsafe_code)]
+
+use std::ops::Range;
+
+use crate::activation::{Activation, Elementwise, with_activation};
+use crate::dispatch::Kernels;
+use crate::error::{KernelError, expect_dimension, expect_length};
+use crate::matrix::{Matrix, MatrixMut};
+use crate::pack::{PANEL, PackedMatrix};
+use crate::simd::Simd;
+use crate::tile::{self, Pieces, Tile};
+
+/// What happens to the sums before they are stored: `activation(sum + bias) + residual`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Epilogue<'a> {
+    /// Added to each row; `n` elements.
+    pub bias: Option<&'a [f32]>,
+    /// Applied after the bias.
+    pub activation: Option<Activation>,
+    /// Added last; the shape of `out`, and it may be the same memory.
+    pub residual: Option<Matrix<'a>>,
+}
+
+/// Checked operands of [`multiply`].
+pub(crate) struct Job<'a> {
+    a: Matrix<'a>,
+    b: PackedMatrix<'a>,
+    panels: Range<usize>,
+    epilogue: Epilogue<'a>,
+    out: MatrixMut<'a>,
+}
+
+impl Kernels {
+    /// Multiplies all rows of `a`, `[m, k]`, by the columns of `b` in `panels` (16 columns each) and
+    /// writes those columns of `out`, `[m, n]`.
+    ///
+    /// Threads split the work by giving each its own rows of `a` and `out`, or its own panels. The
+    /// result does not depend on the split, bit for bit.
+    pub fn gemm(
+        self,
+        a: Matrix<'_>,
+        b: PackedMatrix<'_>,
+        panels: Range<usize>,
+        epilogue: &Epilogue<'_>,
+        out: &mut MatrixMut<'_>,
+    ) -> Result<(), KernelError> {
+        const NAME: &str = "gemm";
+        expect_dimension(NAME, "columns of a", a.columns(), b.k())?;
+        expect_dimension(NAME, "rows of out", out.rows(), a.rows())?;
+        expect_dimension(NAME, "columns of out", out.columns(), b.n())?;
+        expect_length(NAME, "range of panels", b.panels(), panels.end)?;
+        if let Some(bias) = epilogue.bias {
+            expect_dimension(NAME, "length of bias", bias.len(), b.n())?;
+        }
+        if let Some(residual) = epilogue.residual {
+            expect_dimension(NAME, "rows of residual", residual.rows(), out.rows())?;
+            expect_dimension(NAME, "columns of residual", residual.columns(), out.columns())?;
+        }
+        let job = Job { a, b, panels, epilogue: *epilogue, out: out.reborrow() };
+        // SAFETY: all shapes agree and the views vouch for their elements.
+        unsafe { (self.table.gemm)(&job) };
+        Ok(())
+    }
+}
+
+/// Bytes of A that are kept in the second-level cache while the panels of B pass by.
+const ROW_BLOCK_BYTES: usize = 384 * 1024;
+
+/// # Safety
+/// The shapes of the job agree: `a` is `[m, k]`, `out` and `residual` are `[m, n]`, `bias` has `n`
+/// elements, and the panels exist.
+#[inline(always)]
+pub(crate) unsafe fn multiply<S: Simd>(s: S, job: &Job<'_>) {
+    let k = job.b.k();
+    let block = (ROW_BLOCK_BYTES / (size_of::<f32>() * k.max(1))).max(S::TILE_ROWS);
+    for rows in Pieces::new(0..job.a.rows(), block) {
+        let mut panel = job.panels.start;
+        while panel < job.panels.end {
+            let panels = panel..job.panels.end.min(panel + S::TILE_PANELS);
+            for rows in Pieces::new(rows.clone(), S::TILE_ROWS) {
+                let mut sums = Sums([0.0; MAX_TILE]);
+                let tile = Tile {
+                    depth: k,
+                    a: job.a.row_pointer(rows.start),
+                    a_stride: job.a.stride(),
+                    b: job.b.panel_pointer(panel),
+                    b_panel: PANEL * k,
+                    c: sums.0.as_mut_ptr(),
+                    c_row: PANEL * S::TILE_PANELS,
+                    c_panel: PANEL,
+                    resume: false,
+                };
+                // SAFETY: the rows and panels exist, and `sums` has room for the largest tile.
+                unsafe {
+                    tile::compute::<S, false>(s, &tile, rows.len(), panels.len());
+                    with_activation!(job.epilogue.activation, F =>
+                        finish::<S, F>(s, job, rows, panels.clone(), &sums));
+                }
+            }
+            panel = panels.end;
+        }
+    }
+}
+
+/// Elements of the largest tile of any instruction set.
+const MAX_TILE: usize = 12 * 2 * PANEL;
+
+/// Sums of one tile, between the registers and the epilogue.
+#[repr(align(64))]
+struct Sums([f32; MAX_TILE]);
+
+/// Runs the epilogue on the sums of a tile and stores them.
+///
+/// # Safety
+/// Rows and panels exist in the job, and the tile is not larger than the instruction set's.
+#[inline(always)]
+unsafe fn finish<S: Simd, F: Elementwise>(s: S, job: &Job<'_>, rows: Range<usize>, panels: Range<usize>, sums: &Sums) {
+    for p in 0..panels.len() {
+        let column = (panels.start + p) * PANEL;
+        let width = PANEL.min(job.b.n() - column);
+        // SAFETY: `width` columns from `column` on exist in the rows of `out` and `residual` and in
+        // `bias`; `sums` holds the tile.
+        unsafe {
+            let bias = match job.epilogue.bias {
+                Some(bias) => s.load_up_to(bias.as_ptr().add(column), width),
+                None => s.splat(0.0),
+            };
+            for (i, row) in rows.clone().enumerate() {
+                let sum = s.load(sums.0.as_ptr().add((i * S::TILE_PANELS + p) * PANEL));
+                let mut value = F::apply(s, s.add(sum, bias));
+                if let Some(residual) = job.epilogue.residual {
+                    let residual = residual.row_pointer(row).add(column);
+                    value = s.add(value, s.load_up_to(residual, width));
+                }
+                s.store_up_to(value, job.out.row_pointer(row).add(column), width);
+            }
+        }
+    }
+}

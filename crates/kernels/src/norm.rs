@@ -1,0 +1,165 @@
+//! Normalisation of rows.
+#![allow(unsafe_code)]
+
+use crate::dispatch::Kernels;
+use crate::error::{KernelError, expect_dimension};
+use crate::matrix::{Matrix, MatrixMut};
+use crate::simd::{LANES, Simd};
+
+/// Parameters of a LayerNorm.
+#[derive(Debug, Clone, Copy)]
+pub struct LayerNorm<'a> {
+    /// Scale of each column.
+    pub gamma: &'a [f32],
+    /// Shift of each column.
+    pub beta: Option<&'a [f32]>,
+    /// Added to the variance.
+    pub epsilon: f32,
+}
+
+/// Checked operands of [`layer_norm`].
+pub(crate) struct Job<'a> {
+    x: Matrix<'a>,
+    residual: Option<Matrix<'a>>,
+    norm: LayerNorm<'a>,
+    out: MatrixMut<'a>,
+}
+
+impl Kernels {
+    /// `out = (v - mean(v)) / sqrt(var(v) + epsilon) · gamma + beta` for each row v of `x + residual`,
+    /// with the population variance computed in a second pass over the row.
+    ///
+    /// `out` may be the same memory as `x` or `residual`.
+    pub fn layer_norm(
+        self,
+        x: Matrix<'_>,
+        residual: Option<Matrix<'_>>,
+        norm: &LayerNorm<'_>,
+        out: &mut MatrixMut<'_>,
+    ) -> Result<(), KernelError> {
+        const NAME: &str = "layer_norm";
+        expect_dimension(NAME, "rows of out", out.rows(), x.rows())?;
+        expect_dimension(NAME, "columns of out", out.columns(), x.columns())?;
+        expect_dimension(NAME, "length of gamma", norm.gamma.len(), x.columns())?;
+        if let Some(beta) = norm.beta {
+            expect_dimension(NAME, "length of beta", beta.len(), x.columns())?;
+        }
+        if let Some(residual) = residual {
+            expect_dimension(NAME, "rows of residual", residual.rows(), x.rows())?;
+            expect_dimension(NAME, "columns of residual", residual.columns(), x.columns())?;
+        }
+        let job = Job { x, residual, norm: *norm, out: out.reborrow() };
+        // SAFETY: all shapes agree and the views vouch for their elements.
+        unsafe { (self.table.layer_norm)(&job) };
+        Ok(())
+    }
+}
+
+/// Independent sums of a row, so that additions overlap.
+const CHAINS: usize = 4;
+
+/// # Safety
+/// `x`, `residual` and `out` have the same shape, `gamma` and `beta` as many elements as columns.
+#[inline(always)]
+pub(crate) unsafe fn layer_norm<S: Simd>(s: S, job: &Job<'_>) {
+    for row in 0..job.x.rows() {
+        // SAFETY: the row exists in all three views.
+        unsafe {
+            let out = job.out.row_pointer(row);
+            let mut x = job.x.row_pointer(row);
+            if let Some(residual) = job.residual {
+                add(s, x, residual.row_pointer(row), out, job.x.columns());
+                x = out;
+            }
+            normalize(s, x, &job.norm, out);
+        }
+    }
+}
+
+/// `out = a + b`
+///
+/// # Safety
+/// `columns` elements of each are accessible; `out` may be `a` or `b`.
+#[inline(always)]
+unsafe fn add<S: Simd>(s: S, a: *const f32, b: *const f32, out: *mut f32, columns: usize) {
+    let mut start = 0;
+    while start < columns {
+        let count = LANES.min(columns - start);
+        // SAFETY: `start + count` is at most `columns`.
+        unsafe {
+            let sum = s.add(s.load_up_to(a.add(start), count), s.load_up_to(b.add(start), count));
+            s.store_up_to(sum, out.add(start), count);
+        }
+        start += count;
+    }
+}
+
+/// # Safety
+/// `x` and `out` have as many elements as gamma; they may be the same.
+#[inline(always)]
+unsafe fn normalize<S: Simd>(s: S, x: *const f32, norm: &LayerNorm<'_>, out: *mut f32) {
+    let columns = norm.gamma.len();
+    // SAFETY: every access is to `count` elements from `start`, within `columns`.
+    unsafe {
+        let mean = total(s, x, columns, None) / columns as f32;
+        let mean_lanes = s.splat(mean);
+        let variance = total(s, x, columns, Some(mean)) / columns as f32;
+        let scale = s.splat(1.0 / (variance + norm.epsilon).sqrt());
+        let mut start = 0;
+        while start < columns {
+            let count = LANES.min(columns - start);
+            let value = s.mul(s.sub(s.load_up_to(x.add(start), count), mean_lanes), scale);
+            let gamma = s.load_up_to(norm.gamma.as_ptr().add(start), count);
+            let beta = match norm.beta {
+                Some(beta) => s.load_up_to(beta.as_ptr().add(start), count),
+                None => s.splat(0.0),
+            };
+            s.store_up_to(s.mul_add(value, gamma, beta), out.add(start), count);
+            start += count;
+        }
+    }
+}
+
+/// Sum of the elements, or of their squared distances to `centre`.
+///
+/// # Safety
+/// `columns` elements of `x` are readable.
+#[inline(always)]
+unsafe fn total<S: Simd>(s: S, x: *const f32, columns: usize, centre: Option<f32>) -> f32 {
+    let mut sums = [s.splat(0.0); CHAINS];
+    let centre_lanes = s.splat(centre.unwrap_or(0.0));
+    let mut start = 0;
+    while start < columns {
+        for sum in &mut sums {
+            let count = LANES.min(columns - start);
+            // SAFETY: `start + count` is at most `columns`.
+            let v = unsafe { s.load_up_to(x.add(start), count) };
+            *sum = match centre {
+                None => s.add(*sum, v),
+                Some(_) => {
+                    let distance = s.sub(v, centre_lanes);
+                    let distance = if count < LANES { s.keep_first(distance, count) } else { distance };
+                    s.mul_add(distance, distance, *sum)
+                }
+            };
+            start += count;
+            if start == columns {
+                break;
+            }
+        }
+    }
+    s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])))
+}
+
+/// Divides each row by the larger of its Euclidean norm and `epsilon`.
+pub fn l2_normalize(rows: &mut MatrixMut<'_>, epsilon: f32) {
+    for index in 0..rows.rows() {
+        if let Some(row) = rows.row_mut(index) {
+            let squares: f64 = row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
+            let norm = (squares.sqrt() as f32).max(epsilon);
+            for x in row {
+                *x /= norm;
+            }
+        }
+    }
+}

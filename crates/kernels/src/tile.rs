@@ -1,0 +1,149 @@
+//! The register tile under matrix multiplication and attention.
+//!
+//! A tile multiplies `rows` rows of A by one or two panels of B (16 columns each, `[depth][16]`) and
+//! keeps every sum in a register. Each element of the result is one accumulator that takes its
+//! products in the order of the depth, so it does not depend on the height or width of the tile that
+//! computed it, nor on how the work was split.
+#![allow(unsafe_code)]
+
+use std::ops::Range;
+
+use crate::simd::{LANES, Simd};
+
+/// Operands of one tile.
+#[derive(Clone, Copy)]
+pub(crate) struct Tile {
+    /// Products per sum.
+    pub(crate) depth: usize,
+    /// First element of A.
+    pub(crate) a: *const f32,
+    /// Elements from one row of A to the next; of a column-major A, from one column to the next.
+    pub(crate) a_stride: usize,
+    /// First panel of B.
+    pub(crate) b: *const f32,
+    /// Elements from one panel of B to the next.
+    pub(crate) b_panel: usize,
+    /// Where the sums go: 16 of each row and panel.
+    pub(crate) c: *mut f32,
+    /// Elements from one row of sums to the next.
+    pub(crate) c_row: usize,
+    /// Elements from one panel of sums to the next.
+    pub(crate) c_panel: usize,
+    /// Whether the sums continue those found at `c` (else they start at zero).
+    pub(crate) resume: bool,
+}
+
+/// Computes a tile of `rows` rows and `panels` panels. A is row-major (a row's elements are adjacent) or
+/// `COLUMN_MAJOR`.
+///
+/// # Safety
+/// `1 <= rows <= S::TILE_ROWS`, `1 <= panels <= S::TILE_PANELS`, and all elements that the operands
+/// describe are readable (A, B) or writable (C); C is initialised if `resume`.
+#[inline(always)]
+pub(crate) unsafe fn compute<S: Simd, const COLUMN_MAJOR: bool>(s: S, tile: &Tile, rows: usize, panels: usize) {
+    macro_rules! heights {
+        ($panels:literal: $($rows:literal)*) => {
+            match rows {
+                $($rows if $rows <= S::TILE_ROWS => {
+                    // SAFETY: as promised by the caller.
+                    unsafe { accumulate::<S, $rows, $panels, COLUMN_MAJOR>(s, tile) }
+                })*
+                _ => debug_assert!(false, "no tile of {rows} rows"),
+            }
+        };
+    }
+    if panels == 1 {
+        heights!(1: 1 2 3 4 5 6 7 8 9 10 11 12);
+    } else if S::TILE_PANELS == 2 {
+        heights!(2: 1 2 3 4 5 6 7 8 9 10 11 12);
+    }
+}
+
+/// # Safety
+/// As [`compute`].
+#[inline(always)]
+unsafe fn accumulate<S: Simd, const ROWS: usize, const PANELS: usize, const COLUMN_MAJOR: bool>(s: S, tile: &Tile) {
+    let mut sums = [[s.splat(0.0); PANELS]; ROWS];
+    // SAFETY: all addresses are of elements that the tile describes.
+    unsafe {
+        if tile.resume {
+            for (i, row) in sums.iter_mut().enumerate() {
+                for (p, sum) in row.iter_mut().enumerate() {
+                    *sum = s.load(tile.c.add(i * tile.c_row + p * tile.c_panel));
+                }
+            }
+        }
+        let (row_step, depth_step) = if COLUMN_MAJOR { (1, tile.a_stride) } else { (tile.a_stride, 1) };
+        let mut a = tile.a;
+        let mut b = tile.b;
+        for _ in 0..tile.depth {
+            let mut columns = [s.splat(0.0); PANELS];
+            for (p, column) in columns.iter_mut().enumerate() {
+                *column = s.load(b.add(p * tile.b_panel));
+            }
+            for (i, row) in sums.iter_mut().enumerate() {
+                let x = s.splat(*a.add(i * row_step));
+                for (sum, column) in row.iter_mut().zip(columns) {
+                    *sum = s.mul_add(x, column, *sum);
+                }
+            }
+            a = a.add(depth_step);
+            b = b.add(LANES);
+        }
+        for (i, row) in sums.iter().enumerate() {
+            for (p, sum) in row.iter().enumerate() {
+                s.store(*sum, tile.c.add(i * tile.c_row + p * tile.c_panel));
+            }
+        }
+    }
+}
+
+/// Cuts a range into as few pieces of at most `limit` as possible, of nearly equal length.
+pub(crate) struct Pieces {
+    rest: Range<usize>,
+    pieces: usize,
+}
+
+impl Pieces {
+    /// `limit` must not be 0.
+    #[inline(always)]
+    pub(crate) fn new(range: Range<usize>, limit: usize) -> Self {
+        let pieces = range.len().div_ceil(limit);
+        Self { rest: range, pieces }
+    }
+}
+
+impl Iterator for Pieces {
+    type Item = Range<usize>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Range<usize>> {
+        if self.pieces == 0 {
+            return None;
+        }
+        let start = self.rest.start;
+        self.rest.start += self.rest.len().div_ceil(self.pieces);
+        self.pieces -= 1;
+        Some(start..self.rest.start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_cover_the_range_evenly() {
+        for length in 0..100 {
+            for limit in 1..14 {
+                let pieces: Vec<_> = Pieces::new(3..3 + length, limit).collect();
+                assert_eq!(pieces.len(), length.div_ceil(limit));
+                assert_eq!(pieces.iter().map(ExactSizeIterator::len).sum::<usize>(), length);
+                assert!(pieces.windows(2).all(|pair| pair[0].end == pair[1].start));
+                let shortest = pieces.iter().map(ExactSizeIterator::len).min().unwrap_or(0);
+                let longest = pieces.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
+                assert!(longest <= limit && longest - shortest <= 1);
+            }
+        }
+    }
+}

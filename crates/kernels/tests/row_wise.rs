@@ -1,0 +1,135 @@
+//! LayerNorm, softmax and L2 normalisation against f64.
+
+mod support;
+
+use centuple_kernels::{Isa, Kernels, LayerNorm, Matrix, MatrixMut, l2_normalize};
+use support::{all_kernels, assert_close, bits, values};
+
+fn layer_norm_f64(v: &[f64], gamma: &[f32], beta: &[f32], epsilon: f64) -> Vec<f64> {
+    let mean = v.iter().sum::<f64>() / v.len() as f64;
+    let variance = v.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / v.len() as f64;
+    let scale = 1.0 / (variance + epsilon).sqrt();
+    let affine = gamma.iter().zip(beta);
+    v.iter().zip(affine).map(|(x, (gamma, beta))| (x - mean) * scale * f64::from(*gamma) + f64::from(*beta)).collect()
+}
+
+const COLUMNS: [usize; 12] = [1, 2, 15, 16, 17, 31, 63, 64, 65, 100, 384, 1000];
+
+#[test]
+fn layer_norm_matches_f64() {
+    for kernels in all_kernels() {
+        for columns in COLUMNS {
+            let rows = 5;
+            // A large mean shows whether the variance cancels.
+            let x: Vec<f32> = values(rows * columns, 1).iter().map(|x| x + 30.0).collect();
+            let residual = values(rows * columns, 2);
+            let (gamma, beta) = (values(columns, 3), values(columns, 4));
+            let what = format!("{} {columns}", kernels.isa());
+            let matrix = Matrix::contiguous(&x, rows, columns).unwrap();
+            let added = Matrix::contiguous(&residual, rows, columns).unwrap();
+            let mut out = vec![f32::NAN; rows * columns];
+            let mut view = MatrixMut::contiguous(&mut out, rows, columns).unwrap();
+            let norm = LayerNorm { gamma: &gamma, beta: Some(&beta), epsilon: 1e-5 };
+            kernels.layer_norm(matrix, Some(added), &norm, &mut view).unwrap();
+            for row in 0..rows {
+                let span = row * columns..(row + 1) * columns;
+                let pairs = x[span.clone()].iter().zip(&residual[span.clone()]);
+                let sum: Vec<f64> = pairs.map(|(x, r)| f64::from(x + r)).collect();
+                let want = layer_norm_f64(&sum, &gamma, &beta, 1e-5);
+                assert_close(&out[span], &want, 3e-5, &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn layer_norm_works_in_place_and_without_beta() {
+    for kernels in all_kernels() {
+        let x = values(4 * 40, 1);
+        let gamma = values(40, 2);
+        let norm = LayerNorm { gamma: &gamma, beta: None, epsilon: 1e-12 };
+        let matrix = Matrix::new(&x, 3, 37, 40).unwrap();
+        let norm = LayerNorm { gamma: &norm.gamma[..37], ..norm };
+        let mut out = vec![f32::NAN; 4 * 40];
+        let mut view = MatrixMut::new(&mut out, 3, 37, 40).unwrap();
+        kernels.layer_norm(matrix, None, &norm, &mut view).unwrap();
+        for row in 0..3 {
+            let v: Vec<f64> = x[row * 40..row * 40 + 37].iter().map(|x| f64::from(*x)).collect();
+            let want = layer_norm_f64(&v, norm.gamma, &[0.0; 37], 1e-12);
+            assert_close(&out[row * 40..row * 40 + 37], &want, 1e-5, "no beta");
+            assert!(out[row * 40 + 37].is_nan(), "wrote between the rows");
+        }
+    }
+}
+
+#[test]
+fn layer_norm_refuses_misfits_and_takes_empty() {
+    for kernels in all_kernels() {
+        let norm = LayerNorm { gamma: &[1.0; 4], beta: Some(&[0.0; 3]), epsilon: 1e-5 };
+        let x = Matrix::contiguous(&[0.0; 8], 2, 4).unwrap();
+        let mut out = vec![0.0; 8];
+        let mut view = MatrixMut::contiguous(&mut out, 2, 4).unwrap();
+        assert!(kernels.layer_norm(x, None, &norm, &mut view).is_err());
+        let none = LayerNorm { gamma: &[], beta: None, epsilon: 1e-5 };
+        let mut view = MatrixMut::contiguous(&mut [], 3, 0).unwrap();
+        let x = Matrix::contiguous(&[], 3, 0).unwrap();
+        kernels.layer_norm(x, None, &none, &mut view).unwrap();
+    }
+}
+
+#[test]
+fn softmax_matches_f64() {
+    for kernels in all_kernels() {
+        for columns in COLUMNS {
+            let x: Vec<f32> = values(3 * columns, 5).iter().map(|x| x * 20.0).collect();
+            let mut got = x.clone();
+            kernels.softmax(&mut MatrixMut::contiguous(&mut got, 3, columns).unwrap());
+            for (got, x) in got.chunks(columns).zip(x.chunks(columns)) {
+                let powers: Vec<f64> = x.iter().map(|x| f64::from(*x).exp()).collect();
+                let total: f64 = powers.iter().sum();
+                let want: Vec<f64> = powers.iter().map(|power| power / total).collect();
+                assert_close(got, &want, 3e-7, &format!("{} {columns}", kernels.isa()));
+            }
+        }
+    }
+}
+
+#[test]
+fn softmax_of_extremes() {
+    for kernels in all_kernels() {
+        let mut rows = [f32::NEG_INFINITY, f32::NEG_INFINITY, 0.0, f32::NAN, 1e30, -1e30];
+        kernels.softmax(&mut MatrixMut::contiguous(&mut rows, 3, 2).unwrap());
+        assert_eq!(rows[..2], [0.0, 0.0]);
+        assert!(rows[2..4].iter().all(|x| x.is_nan()));
+        assert_eq!(rows[4..], [1.0, 0.0]);
+    }
+}
+
+#[test]
+fn avx2_and_avx512_agree_bit_for_bit() {
+    let (Ok(avx2), Ok(avx512)) = (Kernels::new(Isa::Avx2), Kernels::new(Isa::Avx512)) else {
+        println!("skipped: this CPU does not have both instruction sets");
+        return;
+    };
+    for columns in COLUMNS {
+        let x = values(4 * columns, 1);
+        let gamma = values(columns, 2);
+        let norm = LayerNorm { gamma: &gamma, beta: None, epsilon: 1e-5 };
+        let results = [avx2, avx512].map(|kernels| {
+            let mut out = vec![0.0; 4 * columns];
+            let mut view = MatrixMut::contiguous(&mut out, 4, columns).unwrap();
+            let matrix = Matrix::contiguous(&x, 4, columns).unwrap();
+            kernels.layer_norm(matrix, None, &norm, &mut view).unwrap();
+            kernels.softmax(&mut view);
+            bits(&out)
+        });
+        assert_eq!(results[0], results[1], "{columns}");
+    }
+}
+
+#[test]
+fn l2_normalize_divides_by_the_norm() {
+    let mut rows = [3.0, 4.0, 0.0, 0.0, 1e-20, 0.0];
+    l2_normalize(&mut MatrixMut::contiguous(&mut rows, 3, 2).unwrap(), 1e-12);
+    assert_eq!(rows, [0.6, 0.8, 0.0, 0.0, 1e-8, 0.0]);
+}

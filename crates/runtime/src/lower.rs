@@ -1,0 +1,330 @@
+//! Lowering: from a graph to a plan.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use centuple_graph::{Graph, Node, NodeId, Op};
+use centuple_kernels::{Isa, row_stride};
+use centuple_tensor::{DType, Dim, Shape, Tensor};
+
+use crate::error::{Result, RuntimeError};
+use crate::memory;
+use crate::plan::{Ids, Input, Kernel, Operand, Output, Place, Plan, Primitive, Stage, Table, Value, View};
+use crate::weights::WeightsBuilder;
+
+/// Compiles a graph for an instruction set: packs its weights, orders its stages, lays out its memory.
+///
+/// # Errors
+/// The graph asks for something that has no kernel.
+pub fn lower(graph: &Graph, isa: Isa) -> Result<Plan> {
+    let mut lowering = Lowering {
+        graph,
+        contiguous: contiguous_values(graph),
+        lowered: HashMap::new(),
+        weights: WeightsBuilder::default(),
+        inputs: Vec::new(),
+        values: Vec::new(),
+        stages: Vec::new(),
+        cache_widths: Vec::new(),
+    };
+    for (id, node) in graph.iter() {
+        let lowered = lowering.node(id, node)?;
+        lowering.lowered.insert(id, lowered);
+    }
+    let mut outputs = Vec::new();
+    for (name, id) in graph.outputs() {
+        let view = lowering.view(*id)?;
+        outputs.push(Output { name: name.clone(), view, shape: graph.node(*id).fact.shape.clone() });
+    }
+    let Lowering { weights, inputs, mut values, stages, cache_widths, .. } = lowering;
+    let phases = memory::phases(&stages);
+    let pinned: Vec<usize> = outputs
+        .iter()
+        .map(|output: &Output| output.view.value)
+        .chain(inputs.iter().filter_map(|input: &Input| input.value))
+        .collect();
+    let (slots, local_stride) = memory::place(&mut values, &stages, &phases, &pinned);
+    let weights = Arc::new(weights.finish()?);
+    let plan = Plan { isa, inputs, outputs, values, stages, phases, slots, local_stride, weights, cache_widths };
+    memory::check(&plan)?;
+    Ok(plan)
+}
+
+/// What a node has become.
+#[derive(Clone, Debug)]
+enum Lowered {
+    /// Floats in the arena.
+    View(View),
+    /// Ids that only embeddings and gathers read.
+    Ids(Ids),
+    /// A constant, laid out by each of its readers in its own way.
+    Constant,
+}
+
+struct Lowering<'a> {
+    graph: &'a Graph,
+    /// By node: whether a primitive op reads it, so that rows must have no gaps.
+    contiguous: Vec<bool>,
+    lowered: HashMap<NodeId, Lowered>,
+    weights: WeightsBuilder,
+    inputs: Vec<Input>,
+    values: Vec<Value>,
+    stages: Vec<Stage>,
+    cache_widths: Vec<usize>,
+}
+
+/// Nodes whose value a primitive op reads.
+fn contiguous_values(graph: &Graph) -> Vec<bool> {
+    let mut contiguous = vec![false; graph.nodes().len()];
+    for node in graph.nodes().iter().rev() {
+        let row_wise = matches!(
+            node.op,
+            Op::Linear { .. }
+                | Op::LayerNorm { .. }
+                | Op::Attention(_)
+                | Op::Pool(_)
+                | Op::L2Normalize { .. }
+                | Op::Embedding
+                | Op::Slice { .. }
+                | Op::Activation(_)
+        ) || is_column_concat(node);
+        if !row_wise {
+            node.inputs.iter().for_each(|input| contiguous[input.index()] = true);
+        }
+    }
+    contiguous
+}
+
+/// Whether the node joins columns of matrices, which is a row-wise stage.
+fn is_column_concat(node: &Node) -> bool {
+    matches!(node.op, Op::Concat { axis } if axis + 1 == node.fact.shape.len() && last(&node.fact.shape).is_some())
+}
+
+/// The constant last dimension.
+fn last(shape: &[Dim]) -> Option<usize> {
+    shape.last()?.constant()
+}
+
+/// Rows of a tensor seen as a matrix over its last dimension.
+fn rows(shape: &[Dim]) -> Dim {
+    shape.iter().take(shape.len().saturating_sub(1)).cloned().fold(Dim::from(1), |product, dim| product * dim)
+}
+
+impl Lowering<'_> {
+    fn node(&mut self, id: NodeId, node: &Node) -> Result<Lowered> {
+        match &node.op {
+            Op::Input { dtype, shape } => self.input(node, *dtype, shape),
+            Op::Constant(_) => Ok(Lowered::Constant),
+            Op::Positions { offset } => Ok(Lowered::Ids(Ids::Positions { offset: *offset })),
+            Op::Embedding => {
+                let tables = node.inputs.chunks_exact(2).map(|pair| self.table(node, pair)).collect::<Result<_>>()?;
+                self.stage(id, node, Kernel::Embedding { tables })
+            }
+            Op::Linear { bias, activation, residual } => {
+                let x = self.view(node.inputs[0])?;
+                let weight = self.weights.packed(self.constant(node, 1)?)?;
+                let bias_at = if *bias { Some(self.floats(node, 2)?) } else { None };
+                let residual_at = 2 + usize::from(*bias);
+                let residual = if *residual { Some(self.view(node.inputs[residual_at])?) } else { None };
+                let kernel = Kernel::Linear { x, weight, bias: bias_at, activation: *activation, residual };
+                self.stage(id, node, kernel)
+            }
+            Op::LayerNorm { epsilon, residual } => {
+                let x = self.view(node.inputs[0])?;
+                let first = 1 + usize::from(*residual);
+                let residual = if *residual { Some(self.view(node.inputs[1])?) } else { None };
+                let (gamma, beta) = (self.floats(node, first)?, self.floats(node, first + 1)?);
+                self.stage(id, node, Kernel::LayerNorm { x, residual, gamma, beta, epsilon: *epsilon })
+            }
+            Op::Activation(activation) if last(&node.fact.shape).is_some() => {
+                let kernel = Kernel::Activation { x: self.view(node.inputs[0])?, activation: *activation };
+                self.stage(id, node, kernel)
+            }
+            Op::Activation(activation) => self.primitive(node, Primitive::Activation(*activation)),
+            Op::Attention(attention) => {
+                let [q, k, v] = [0, 1, 2].map(|operand| self.view(node.inputs[operand]));
+                let (q, k, v) = (q?, k?, v?);
+                if let Some(slot) = attention.cache {
+                    self.append(node, k, v, slot);
+                }
+                self.stage(id, node, Kernel::Attention { q, k, v, attention: attention.clone() })
+            }
+            Op::Pool(pooling) => {
+                let kernel = Kernel::Pool { x: self.view(node.inputs[0])?, pooling: *pooling };
+                self.stage(id, node, kernel)
+            }
+            Op::L2Normalize { epsilon } => {
+                let kernel = Kernel::L2Normalize { x: self.view(node.inputs[0])?, epsilon: *epsilon };
+                self.stage(id, node, kernel)
+            }
+            Op::Slice { axis, start, end } => self.slice(id, node, *axis, *start, *end),
+            Op::Concat { .. } if is_column_concat(node) => {
+                let parts = node.inputs.iter().map(|&input| self.view(input)).collect::<Result<_>>()?;
+                self.stage(id, node, Kernel::Columns { parts })
+            }
+            Op::Reshape { shape } => {
+                let operand = self.operand(node, 0)?;
+                Ok(Lowered::View(reinterpreted(operand.view, shape)))
+            }
+            Op::Unary(unary) => self.primitive(node, Primitive::Unary(*unary)),
+            Op::Binary(binary) => self.primitive(node, Primitive::Binary(*binary)),
+            Op::MatMul => self.primitive(node, Primitive::MatMul),
+            Op::Softmax => self.primitive(node, Primitive::Softmax),
+            Op::Transpose { perm } => self.primitive(node, Primitive::Transpose { perm: perm.clone() }),
+            Op::Concat { axis } => self.primitive(node, Primitive::Concat { axis: *axis }),
+            Op::Reduce { reduction, axes } => {
+                self.primitive(node, Primitive::Reduce { reduction: *reduction, axes: axes.clone() })
+            }
+            Op::Where => self.primitive(node, Primitive::Where),
+            Op::Gather { axis } => {
+                let ids = self.ids(node, 1)?;
+                let operands = vec![self.operand(node, 0)?];
+                self.primitive_over(node, Primitive::Gather { axis: *axis, ids }, operands)
+            }
+            Op::ToFloat => {
+                let ids = self.ids(node, 0)?;
+                self.primitive_over(node, Primitive::ToFloat { ids }, Vec::new())
+            }
+        }
+    }
+
+    fn input(&mut self, node: &Node, dtype: DType, shape: &Shape) -> Result<Lowered> {
+        let index = self.inputs.len();
+        let (value, lowered) = match dtype {
+            DType::I64 => (None, Lowered::Ids(Ids::Input(index))),
+            DType::F32 => {
+                let view = self.value(shape, true);
+                (Some(view.value), Lowered::View(view))
+            }
+            DType::F16 | DType::BF16 => return Err(unsupported(node, format!("inputs of type {dtype}"))),
+        };
+        self.inputs.push(Input { name: node.name.clone(), dtype, shape: shape.clone(), value });
+        Ok(lowered)
+    }
+
+    /// A stage over the rows of the node's result.
+    fn stage(&mut self, id: NodeId, node: &Node, kernel: Kernel) -> Result<Lowered> {
+        let view = self.value(&node.fact.shape, self.contiguous[id.index()]);
+        self.stages.push(Stage { name: node.name.clone(), rows: rows(&node.fact.shape), kernel, out: Some(view) });
+        Ok(Lowered::View(view))
+    }
+
+    fn append(&mut self, node: &Node, k: View, v: View, slot: usize) {
+        if self.cache_widths.len() <= slot {
+            self.cache_widths.resize(slot + 1, 0);
+        }
+        self.cache_widths[slot] = k.columns;
+        let (name, rows) = (format!("{}.cache", node.name), rows(&node.fact.shape));
+        self.stages.push(Stage { name, rows, kernel: Kernel::AppendCache { k, v, slot }, out: None });
+    }
+
+    fn primitive(&mut self, node: &Node, kind: Primitive) -> Result<Lowered> {
+        let operands = (0..node.inputs.len()).map(|index| self.operand(node, index)).collect::<Result<_>>()?;
+        self.primitive_over(node, kind, operands)
+    }
+
+    fn primitive_over(&mut self, node: &Node, kind: Primitive, operands: Vec<Operand>) -> Result<Lowered> {
+        let shape = node.fact.shape.clone();
+        let view = self.value(&shape, true);
+        let kernel = Kernel::Primitive { kind, operands, shape };
+        self.stages.push(Stage { name: node.name.clone(), rows: Dim::from(1), kernel, out: Some(view) });
+        Ok(Lowered::View(view))
+    }
+
+    /// Columns of a matrix stay where they are; other slices are copied.
+    fn slice(&mut self, id: NodeId, node: &Node, axis: usize, start: usize, end: usize) -> Result<Lowered> {
+        let shape = &self.graph.node(node.inputs[0]).fact.shape;
+        if axis + 1 == shape.len() && !self.contiguous[id.index()] {
+            let view = self.view(node.inputs[0])?;
+            return Ok(Lowered::View(View { start: view.start + start, columns: end - start, ..view }));
+        }
+        self.primitive(node, Primitive::Slice { axis, start })
+    }
+
+    /// A new value of the given shape.
+    fn value(&mut self, shape: &[Dim], contiguous: bool) -> View {
+        let value = self.values.len();
+        let (rows, columns) = match last(shape) {
+            Some(columns) => (rows(shape), columns),
+            None => (shape.iter().cloned().fold(Dim::from(1), |product, dim| product * dim), 1),
+        };
+        let stride = if contiguous { columns } else { row_stride(columns) };
+        self.values.push(Value { rows, columns, stride, place: Place::Unplaced });
+        View { value, start: 0, columns, stride }
+    }
+
+    /// The value of a node as floats; constants are laid out as they are.
+    fn view(&mut self, id: NodeId) -> Result<View> {
+        let node = self.graph.node(id);
+        match self.lowered.get(&id) {
+            Some(Lowered::View(view)) => Ok(*view),
+            Some(Lowered::Constant) => {
+                let offset = self.weights.floats(self.constant_at(node, id)?)?;
+                let view = self.value(&node.fact.shape, true);
+                self.values[view.value].place = Place::Weights { offset };
+                Ok(view)
+            }
+            Some(Lowered::Ids(_)) | None => Err(unsupported(node, "ids are used as floats; convert them first")),
+        }
+    }
+
+    /// An operand of a primitive op, without gaps between its rows.
+    fn operand(&mut self, node: &Node, index: usize) -> Result<Operand> {
+        let id = node.inputs[index];
+        let shape = self.graph.node(id).fact.shape.clone();
+        let view = self.view(id)?;
+        let value = &self.values[view.value];
+        if view.start == 0 && view.columns == value.columns && value.stride == value.columns {
+            return Ok(Operand { view, shape });
+        }
+        let copy = self.value(&shape, true);
+        let (name, rows) = (format!("{}.copy", node.name), rows(&shape));
+        self.stages.push(Stage { name, rows, kernel: Kernel::Columns { parts: vec![view] }, out: Some(copy) });
+        Ok(Operand { view: copy, shape })
+    }
+
+    fn ids(&self, node: &Node, index: usize) -> Result<Ids> {
+        match self.lowered.get(&node.inputs[index]) {
+            Some(Lowered::Ids(ids)) => Ok(ids.clone()),
+            Some(Lowered::View(_) | Lowered::Constant) | None => {
+                Err(unsupported(node, format!("operand {index} must be an i64 input or positions")))
+            }
+        }
+    }
+
+    fn table(&mut self, node: &Node, pair: &[NodeId]) -> Result<Table> {
+        let constant = self.constant_at(node, pair[0])?;
+        let ids = match self.lowered.get(&pair[1]) {
+            Some(Lowered::Ids(ids)) => ids.clone(),
+            Some(Lowered::View(_) | Lowered::Constant) | None => {
+                return Err(unsupported(node, "ids must be an i64 input or positions"));
+            }
+        };
+        Ok(Table { offset: self.weights.floats(constant)?, rows: constant.shape()[0], ids })
+    }
+
+    fn floats(&mut self, node: &Node, index: usize) -> Result<usize> {
+        let constant = self.constant(node, index)?;
+        self.weights.floats(constant)
+    }
+}
+
+impl<'a> Lowering<'a> {
+    fn constant(&self, node: &Node, index: usize) -> Result<&'a Tensor> {
+        self.constant_at(node, node.inputs[index])
+    }
+
+    fn constant_at(&self, node: &Node, id: NodeId) -> Result<&'a Tensor> {
+        self.graph.constant_of(id).ok_or_else(|| unsupported(node, "a weight that is not a constant"))
+    }
+}
+
+/// A contiguous view under another shape.
+fn reinterpreted(view: View, shape: &[Dim]) -> View {
+    let columns = last(shape).unwrap_or(1);
+    View { columns, stride: columns, ..view }
+}
+
+fn unsupported(node: &Node, reason: impl Into<String>) -> RuntimeError {
+    RuntimeError::Unsupported { node: node.name.clone(), reason: reason.into() }
+}

@@ -1,0 +1,267 @@
+//! The plan: a flat list of stages over numbered values. Pure data; `session` runs it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use centuple_graph::{Activation, Attention, Binary, Pooling, Reduction, Unary};
+use centuple_kernels::Isa;
+use centuple_tensor::{Buffer, DType, Dim, Layout, Shape};
+
+/// A compiled graph. Made by [`lower`](crate::lower()), run by a [`Session`](crate::Session).
+#[derive(Debug)]
+pub struct Plan {
+    /// Instruction set that the stages run on.
+    pub(crate) isa: Isa,
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) outputs: Vec<Output>,
+    pub(crate) values: Vec<Value>,
+    pub(crate) stages: Vec<Stage>,
+    pub(crate) phases: Vec<Phase>,
+    /// Blocks of the shared arena; their offsets are sums of these sizes and so linear in the symbols' products.
+    pub(crate) slots: Vec<Slot>,
+    /// Floats that one row of a worker's private block takes.
+    pub(crate) local_stride: usize,
+    /// Every weight: packed matrices, tables, biases.
+    pub(crate) weights: Arc<Buffer>,
+    /// Width of keys per cache slot.
+    pub(crate) cache_widths: Vec<usize>,
+}
+
+/// An input that each batch must give.
+#[derive(Clone, Debug)]
+pub(crate) struct Input {
+    pub(crate) name: String,
+    pub(crate) dtype: DType,
+    pub(crate) shape: Shape,
+    /// The value that an f32 input is copied to.
+    pub(crate) value: Option<usize>,
+}
+
+/// A named output.
+#[derive(Clone, Debug)]
+pub(crate) struct Output {
+    pub(crate) name: String,
+    pub(crate) view: View,
+    pub(crate) shape: Shape,
+}
+
+/// Memory of one intermediate result: `rows` rows, `stride` floats apart.
+#[derive(Clone, Debug)]
+pub(crate) struct Value {
+    pub(crate) rows: Dim,
+    pub(crate) columns: usize,
+    pub(crate) stride: usize,
+    pub(crate) place: Place,
+}
+
+/// Where a value lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In a slot of the arena that all workers share.
+    Shared { slot: usize },
+    /// In each worker's private block, as it never leaves a phase: floats before it in a row of the block.
+    Local { column: usize },
+    /// Among the weights, at this float.
+    Weights { offset: usize },
+    /// Nowhere yet; only while the plan is built.
+    Unplaced,
+}
+
+/// A block of the shared arena.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub(crate) rows: Dim,
+    pub(crate) stride: usize,
+}
+
+/// Columns of a value: what a stage reads or writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) value: usize,
+    /// First column.
+    pub(crate) start: usize,
+    pub(crate) columns: usize,
+    /// Floats from row to row.
+    pub(crate) stride: usize,
+}
+
+/// Stages that run without a barrier between them.
+#[derive(Clone, Debug)]
+pub(crate) struct Phase {
+    pub(crate) stages: Range<usize>,
+    pub(crate) rows: Dim,
+    /// Whether rows are independent, so that workers can take blocks of them; else one worker runs it all.
+    pub(crate) row_wise: bool,
+}
+
+/// One kernel call over all rows of its domain.
+#[derive(Clone, Debug)]
+pub(crate) struct Stage {
+    /// Name of the graph's node, for reports and messages.
+    pub(crate) name: String,
+    pub(crate) rows: Dim,
+    pub(crate) kernel: Kernel,
+    /// What it writes; `None` for a stage that only appends to a cache.
+    pub(crate) out: Option<View>,
+}
+
+/// Where token ids come from.
+#[derive(Clone, Debug)]
+pub(crate) enum Ids {
+    /// An i64 input of the plan.
+    Input(usize),
+    /// The layout's positions plus an offset.
+    Positions { offset: i64 },
+}
+
+/// A matrix of weights packed for the GEMM.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Packed {
+    /// First float among the weights.
+    pub(crate) offset: usize,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+}
+
+/// An operand of a primitive stage: contiguous, with its shape.
+#[derive(Clone, Debug)]
+pub(crate) struct Operand {
+    pub(crate) view: View,
+    pub(crate) shape: Shape,
+}
+
+/// What a stage computes. Numbers named `offset`, `bias`, `gamma`, `beta` are floats into the weights.
+#[derive(Clone, Debug)]
+pub(crate) enum Kernel {
+    Embedding { tables: Vec<Table> },
+    Linear { x: View, weight: Packed, bias: Option<usize>, activation: Option<Activation>, residual: Option<View> },
+    LayerNorm { x: View, residual: Option<View>, gamma: usize, beta: usize, epsilon: f32 },
+    Activation { x: View, activation: Activation },
+    AppendCache { k: View, v: View, slot: usize },
+    Attention { q: View, k: View, v: View, attention: Attention },
+    Pool { x: View, pooling: Pooling },
+    L2Normalize { x: View, epsilon: f32 },
+    Columns { parts: Vec<View> },
+    Primitive { kind: Primitive, operands: Vec<Operand>, shape: Shape },
+}
+
+/// One table of an embedding and its ids.
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    pub(crate) offset: usize,
+    pub(crate) rows: usize,
+    pub(crate) ids: Ids,
+}
+
+/// Primitive ops on contiguous tensors of any rank.
+#[derive(Clone, Debug)]
+pub(crate) enum Primitive {
+    Unary(Unary),
+    Activation(Activation),
+    Binary(Binary),
+    MatMul,
+    Softmax,
+    Transpose { perm: Vec<usize> },
+    Slice { axis: usize, start: usize },
+    Concat { axis: usize },
+    Gather { axis: usize, ids: Ids },
+    Reduce { reduction: Reduction, axes: Vec<usize> },
+    Where,
+    ToFloat { ids: Ids },
+}
+
+impl Kernel {
+    /// Views that the stage reads at its own rows.
+    pub(crate) fn row_reads(&self) -> Vec<View> {
+        match self {
+            Kernel::Embedding { .. } | Kernel::Pool { .. } | Kernel::Primitive { .. } => Vec::new(),
+            Kernel::Linear { x, residual, .. } | Kernel::LayerNorm { x, residual, .. } => {
+                [Some(*x), *residual].into_iter().flatten().collect()
+            }
+            Kernel::Activation { x, .. } | Kernel::L2Normalize { x, .. } => vec![*x],
+            Kernel::AppendCache { k, v, .. } => vec![*k, *v],
+            Kernel::Attention { q, .. } => vec![*q],
+            Kernel::Columns { parts } => parts.clone(),
+        }
+    }
+
+    /// Views that the stage reads at rows of others.
+    pub(crate) fn gathered_reads(&self) -> Vec<View> {
+        match self {
+            Kernel::Embedding { .. }
+            | Kernel::Linear { .. }
+            | Kernel::LayerNorm { .. }
+            | Kernel::Activation { .. }
+            | Kernel::L2Normalize { .. }
+            | Kernel::AppendCache { .. }
+            | Kernel::Columns { .. } => Vec::new(),
+            Kernel::Attention { k, v, attention, .. } if attention.cache.is_none() => vec![*k, *v],
+            Kernel::Attention { .. } => Vec::new(),
+            Kernel::Pool { x, .. } => vec![*x],
+            Kernel::Primitive { operands, .. } => operands.iter().map(|operand| operand.view).collect(),
+        }
+    }
+
+    /// Whether the rows can be computed apart from each other.
+    pub(crate) fn is_row_wise(&self) -> bool {
+        !matches!(self, Kernel::Primitive { .. })
+    }
+
+    /// The cache slot that the stage reads.
+    pub(crate) fn cache_read(&self) -> Option<usize> {
+        if let Kernel::Attention { attention, .. } = self { attention.cache } else { None }
+    }
+
+    /// The cache slot that the stage writes.
+    pub(crate) fn cache_write(&self) -> Option<usize> {
+        if let Kernel::AppendCache { slot, .. } = self { Some(*slot) } else { None }
+    }
+}
+
+impl Plan {
+    /// Bytes of all weights.
+    pub fn weight_bytes(&self) -> usize {
+        (*self.weights).as_ref().len()
+    }
+
+    /// Number of stages.
+    pub fn stages(&self) -> usize {
+        self.stages.len()
+    }
+
+    /// Number of phases: one barrier stands after each.
+    pub fn phases(&self) -> usize {
+        self.phases.len()
+    }
+
+    /// The instruction set that the stages run on.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Width of the keys of every cache slot, for [`KvCache::new`](crate::KvCache::new).
+    pub fn cache_widths(&self) -> &[usize] {
+        &self.cache_widths
+    }
+
+    /// Multiply-accumulates of a packed batch: those of the weight matrices, and the two products of attention.
+    pub fn macs(&self, layout: &Layout) -> u64 {
+        let bindings = layout.bindings();
+        let of = |stage: &Stage| match &stage.kernel {
+            Kernel::Linear { weight, .. } => stage.rows.evaluate(&bindings).unwrap_or(0) * weight.n * weight.k,
+            Kernel::Attention { attention, .. } => {
+                let pairs: usize = layout.spans().iter().map(|span| span.tokens * (span.past + span.tokens)).sum();
+                2 * pairs * attention.heads * attention.head_dim
+            }
+            Kernel::Embedding { .. }
+            | Kernel::LayerNorm { .. }
+            | Kernel::Activation { .. }
+            | Kernel::AppendCache { .. }
+            | Kernel::Pool { .. }
+            | Kernel::L2Normalize { .. }
+            | Kernel::Columns { .. }
+            | Kernel::Primitive { .. } => 0,
+        };
+        self.stages.iter().map(|stage| of(stage) as u64).sum()
+    }
+}

@@ -1,0 +1,140 @@
+//! Every op case on every executor: reference, plain plan, optimised plan, each instruction set, several thread counts.
+
+use std::sync::Arc;
+
+use centuple_graph::Graph;
+use centuple_kernels::{Isa, ThreadPool};
+use centuple_reference::{Batch as ReferenceBatch, Cache, evaluate};
+use centuple_runtime::{Batch, InputData, KvCache, Session, lower};
+use centuple_tensor::{Bindings, DType};
+use centuple_testkit::{Case, cases, distance};
+
+/// Outputs of every step.
+type Outputs = Vec<Vec<f32>>;
+
+fn by_reference(case: &Case) -> Outputs {
+    let mut cache = Cache::new(1, case.cache_pages);
+    let step = |step: &centuple_testkit::Step| {
+        let mut batch = ReferenceBatch { bindings: step.bindings, layout: &step.layout, cache: &mut cache };
+        let outputs = evaluate(&case.graph, &step.inputs, &mut batch).expect("the reference evaluates every case");
+        outputs[0].as_f32().expect("outputs are f32").to_vec()
+    };
+    case.steps.iter().map(step).collect()
+}
+
+fn by_plan(case: &Case, graph: &Graph, isa: Isa, threads: usize) -> Outputs {
+    let plan = Arc::new(lower(graph, isa).unwrap_or_else(|error| panic!("{}: {error}", case.name)));
+    let pool = Arc::new(ThreadPool::new(threads).expect("threads start"));
+    let cache = KvCache::new(plan.cache_widths(), case.cache_pages);
+    let capacity = Bindings { tokens: 200, sequences: 8, batch: 4, sequence: 16, past: 0 };
+    let mut session = Session::new(plan, pool, capacity).expect("the session fits");
+    let mut outputs = Outputs::new();
+    for step in &case.steps {
+        let data = |tensor: &'_ centuple_tensor::Tensor| match tensor.dtype() {
+            DType::I64 => Ok(tensor.as_i64().expect("i64").to_vec()),
+            DType::F32 | DType::F16 | DType::BF16 => Err(tensor.as_f32().expect("f32").to_vec()),
+        };
+        let owned: Vec<_> = step.inputs.iter().map(|(name, tensor)| (*name, data(tensor))).collect();
+        let inputs: Vec<(&str, InputData)> = owned
+            .iter()
+            .map(|(name, data)| match data {
+                Ok(ids) => (*name, InputData::I64(ids)),
+                Err(floats) => (*name, InputData::F32(floats)),
+            })
+            .collect();
+        let batch = Batch { inputs: &inputs, layout: &step.layout, bindings: step.bindings, cache: Some(&cache) };
+        session.run(&batch).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+        let rows = session.output(0).expect("one output");
+        outputs.push((0..rows.rows()).flat_map(|row| rows.row(row).to_vec()).collect());
+    }
+    outputs
+}
+
+fn all_cases() -> Vec<Case> {
+    cases().unwrap_or_else(|error| panic!("{error:?}"))
+}
+
+#[test]
+fn every_plan_computes_what_the_reference_computes() {
+    for case in all_cases() {
+        let expected = by_reference(&case);
+        let (optimised, _) = centuple_passes::optimize(&case.graph).expect("passes keep graphs valid");
+        for graph in [&case.graph, &optimised] {
+            for isa in Isa::available() {
+                for threads in [1, 2, 3] {
+                    let found = by_plan(&case, graph, isa, threads);
+                    for (step, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                        let distance = distance(found, expected);
+                        let place = format!("{} on {isa} with {threads} threads, step {step}", case.name);
+                        assert!(distance <= case.tolerance, "{place}: off by {distance:e}\n{graph}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_change_no_bit() {
+    for case in all_cases() {
+        let one = by_plan(&case, &case.graph, Isa::best(), 1);
+        for threads in [2, 3, 5] {
+            assert!(one == by_plan(&case, &case.graph, Isa::best(), threads), "{} with {threads} threads", case.name);
+        }
+    }
+}
+
+/// How a prompt is cut into steps, and which pages it lies in, changes no bit of its last rows.
+#[test]
+fn chunking_and_pages_change_no_bit() {
+    let case = all_cases().into_iter().find(|case| case.cache_pages > 0).expect("a case with a cache");
+    let width = 16;
+    let x: Vec<f32> = centuple_testkit::Random::new(5).tensor(&[40, width], 2.0).expect("tensor").as_f32().expect("f32").to_vec();
+    let plan = Arc::new(lower(&case.graph, Isa::best()).expect("lowers"));
+    let mut rows_of = |chunks: &[usize], pages: &[u32]| {
+        let pool = Arc::new(ThreadPool::new(2).expect("threads start"));
+        let cache = KvCache::new(plan.cache_widths(), 8);
+        let capacity = Bindings { tokens: 64, sequences: 4, ..Bindings::default() };
+        let mut session = Session::new(Arc::clone(&plan), pool, capacity).expect("the session fits");
+        let (mut past, mut out) = (0, Vec::new());
+        for &tokens in chunks {
+            let span = centuple_tensor::Span { tokens, past, pages: pages.to_vec(), ..Default::default() };
+            let layout = centuple_tensor::Layout::new(vec![span]).expect("layout");
+            let inputs = [("x", InputData::F32(&x[past * width..(past + tokens) * width]))];
+            let batch = Batch { inputs: &inputs, layout: &layout, bindings: layout.bindings(), cache: Some(&cache) };
+            session.run(&batch).expect("runs");
+            let rows = session.output(0).expect("one output");
+            out.extend((0..rows.rows()).flat_map(|row| rows.row(row).to_vec()));
+            past += tokens;
+        }
+        out
+    };
+    let whole = rows_of(&[40], &[0, 1, 2]);
+    assert!(whole == rows_of(&[1, 15, 17, 7], &[0, 1, 2]));
+    assert!(whole == rows_of(&[39, 1], &[7, 3, 5]));
+}
+
+#[test]
+fn wrong_batches_are_errors() {
+    let case = all_cases().into_iter().find(|case| case.name == "embedding").expect("the embedding case");
+    let plan = Arc::new(lower(&case.graph, Isa::best()).expect("lowers"));
+    let pool = Arc::new(ThreadPool::new(2).expect("threads start"));
+    let mut session = Session::new(plan, pool, Bindings { tokens: 8, sequences: 8, ..Bindings::default() }).expect("fits");
+    let layout = centuple_tensor::Layout::of_lengths(&[3]).expect("layout");
+    let mut run = |name: &str, data: InputData, layout: &centuple_tensor::Layout| {
+        let inputs = [(name, data)];
+        let batch = Batch { inputs: &inputs, layout, bindings: layout.bindings(), cache: None };
+        session.run(&batch).map_err(|error| error.to_string())
+    };
+    assert_eq!(run("ids", InputData::I64(&[1, 2, 3]), &layout), Ok(()));
+    for ids in [[1, 2, 50], [-1, 2, 3], [i64::MAX, 0, 0]] {
+        let error = run("ids", InputData::I64(&ids), &layout).expect_err("an id outside of the table");
+        assert!(error.contains("embedding"), "{error}");
+    }
+    assert!(run("ids", InputData::I64(&[1]), &layout).is_err());
+    assert!(run("ids", InputData::F32(&[1.0; 3]), &layout).is_err());
+    assert!(run("other", InputData::I64(&[1, 2, 3]), &layout).is_err());
+    let long = centuple_tensor::Layout::of_lengths(&[9]).expect("layout");
+    assert!(run("ids", InputData::I64(&[0; 9]), &long).is_err());
+    assert_eq!(run("ids", InputData::I64(&[1, 2, 3]), &layout), Ok(()));
+}

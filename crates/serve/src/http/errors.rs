@@ -1,0 +1,136 @@
+//! Failures in the words of each family of routes.
+
+use axum::{
+    http::{
+        HeaderValue, StatusCode,
+        header::{RETRY_AFTER, WWW_AUTHENTICATE},
+    },
+    response::Response,
+};
+use serde::Serialize;
+
+use super::json;
+use crate::service::{Failure, Kind};
+
+/// Routes that answer errors in one shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    /// `{"error": "...", "error_type": "..."}`
+    HuggingFace,
+    /// `{"error": {"message": "...", "type": "...", "param": ..., "code": ...}}`
+    OpenAi,
+}
+
+impl Family {
+    /// The family that a path belongs to, also where there is no such route.
+    pub(super) fn of(path: &str) -> Self {
+        let openai = ["/v1/", "/openai/"].iter().any(|prefix| path.starts_with(prefix));
+        if openai { Family::OpenAi } else { Family::HuggingFace }
+    }
+
+    /// The response to a request that failed.
+    pub(super) fn failure(self, failure: &Failure) -> Response {
+        let body = match self {
+            Family::HuggingFace => to_json(&huggingface(failure)),
+            Family::OpenAi => to_json(&openai(failure)),
+        };
+        let mut response = json(body);
+        *response.status_mut() = self.status(failure.kind);
+        match failure.kind {
+            Kind::Overloaded(time) => {
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(time.as_secs().max(1)));
+            }
+            Kind::Unauthorized => {
+                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Kind::Malformed
+            | Kind::Invalid
+            | Kind::Empty
+            | Kind::Tokenization
+            | Kind::TooLarge
+            | Kind::Timeout
+            | Kind::UnknownModel
+            | Kind::UnknownRoute
+            | Kind::Method
+            | Kind::Engine
+            | Kind::Internal => {}
+        }
+        response
+    }
+
+    /// Never 503, which clients repeat at once and without end.
+    fn status(self, kind: Kind) -> StatusCode {
+        match kind {
+            Kind::Malformed | Kind::Empty => StatusCode::BAD_REQUEST,
+            Kind::Invalid | Kind::Tokenization => match self {
+                Family::HuggingFace => StatusCode::UNPROCESSABLE_ENTITY,
+                Family::OpenAi => StatusCode::BAD_REQUEST,
+            },
+            Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Kind::Timeout => StatusCode::REQUEST_TIMEOUT,
+            Kind::Unauthorized => StatusCode::UNAUTHORIZED,
+            Kind::UnknownModel | Kind::UnknownRoute => StatusCode::NOT_FOUND,
+            Kind::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Kind::Overloaded(_) => StatusCode::TOO_MANY_REQUESTS,
+            Kind::Engine | Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct HuggingFaceError<'a> {
+    error: &'a str,
+    error_type: &'static str,
+}
+
+fn huggingface(failure: &Failure) -> HuggingFaceError<'_> {
+    let error_type = match failure.kind {
+        Kind::Malformed | Kind::Invalid | Kind::TooLarge => "Validation",
+        Kind::Empty => "Empty",
+        Kind::Tokenization => "Tokenizer",
+        Kind::Timeout => "Timeout",
+        Kind::Unauthorized => "Unauthorized",
+        Kind::UnknownModel | Kind::UnknownRoute => "NotFound",
+        Kind::Method => "MethodNotAllowed",
+        Kind::Overloaded(_) => "Overloaded",
+        Kind::Engine | Kind::Internal => "Backend",
+    };
+    HuggingFaceError { error: &failure.message, error_type }
+}
+
+#[derive(Serialize)]
+struct OpenAiError<'a> {
+    error: OpenAiErrorBody<'a>,
+}
+
+#[derive(Serialize)]
+struct OpenAiErrorBody<'a> {
+    message: &'a str,
+    r#type: &'static str,
+    param: Option<&'a str>,
+    code: Option<&'static str>,
+}
+
+fn openai(failure: &Failure) -> OpenAiError<'_> {
+    let (r#type, code) = match failure.kind {
+        Kind::Malformed
+        | Kind::Invalid
+        | Kind::Empty
+        | Kind::Tokenization
+        | Kind::Timeout
+        | Kind::UnknownRoute
+        | Kind::Method => ("invalid_request_error", None),
+        Kind::TooLarge => ("invalid_request_error", Some("request_too_large")),
+        Kind::Unauthorized => ("invalid_request_error", Some("invalid_api_key")),
+        Kind::UnknownModel => ("invalid_request_error", Some("model_not_found")),
+        Kind::Overloaded(_) => ("rate_limit_error", Some("rate_limit_exceeded")),
+        Kind::Engine | Kind::Internal => ("server_error", None),
+    };
+    let param = failure.field.as_deref();
+    OpenAiError { error: OpenAiErrorBody { message: &failure.message, r#type, param, code } }
+}
+
+/// JSON text of plain strings, which can't fail to be written.
+fn to_json(error: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(error).unwrap_or_default()
+}

@@ -1,0 +1,221 @@
+//! The embeddings API of OpenAI: `POST /v1/embeddings`, `GET /v1/models[/{id}]`; the same under
+//! `/openai/v1`.
+//!
+//! While one model is served it answers to any name. Unknown fields are ignored, as clients
+//! send many. Texts are cut at the model's maximum; token ids are taken as they are.
+
+use std::{fmt, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::{Path, Request as HttpRequest, State, rejection::PathRejection},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use centuple_tasks::{
+    Head, Model, OneOrMany, Reply, Request, TaskError, Usage,
+    feature_extraction::{self, Format, Inputs, Parameters, Row},
+    from_json,
+};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error, SeqAccess, Visitor, value::SeqAccessDeserializer},
+};
+use serde_json::json;
+
+use super::{Shared, errors::Family, exchange};
+use crate::service::{Dialect, Failure, Kind, Models, Served};
+
+/// The routes below `/v1`.
+pub(super) fn routes() -> Router<Shared> {
+    Router::new()
+        .route("/embeddings", post(embeddings))
+        .route("/models", get(models))
+        .route("/models/{*id}", get(model))
+}
+
+async fn embeddings(State(service): State<Shared>, request: HttpRequest) -> Response {
+    let outcome = exchange(&service, Embeddings::default(), request).await;
+    outcome.unwrap_or_else(|failure| Family::OpenAi.failure(&failure))
+}
+
+async fn models(State(service): State<Shared>) -> Response {
+    let list: Vec<_> = service.models.0.iter().map(|served| describe(served)).collect();
+    Json(json!({"object": "list", "data": list})).into_response()
+}
+
+async fn model(State(service): State<Shared>, id: Result<Path<String>, PathRejection>) -> Response {
+    let id = id.map_err(|rejection| Failure::new(Kind::UnknownModel, rejection.body_text()));
+    match id.and_then(|Path(id)| service.models.find(&id)) {
+        Ok(served) => Json(describe(&served)).into_response(),
+        Err(failure) => Family::OpenAi.failure(&failure),
+    }
+}
+
+fn describe(served: &Served) -> serde_json::Value {
+    json!({"id": served.model.card.id, "object": "model", "created": 0, "owned_by": "centuple"})
+}
+
+/// The body of `POST /v1/embeddings`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct EmbeddingsRequest {
+    input: Input,
+    model: Option<String>,
+    encoding_format: Option<Format>,
+    dimensions: Option<usize>,
+}
+
+impl EmbeddingsRequest {
+    /// Reads a body; an empty list or an empty text is an error, as it is in the original.
+    pub fn parse(body: &[u8]) -> Result<Self, TaskError> {
+        let request: Self = from_json(body)?;
+        let empty = match &request.input.0 {
+            Inputs::Texts(texts) if texts.items.is_empty() => return Err(TaskError::Empty("input")),
+            Inputs::Texts(texts) => texts.items.iter().position(String::is_empty),
+            Inputs::Tokens(tokens) => tokens.items.iter().position(Vec::is_empty),
+        };
+        match empty {
+            Some(index) => {
+                let reason = format!("element {index} is empty; give at least one character or token");
+                Err(TaskError::Parameter { name: "input", reason })
+            }
+            None => Ok(request),
+        }
+    }
+}
+
+/// A text, several, token ids, or several lists of these.
+#[derive(Clone, Debug, PartialEq)]
+struct Input(Inputs);
+
+impl<'de> Deserialize<'de> for Input {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(InputVisitor)
+    }
+}
+
+struct InputVisitor;
+
+impl<'de> Visitor<'de> for InputVisitor {
+    type Value = Input;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a text, a list of texts, a list of token ids or a list of such lists")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Input, E> {
+        Ok(Input(Inputs::Texts(OneOrMany::one(text.to_owned()))))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Input, A::Error> {
+        Ok(Input(match list.next_element()? {
+            None => Inputs::Texts(OneOrMany::many(Vec::new())),
+            Some(Element::Text(text)) => Inputs::Texts(OneOrMany::many(rest(text, list)?)),
+            Some(Element::Token(id)) => Inputs::Tokens(OneOrMany::one(rest(id, list)?)),
+            Some(Element::Tokens(ids)) => Inputs::Tokens(OneOrMany::many(rest(ids, list)?)),
+        }))
+    }
+}
+
+/// The first element and those that follow, which must be like it.
+fn rest<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(first: T, mut list: A) -> Result<Vec<T>, A::Error> {
+    let mut items = vec![first];
+    while let Some(item) = list.next_element()? {
+        items.push(item);
+    }
+    Ok(items)
+}
+
+/// The first element of a list, which decides what the list is.
+enum Element {
+    Text(String),
+    Token(u32),
+    Tokens(Vec<u32>),
+}
+
+impl<'de> Deserialize<'de> for Element {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ElementVisitor;
+        impl<'de> Visitor<'de> for ElementVisitor {
+            type Value = Element;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a text, a token id or a list of token ids")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Element, E> {
+                Ok(Element::Text(text.to_owned()))
+            }
+            fn visit_u64<E: Error>(self, id: u64) -> Result<Element, E> {
+                let id = u32::try_from(id).map_err(|_| E::custom(format!("{id} is no token id")))?;
+                Ok(Element::Token(id))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Element, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(Element::Tokens)
+            }
+        }
+        deserializer.deserialize_any(ElementVisitor)
+    }
+}
+
+/// Reads [`EmbeddingsRequest`]s and writes their replies.
+#[derive(Default)]
+struct Embeddings {
+    format: Format,
+}
+
+impl Dialect for Embeddings {
+    fn read(&mut self, models: &Models, body: &[u8]) -> Result<(Arc<Served>, Request), Failure> {
+        let EmbeddingsRequest { input, model, encoding_format, dimensions } = EmbeddingsRequest::parse(body)?;
+        let served = models.find_or_only(model.as_deref())?;
+        match served.model.card.head {
+            Head::SentenceEmbedding(_) => {}
+            Head::TokenFeatures { .. } | Head::Classification { .. } => {
+                let reason =
+                    format!("`{}` gives no sentence embeddings; serve a model that does", served.model.card.id);
+                return Err(TaskError::Parameter { name: "model", reason }.into());
+            }
+        }
+        self.format = encoding_format.unwrap_or_default();
+        let parameters = Parameters { dimensions, ..Parameters::default() };
+        Ok((served, Request::FeatureExtraction(feature_extraction::Request { inputs: input.0, parameters })))
+    }
+
+    fn write(&self, model: &Model, reply: Reply, usage: Usage) -> Vec<u8> {
+        let outputs = match &reply {
+            Reply::Features(features) => features.outputs.as_slice(),
+            Reply::Similarities(_) | Reply::Classifications(_) => &[],
+        };
+        let data = outputs.iter().enumerate().map(|(index, output)| Embedding {
+            object: "embedding",
+            index,
+            embedding: Row { data: &output.data, format: self.format },
+        });
+        let reply = EmbeddingsReply {
+            object: "list",
+            data: data.collect(),
+            model: &model.card.id,
+            usage: EmbeddingsUsage { prompt_tokens: usage.tokens, total_tokens: usage.tokens },
+        };
+        serde_json::to_vec(&reply).unwrap_or_default()
+    }
+}
+
+#[derive(Serialize)]
+struct EmbeddingsReply<'a> {
+    object: &'static str,
+    data: Vec<Embedding<'a>>,
+    model: &'a str,
+    usage: EmbeddingsUsage,
+}
+
+#[derive(Serialize)]
+struct Embedding<'a> {
+    object: &'static str,
+    index: usize,
+    embedding: Row<'a>,
+}
+
+#[derive(Serialize)]
+struct EmbeddingsUsage {
+    prompt_tokens: usize,
+    total_tokens: usize,
+}

@@ -1,0 +1,154 @@
+//! Prometheus metrics, under the names that dashboards of text-embeddings-inference read.
+//!
+//! A server has a recorder of its own, so that several servers in one process do not mix.
+
+use std::{sync::Arc, time::Instant};
+
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+use crate::{
+    queue::Load,
+    service::{Answer, Failure},
+};
+
+const SECONDS: [f64; 16] =
+    [0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 2.0, 4.0, 8.0, 16.0];
+const COUNTS: [f64; 16] =
+    [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0];
+
+/// The metrics of a server.
+pub(crate) struct Metrics {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    count: Counter,
+    success: Counter,
+    duration: Histogram,
+}
+
+impl Metrics {
+    /// A server's metrics, all zero.
+    pub(crate) fn new() -> Result<Self, BuildError> {
+        let recorder = PrometheusBuilder::new()
+            .set_buckets(&SECONDS)?
+            .set_buckets_for_metric(Matcher::Prefix("te_batch_next".into()), &COUNTS)?
+            .set_buckets_for_metric(Matcher::Full("te_request_input_length".into()), &COUNTS)?
+            .build_recorder();
+        let handle = recorder.handle();
+        let (count, success, duration) = metrics::with_local_recorder(&recorder, || {
+            describe();
+            (counter!("te_request_count"), counter!("te_request_success"), histogram!("te_request_duration"))
+        });
+        Ok(Self { recorder, handle, count, success, duration })
+    }
+
+    /// The metrics of one model.
+    pub(crate) fn model(&self, id: &str, load: Arc<Load>) -> ModelMetrics {
+        metrics::with_local_recorder(&self.recorder, || ModelMetrics::new(id, load))
+    }
+
+    /// The metrics of one model's batches.
+    pub(crate) fn batches(&self, id: &str) -> BatchMetrics {
+        metrics::with_local_recorder(&self.recorder, || {
+            let model = id.to_owned();
+            BatchMetrics {
+                size: histogram!("te_batch_next_size", "model" => model.clone()),
+                tokens: histogram!("te_batch_next_tokens", "model" => model),
+            }
+        })
+    }
+
+    /// Counts a request as it comes in.
+    pub(crate) fn request(&self) {
+        self.count.increment(1);
+    }
+
+    /// Counts a request that got an answer.
+    pub(crate) fn success(&self, received: Instant) {
+        self.success.increment(1);
+        self.duration.record(received.elapsed());
+    }
+
+    /// Counts a request that got an error.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        let kind = failure.kind.name();
+        metrics::with_local_recorder(&self.recorder, || counter!("te_request_failure", "err" => kind).increment(1));
+    }
+
+    /// The text that Prometheus reads.
+    pub(crate) fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    /// Folds recorded values into buckets; without it, or a reader, they would pile up.
+    pub(crate) fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+}
+
+/// What happens to the requests of one model.
+pub(crate) struct ModelMetrics {
+    tokenization: Histogram,
+    queue: Histogram,
+    inference: Histogram,
+    input_length: Histogram,
+    queue_size: Gauge,
+    load: Arc<Load>,
+}
+
+impl ModelMetrics {
+    fn new(id: &str, load: Arc<Load>) -> Self {
+        let model = || id.to_owned();
+        Self {
+            tokenization: histogram!("te_request_tokenization_duration", "model" => model()),
+            queue: histogram!("te_request_queue_duration", "model" => model()),
+            inference: histogram!("te_request_inference_duration", "model" => model()),
+            input_length: histogram!("te_request_input_length", "model" => model()),
+            queue_size: gauge!("te_queue_size", "model" => model()),
+            load,
+        }
+    }
+
+    /// Notes where the time of an answer went.
+    pub(crate) fn answered(&self, answer: &Answer) {
+        self.tokenization.record(answer.timing.tokenization);
+        self.queue.record(answer.timing.queue);
+        self.inference.record(answer.timing.inference);
+        self.input_length.record(answer.usage.tokens as f64);
+    }
+
+    /// Brings the gauges up to date.
+    pub(crate) fn refresh(&self) {
+        self.queue_size.set(self.load.requests() as f64);
+    }
+}
+
+/// What the batches of one model look like.
+pub(crate) struct BatchMetrics {
+    size: Histogram,
+    tokens: Histogram,
+}
+
+impl BatchMetrics {
+    /// Notes a batch of so many sequences and tokens.
+    pub(crate) fn batch(&self, size: usize, tokens: usize) {
+        self.size.record(size as f64);
+        self.tokens.record(tokens as f64);
+    }
+}
+
+fn describe() {
+    describe_counter!("te_request_count", "Requests that asked a model");
+    describe_counter!("te_request_success", "Requests that were answered");
+    describe_counter!("te_request_failure", "Requests that got an error, by kind");
+    describe_histogram!("te_request_duration", "Seconds from the header of a request to its answer");
+    describe_histogram!("te_request_tokenization_duration", "Seconds to read a request and turn it into tokens");
+    describe_histogram!("te_request_queue_duration", "Seconds until the first batch of a request began");
+    describe_histogram!("te_request_inference_duration", "Seconds from there to the end of its last batch");
+    describe_histogram!("te_request_input_length", "Tokens of a request");
+    describe_histogram!("te_batch_next_size", "Sequences of a batch");
+    describe_histogram!("te_batch_next_tokens", "Tokens of a batch");
+    describe_gauge!("te_queue_size", "Requests that wait");
+}

@@ -1,0 +1,176 @@
+//! A running server with tiny models, and a client that sees every byte.
+
+#![allow(dead_code, unreachable_pub)]
+
+#[path = "../../../tasks/tests/tiny/mod.rs"]
+pub mod tiny;
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::{Arc, mpsc},
+    thread::JoinHandle,
+};
+
+use centuple_serve::{Config, ServeError, ServedModel, Server};
+use centuple_tasks::{Engine, Model};
+use tokio::sync::oneshot;
+
+/// A server on a port of its own, with one I/O thread.
+pub struct Running {
+    pub address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<Result<(), ServeError>>>,
+}
+
+/// A configuration on a free port.
+pub fn config() -> Config {
+    Config { port: 0, ..Config::default() }
+}
+
+impl Running {
+    /// Serves models with plain engines.
+    pub fn new(config: Config, models: Vec<Model>) -> Self {
+        let models = models.into_iter().map(|model| {
+            let engine = tiny::Tiny::new(&model);
+            (model, engine)
+        });
+        Self::with_engines(config, models.collect())
+    }
+
+    /// Serves one model of sentence embeddings on an engine that is interfered with.
+    pub fn interfered(config: Config, interfere: tiny::Interfere) -> Self {
+        let model = tiny::embedder(true);
+        let engine = tiny::Tiny::with(&model, interfere);
+        Self::with_engines(config, vec![(model, engine)])
+    }
+
+    /// Serves models with the given engines.
+    pub fn with_engines(config: Config, models: Vec<(Model, tiny::Tiny)>) -> Self {
+        let served = |(model, engine): (Model, tiny::Tiny)| ServedModel {
+            model: Arc::new(model),
+            engine: Box::new(engine) as Box<dyn Engine>,
+        };
+        let models = models.into_iter().map(served).collect();
+        let (stop, stopped) = oneshot::channel();
+        let (bound, address) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let server = Server::bind(config).await?;
+                bound.send(server.address()?).unwrap();
+                server.serve(models, async { stopped.await.unwrap_or_default() }).await
+            })
+        });
+        Self { address: address.recv().unwrap(), stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Gives the signal to stop.
+    pub fn stop(&mut self) {
+        let _ = self.stop.take().map(|stop| stop.send(()));
+    }
+
+    /// Stops and tells how the server ended.
+    pub fn end(mut self) -> Result<(), ServeError> {
+        self.stop();
+        self.thread.take().unwrap().join().unwrap()
+    }
+
+    /// A connection.
+    pub fn connect(&self) -> Client {
+        Client(BufReader::new(TcpStream::connect(self.address).unwrap()))
+    }
+
+    /// Posts a JSON body on a connection of its own.
+    pub fn post(&self, path: &str, body: &str) -> Response {
+        self.connect().request("POST", path, &[], body.as_bytes())
+    }
+
+    /// Gets a path on a connection of its own.
+    pub fn get(&self, path: &str) -> Response {
+        self.connect().request("GET", path, &[], b"")
+    }
+
+    /// A value of `/metrics`; 0 where it has none yet.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.get("/metrics").body;
+        let line = text.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.rsplit_once(' ')).map_or(0.0, |(_, value)| value.parse().unwrap())
+    }
+
+    /// Waits until so many requests are queued.
+    pub fn await_queue(&self, requests: usize) {
+        while self.metric("te_queue_size") != requests as f64 {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// One connection.
+pub struct Client(BufReader<TcpStream>);
+
+impl Client {
+    /// Sends bytes as they are; whether the server still takes them is its matter.
+    pub fn send(&mut self, bytes: &[u8]) {
+        let _ = self.0.get_mut().write_all(bytes);
+    }
+
+    /// Sends a request and reads its response.
+    pub fn request(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+        self.begin(method, path, headers, body);
+        self.response().expect("a response")
+    }
+
+    /// Sends a request.
+    pub fn begin(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) {
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n{headers}\r\n", body.len());
+        self.send(&[head.as_bytes(), body].concat());
+    }
+
+    /// Reads a response; `None` if the connection ends without one.
+    pub fn response(&mut self) -> Option<Response> {
+        let mut line = String::new();
+        self.0.read_line(&mut line).ok().filter(|bytes| *bytes > 0)?;
+        let status = line.split(' ').nth(1)?.parse().ok()?;
+        let mut headers = Vec::new();
+        loop {
+            let mut line = String::new();
+            self.0.read_line(&mut line).ok()?;
+            match line.trim_end().split_once(": ") {
+                Some((name, value)) => headers.push((name.to_owned(), value.to_owned())),
+                None => break,
+            }
+        }
+        let mut response = Response { status, headers, body: String::new() };
+        let mut body = vec![0; response.header("content-length")?.parse().ok()?];
+        self.0.read_exact(&mut body).ok()?;
+        response.body = String::from_utf8(body).ok()?;
+        Some(response)
+    }
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Response {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Response {
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(header, _)| header == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Status and body in a line.
+    pub fn line(&self) -> String {
+        format!("{} {}", self.status, self.body)
+    }
+}

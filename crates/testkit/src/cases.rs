@@ -1,0 +1,182 @@
+//! Cases of the transformer ops on packed tokens.
+
+use centuple_graph::{Activation, Attention, Graph, NodeId, Op, Pooling};
+use centuple_tensor::{DType, Layout, PAGE_TOKENS, Span, Symbol};
+
+use crate::{Case, CaseError, Random, Step};
+
+/// Lengths of the sequences of most cases: single tokens, odd numbers, more than a block of queries.
+const LENGTHS: [usize; 5] = [1, 7, 40, 3, 130];
+
+const ACTIVATIONS: [Activation; 7] = [
+    Activation::Gelu,
+    Activation::GeluTanh,
+    Activation::QuickGelu,
+    Activation::Relu,
+    Activation::Silu,
+    Activation::Tanh,
+    Activation::Sigmoid,
+];
+
+const POOLINGS: [Pooling; 6] =
+    [Pooling::Cls, Pooling::Mean, Pooling::Max, Pooling::MeanSqrtLength, Pooling::WeightedMean, Pooling::LastToken];
+
+type Result<T> = std::result::Result<T, CaseError>;
+
+pub(crate) fn cases() -> Result<Vec<Case>> {
+    let mut all = vec![embedding()?, layer_norm(false)?, layer_norm(true)?, normalise()?, columns()?];
+    for activation in ACTIVATIONS {
+        all.push(activated(activation)?);
+        all.push(linear(Some(activation), true, false, [33, 20])?);
+    }
+    for (bias, residual, size) in
+        [(false, false, [1, 1]), (true, true, [17, 5]), (false, true, [64, 48]), (true, false, [100, 384])]
+    {
+        all.push(linear(None, bias, residual, size)?);
+    }
+    for pooling in POOLINGS {
+        all.push(pool(pooling)?);
+    }
+    for (heads, kv_heads, head_dim, causal) in [(3, 3, 8, false), (4, 2, 32, false), (2, 1, 20, true), (1, 1, 64, true)]
+    {
+        all.push(attention(heads, kv_heads, head_dim, causal)?);
+    }
+    all.push(two_steps_with_a_past()?);
+    Ok(all)
+}
+
+/// A graph with the input `x [Tokens, width]`.
+fn packed(width: usize) -> Result<(Graph, NodeId)> {
+    let mut graph = Graph::new();
+    let x = graph.input("x", DType::F32, vec![Symbol::Tokens.into(), width.into()])?;
+    Ok((graph, x))
+}
+
+/// The case of a graph over `x [Tokens, width]` whose last node is the output.
+fn case(name: String, mut graph: Graph, width: usize, out: NodeId) -> Result<Case> {
+    graph.output("output", out);
+    let mut random = Random::new(width as u64 + 1);
+    let layout = Layout::of_lengths(&LENGTHS)?;
+    let x = random.tensor(&[layout.tokens(), width], 3.0)?;
+    let step = Step { inputs: vec![("x", x)], bindings: layout.bindings(), layout };
+    Ok(Case { name, graph, steps: vec![step], cache_pages: 0, tolerance: 2e-5 })
+}
+
+fn embedding() -> Result<Case> {
+    let mut random = Random::new(7);
+    let mut graph = Graph::new();
+    let ids = graph.input("ids", DType::I64, vec![Symbol::Tokens.into()])?;
+    let positions = graph.push("positions", Op::Positions { offset: 2 }, &[])?;
+    let words = graph.constant("words", random.tensor(&[50, 24], 1.0)?)?;
+    let places = graph.constant("places", random.tensor(&[140, 24], 1.0)?)?;
+    let out = graph.push("embedding", Op::Embedding, &[words, ids, places, positions])?;
+    graph.output("output", out);
+    let layout = Layout::of_lengths(&LENGTHS)?;
+    let inputs = vec![("ids", random.ids(&[layout.tokens()], 50)?)];
+    let step = Step { inputs, bindings: layout.bindings(), layout };
+    Ok(Case { name: "embedding".to_owned(), graph, steps: vec![step], cache_pages: 0, tolerance: 1e-6 })
+}
+
+fn linear(activation: Option<Activation>, bias: bool, residual: bool, [n, k]: [usize; 2]) -> Result<Case> {
+    let mut random = Random::new(11);
+    let (mut graph, x) = packed(k)?;
+    let mut inputs = vec![x, graph.constant("weight", random.tensor(&[n, k], 0.5)?)?];
+    if bias {
+        inputs.push(graph.constant("bias", random.tensor(&[n], 1.0)?)?);
+    }
+    if residual {
+        let plain = Op::Linear { bias: false, activation: None, residual: false };
+        let other = graph.constant("other", random.tensor(&[n, k], 0.5)?)?;
+        inputs.push(graph.push("residual", plain, &[x, other])?);
+    }
+    let out = graph.push("linear", Op::Linear { bias, activation, residual }, &inputs)?;
+    case(format!("linear {activation:?} bias {bias} residual {residual} {n}x{k}"), graph, k, out)
+}
+
+fn layer_norm(residual: bool) -> Result<Case> {
+    let mut random = Random::new(13);
+    let (mut graph, x) = packed(37)?;
+    let gamma = graph.constant("gamma", random.tensor(&[37], 2.0)?)?;
+    let beta = graph.constant("beta", random.tensor(&[37], 2.0)?)?;
+    let inputs = if residual { vec![x, x, gamma, beta] } else { vec![x, gamma, beta] };
+    let out = graph.push("norm", Op::LayerNorm { epsilon: 1e-5, residual }, &inputs)?;
+    case(format!("layer_norm residual {residual}"), graph, 37, out)
+}
+
+fn normalise() -> Result<Case> {
+    let (mut graph, x) = packed(19)?;
+    let out = graph.push("normalise", Op::L2Normalize { epsilon: 1e-12 }, &[x])?;
+    case("l2_normalize".to_owned(), graph, 19, out)
+}
+
+/// Slices of columns that stay views, joined again.
+fn columns() -> Result<Case> {
+    let (mut graph, x) = packed(50)?;
+    let left = graph.push("left", Op::Slice { axis: 1, start: 3, end: 20 }, &[x])?;
+    let right = graph.push("right", Op::Slice { axis: 1, start: 20, end: 50 }, &[x])?;
+    let active = graph.push("active", Op::Activation(Activation::Tanh), &[left])?;
+    let out = graph.push("columns", Op::Concat { axis: 1 }, &[right, active, left])?;
+    case("columns".to_owned(), graph, 50, out)
+}
+
+fn activated(activation: Activation) -> Result<Case> {
+    let (mut graph, x) = packed(21)?;
+    let out = graph.push("activation", Op::Activation(activation), &[x])?;
+    case(format!("activation {activation:?}"), graph, 21, out)
+}
+
+fn pool(pooling: Pooling) -> Result<Case> {
+    let (mut graph, x) = packed(18)?;
+    let out = graph.push("pool", Op::Pool(pooling), &[x])?;
+    let mut case = case(format!("pool {pooling:?}"), graph, 18, out)?;
+    for step in &mut case.steps {
+        let mut spans = step.layout.spans().to_vec();
+        spans.iter_mut().for_each(|span| span.pool_from = span.tokens / 3);
+        step.layout = Layout::new(spans)?;
+    }
+    Ok(case)
+}
+
+/// Projections of `x` and attention over them.
+fn attend(graph: &mut Graph, x: NodeId, width: usize, attention: Attention) -> Result<NodeId> {
+    let mut random = Random::new(17);
+    let mut project = |name: &str, heads: usize| -> Result<NodeId> {
+        let weight = graph.constant(name, random.tensor(&[heads * attention.head_dim, width], 0.6)?)?;
+        Ok(graph.push(name, Op::Linear { bias: false, activation: None, residual: false }, &[x, weight])?)
+    };
+    let q = project("query", attention.heads)?;
+    let k = project("key", attention.kv_heads)?;
+    let v = project("value", attention.kv_heads)?;
+    Ok(graph.push("attention", Op::Attention(attention), &[q, k, v])?)
+}
+
+fn attention(heads: usize, kv_heads: usize, head_dim: usize, causal: bool) -> Result<Case> {
+    let (mut graph, x) = packed(24)?;
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    let out = attend(&mut graph, x, 24, Attention { heads, kv_heads, head_dim, scale, causal, cache: None })?;
+    case(format!("attention {heads}/{kv_heads}x{head_dim} causal {causal}"), graph, 24, out)
+}
+
+/// Causal attention whose second step sees the keys and values of the first in cache pages.
+fn two_steps_with_a_past() -> Result<Case> {
+    let (mut graph, x) = packed(16)?;
+    let attention = Attention { heads: 2, kv_heads: 1, head_dim: 12, scale: 0.3, causal: true, cache: Some(0) };
+    let out = attend(&mut graph, x, 16, attention)?;
+    graph.output("output", out);
+    let mut random = Random::new(19);
+    let mut steps = Vec::new();
+    for (past, tokens) in [([0, 0], [21, 5]), ([21, 5], [1, 13])] {
+        let pages = [vec![4, 0, 2], vec![1, 3]];
+        let spans = (0..2).map(|index| Span {
+            tokens: tokens[index],
+            past: past[index],
+            pages: pages[index].clone(),
+            ..Span::default()
+        });
+        let layout = Layout::new(spans.collect())?;
+        let x = random.tensor(&[layout.tokens(), 16], 2.0)?;
+        steps.push(Step { inputs: vec![("x", x)], bindings: layout.bindings(), layout });
+    }
+    let name = format!("two steps with a past in pages of {PAGE_TOKENS}");
+    Ok(Case { name, graph, steps, cache_pages: 5, tolerance: 2e-5 })
+}
