@@ -36,6 +36,18 @@ pub enum KernelError {
         /// The smallest length that would do.
         needed: usize,
     },
+    /// A dimension is larger than the kernels can handle.
+    #[error("{kernel}: {what} is {found}, but at most {limit} is possible")]
+    TooLarge {
+        /// Kernel that was called.
+        kernel: &'static str,
+        /// Operand and dimension.
+        what: &'static str,
+        /// Its value.
+        found: usize,
+        /// The largest possible value.
+        limit: usize,
+    },
     /// An index points outside of the thing it indexes.
     #[error("{kernel}: {what} {index} at position {position} is not in 0..{limit}")]
     IndexOutOfRange {

@@ -8,25 +8,25 @@
 //! - matrices: [`Matrix`], [`MatrixMut`], [`row_stride`]; packed weights: [`PackedMatrix`], [`pack`]
 //! - fused kernels: [`Kernels::gemm`], [`Kernels::attention`], [`Kernels::layer_norm`],
 //!   [`Kernels::activate`], [`Kernels::softmax`], [`embed`], [`pool`], [`l2_normalize`]
-
+//! - n-dimensional building blocks for graphs that no fused kernel fits: [`primitive`]
 //! - threads: [`ThreadPool`], [`Worker`], [`CpuBudget`]
 
-pub(crate) mod activation;
-pub(crate) mod attention;
+mod activation;
+mod attention;
 pub mod ceiling;
 mod cpus;
 mod dispatch;
 mod embedding;
 mod error;
-pub(crate) mod gemm;
+mod gemm;
 mod isa;
 mod matrix;
-pub(crate) mod norm;
+mod norm;
 mod pack;
 mod pooling;
-
-pub(crate) mod simd;
-pub(crate) mod softmax;
+pub mod primitive;
+mod simd;
+mod softmax;
 mod thread_pool;
 mod tile;
 

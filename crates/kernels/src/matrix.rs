@@ -147,7 +147,7 @@ impl<'a> Matrix<'a> {
     /// Address of the first element of a row; to be read only if the row exists.
     #[inline(always)]
     pub(crate) fn row_pointer(&self, index: usize) -> *const f32 {
-        self.data.wrapping_add(index * self.stride)
+        self.data.wrapping_add(index.wrapping_mul(self.stride))
     }
 }
 
@@ -233,7 +233,7 @@ impl<'a> MatrixMut<'a> {
     /// Address of the first element of a row; to be accessed only if the row exists.
     #[inline(always)]
     pub(crate) fn row_pointer(&self, index: usize) -> *mut f32 {
-        self.data.wrapping_add(index * self.stride)
+        self.data.wrapping_add(index.wrapping_mul(self.stride))
     }
 }
 

@@ -124,6 +124,7 @@ fn from_vocabulary(path: PathBuf, config: &TokenizerConfig) -> Result<tokenizers
         .map_err(|error| broken(error.to_string()))?;
     let id =
         |token: &str| model.token_to_id(token).ok_or_else(|| broken(format!("`{token}` is not in the vocabulary")));
+    id(&unk)?;
     let template = TemplateProcessing::builder()
         .try_single(format!("{cls} $A {sep}"))
         .and_then(|builder| builder.try_pair(format!("{cls} $A {sep} $B:1 {sep}:1")))

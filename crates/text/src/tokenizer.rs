@@ -1,5 +1,6 @@
 //! The tokenizer of a model, with its limit and its cache.
 
+use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -173,6 +174,16 @@ impl Tokenizer {
         let special = self.inner.get_post_processor().map_or(0, |processor| processor.added_tokens(pair));
         let limit = self.max_tokens;
         limit.checked_sub(special).filter(|room| *room > 0).ok_or(TextError::NoRoom { limit, special })
+    }
+}
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { inner: _, max_tokens, vocabulary_size, cache: _ } = self;
+        f.debug_struct("Tokenizer")
+            .field("max_tokens", max_tokens)
+            .field("vocabulary_size", vocabulary_size)
+            .finish_non_exhaustive()
     }
 }
 

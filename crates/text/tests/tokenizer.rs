@@ -163,7 +163,7 @@ fn broken_folders_are_refused() -> Outcome {
     refused(&folder_with(&[], "tokenizer.json", "")?, "tokenizer.json`: EOF");
     refused(&folder_with(&[], "tokenizer.json", "{}")?, "tokenizer.json`: ");
     refused(&folder_with(&[], "tokenizer.json", "\u{0}garbage")?, "tokenizer.json`: ");
-    refused(&folder_with(&[], "vocab.txt", "no\nspecial\ntokens\n")?, "`[CLS]` is not in the vocabulary");
+    refused(&folder_with(&[], "vocab.txt", "no\nspecial\ntokens\n")?, "`[UNK]` is not in the vocabulary");
     refused(&folder_with(&["tokenizer.json"], "tokenizer_config.json", "[")?, "tokenizer_config.json`: EOF");
     let other = r#"{"tokenizer_class": "MarianTokenizer"}"#;
     refused(&folder_with(&["vocab.txt"], "tokenizer_config.json", other)?, "not for MarianTokenizer");

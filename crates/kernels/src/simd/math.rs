@@ -3,6 +3,8 @@
 //! All coefficients are minimax fits (Lawson's reweighted least squares on Chebyshev nodes in f64,
 //! then rounded to f32); errors stated are those of the f32 evaluation with fused multiply-add.
 
+use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, LOG2_E, SQRT_2};
+
 use super::Simd;
 
 /// `c[0] + c[1] x + c[2] x² + ...` by Horner's rule.
@@ -26,11 +28,12 @@ fn polynomial<S: Simd, const N: usize>(s: S, x: S::Vector, c: &[f32; N]) -> S::V
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(s: S, x: S::Vector) -> S::Vector {
     const ROUND: f32 = 12_582_912.0 + 126.0;
-    const LN_2_HIGH: f32 = 0.693_359_375;
+    // Few enough bits that n times it is exact.
+    const LN_2_HIGH: f32 = 355.0 / 512.0;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     const E_R: [f32; 7] = [1.0, 1.0, 0.499_999_9, 0.166_664_2, 0.041_668_23, 0.008_374_857, 0.001_383_679_5];
     let x = s.min(s.splat(89.0), s.max(s.splat(-87.3), x));
-    let shifted = s.mul_add(x, s.splat(std::f32::consts::LOG2_E), s.splat(ROUND));
+    let shifted = s.mul_add(x, s.splat(LOG2_E), s.splat(ROUND));
     let n = s.sub(shifted, s.splat(ROUND));
     let r = s.neg_mul_add(n, s.splat(LN_2_LOW), s.neg_mul_add(n, s.splat(LN_2_HIGH), x));
     let e_r = polynomial(s, r, &E_R);
@@ -78,7 +81,7 @@ pub(crate) fn gelu<S: Simd>(s: S, x: S::Vector) -> S::Vector {
 #[inline(always)]
 pub(crate) fn erf<S: Simd>(s: S, x: S::Vector) -> S::Vector {
     const NEAR_ZERO: [f32; 7] = [
-        1.128_379_1,
+        FRAC_2_SQRT_PI,
         -0.376_126_26,
         0.112_835_854,
         -0.026_853_811,
@@ -87,7 +90,7 @@ pub(crate) fn erf<S: Simd>(s: S, x: S::Vector) -> S::Vector {
         0.000_078_538_48,
     ];
     let magnitude = s.abs(x);
-    let t = s.min(s.splat(TAIL_END), s.mul(magnitude, s.splat(std::f32::consts::SQRT_2)));
+    let t = s.min(s.splat(TAIL_END), s.mul(magnitude, s.splat(SQRT_2)));
     let far = s.neg_mul_add(s.splat(2.0), upper_tail(s, t), s.splat(1.0));
     let near = s.mul(magnitude, polynomial(s, s.mul(x, x), &NEAR_ZERO));
     s.with_sign_of(s.select_less(magnitude, s.splat(1.0), near, far), x)
@@ -117,7 +120,7 @@ pub(crate) fn tanh<S: Simd>(s: S, x: S::Vector) -> S::Vector {
 /// x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2.
 #[inline(always)]
 pub(crate) fn gelu_tanh<S: Simd>(s: S, x: S::Vector) -> S::Vector {
-    const TWICE_ROOT_2_OVER_PI: f32 = 1.595_769_1;
+    const TWICE_ROOT_2_OVER_PI: f32 = 2.0 * FRAC_1_SQRT_2 * FRAC_2_SQRT_PI;
     let slope = s.mul_add(s.mul(x, x), s.splat(0.044_715 * TWICE_ROOT_2_OVER_PI), s.splat(TWICE_ROOT_2_OVER_PI));
     s.mul(x, sigmoid(s, s.mul(x, slope)))
 }

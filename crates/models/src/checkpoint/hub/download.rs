@@ -13,8 +13,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::cache::is_commit;
 use super::id::ModelId;
 
-/// A hub that does not answer is given up after about twice this time.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+/// A hub that does not take or answer the first request in this time is asked once more, then given up.
+const FIRST_TIMEOUT: Duration = Duration::from_secs(4);
 /// A download that stands still for this long has failed.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -35,17 +35,20 @@ const FILES: [&str; 20] = [
     "model-*.safetensors",
     "model.safetensors.index.json",
     // Folders of sentence-transformers modules.
-    "[0-9]_*/*.json",
-    "[0-9]_*/vocab.txt",
-    "[0-9]_*/merges.txt",
-    "[0-9]_*/model.safetensors",
-    "[0-9]_*/model-*.safetensors",
+    "[0-9]*_*/*.json",
+    "[0-9]*_*/vocab.txt",
+    "[0-9]*_*/merges.txt",
+    "[0-9]*_*/model.safetensors",
+    "[0-9]*_*/model-*.safetensors",
     "LICENSE*",
 ];
 
 /// A model's repository on the hub.
 pub(super) struct Repository {
-    repository: HFRepositorySync<RepoTypeModel>,
+    /// For the first request, with little patience.
+    impatient: HFRepositorySync<RepoTypeModel>,
+    /// For all others.
+    patient: HFRepositorySync<RepoTypeModel>,
 }
 
 impl Repository {
@@ -53,24 +56,15 @@ impl Repository {
     ///
     /// The token is that of HF_TOKEN or of the Hugging Face tools' login.
     pub(super) fn new(id: &ModelId, endpoint: Option<&str>) -> Result<Self, String> {
-        let agent = concat!("centuple/", env!("CARGO_PKG_VERSION"));
-        let client = reqwest::Client::builder()
-            .user_agent(agent)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
-            .build()
-            .map_err(|error| chain(&error))?;
-        let mut builder = HFClient::builder().client(client).user_agent(agent).retry_max_attempts(1);
-        if let Some(endpoint) = endpoint {
-            builder = builder.endpoint(endpoint);
-        }
-        let client: HFClientSync = builder.build_sync().map_err(|error| chain(&error))?;
-        Ok(Self { repository: client.model(&id.organisation, &id.name) })
+        Ok(Self {
+            impatient: repository(id, endpoint, FIRST_TIMEOUT)?,
+            patient: repository(id, endpoint, READ_TIMEOUT)?,
+        })
     }
 
     /// The commit that a revision stands for. This is the first request, and fails fast.
     pub(super) fn commit(&self, revision: &str) -> Result<String, String> {
-        let info = self.repository.info().revision(revision).send().map_err(|error| describe(&error))?;
+        let info = self.impatient.info().revision(revision).send().map_err(|error| describe(&error))?;
         info.sha.filter(|sha| is_commit(sha)).ok_or_else(|| "it names no commit for the revision".to_string())
     }
 
@@ -81,7 +75,7 @@ impl Repository {
             bar.set_style(style);
         }
         let result = self
-            .repository
+            .patient
             .snapshot_download()
             .revision(commit)
             .allow_patterns(FILES.map(String::from).to_vec())
@@ -91,6 +85,26 @@ impl Repository {
         bar.finish_and_clear();
         result.map(|_| ()).map_err(|error| describe(&error))
     }
+}
+
+fn repository(
+    id: &ModelId,
+    endpoint: Option<&str>,
+    read_timeout: Duration,
+) -> Result<HFRepositorySync<RepoTypeModel>, String> {
+    let agent = concat!("centuple/", env!("CARGO_PKG_VERSION"));
+    let client = reqwest::Client::builder()
+        .user_agent(agent)
+        .connect_timeout(FIRST_TIMEOUT)
+        .read_timeout(read_timeout)
+        .build()
+        .map_err(|error| chain(&error))?;
+    let mut builder = HFClient::builder().client(client).user_agent(agent).retry_max_attempts(1);
+    if let Some(endpoint) = endpoint {
+        builder = builder.endpoint(endpoint);
+    }
+    let client: HFClientSync = builder.build_sync().map_err(|error| chain(&error))?;
+    Ok(client.model(&id.organisation, &id.name))
 }
 
 /// Adds up the bytes of all files on one bar.
@@ -123,12 +137,15 @@ impl ProgressHandler for Bar {
 
 /// What the hub's answer means.
 fn describe(error: &HFError) -> String {
-    let hint = match error {
-        HFError::AuthRequired { .. } | HFError::RepoNotFound { .. } | HFError::RevisionNotFound { .. } => {
-            " (the model or the revision does not exist, or is private)"
-        }
-        HFError::Forbidden { .. } => " (the token has no access to it)",
-        _ => "",
+    let hint = if matches!(error, HFError::Forbidden { .. }) {
+        " (the token has no access to it)"
+    } else if matches!(
+        error,
+        HFError::AuthRequired { .. } | HFError::RepoNotFound { .. } | HFError::RevisionNotFound { .. }
+    ) {
+        " (the model or the revision does not exist, or is private)"
+    } else {
+        ""
     };
     format!("{}{hint}", chain(error))
 }

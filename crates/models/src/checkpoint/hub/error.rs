@@ -82,7 +82,7 @@ pub enum HubError {
         /// The hub id.
         id: String,
         /// What is wrong with it.
-        source: CheckpointError,
+        source: Box<CheckpointError>,
     },
     /// A cache folder cannot be written or read.
     #[error("the cache `{}` cannot be used: {source}; set HF_HOME and CENTUPLE_HOME to writable folders", path.display())]

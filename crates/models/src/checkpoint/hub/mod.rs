@@ -48,23 +48,27 @@ impl HubOptions {
     /// What the environment says: HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME, CENTUPLE_HOME, HF_ENDPOINT and
     /// HF_HUB_OFFLINE, with a progress bar.
     pub fn from_env() -> Result<Self, HubError> {
-        let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
+        Self::from_variables(|name| env::var(name).ok(), env::home_dir())
+    }
+
+    fn from_variables(variable: impl Fn(&str) -> Option<String>, home: Option<PathBuf>) -> Result<Self, HubError> {
+        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         let path = |name: &str| variable(name).map(PathBuf::from);
-        let caches = || path("XDG_CACHE_HOME").or_else(|| env::home_dir().map(|home| home.join(".cache")));
-        let hub_home = || path("HF_HOME").or_else(|| caches().map(|caches| caches.join("huggingface")));
+        let caches = path("XDG_CACHE_HOME").or_else(|| home.map(|home| home.join(".cache")));
+        let in_caches = |name: &str| caches.as_ref().map(|caches| caches.join(name));
+        let hub_home = path("HF_HOME").or_else(|| in_caches("huggingface"));
         let hub_cache = path("HF_HUB_CACHE")
             .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
-            .or_else(|| hub_home().map(|home| home.join("hub")));
-        let cache = path("CENTUPLE_HOME").or_else(|| caches().map(|caches| caches.join("centuple")));
-        let is_set = |name: &str| {
-            let value = env::var(name).unwrap_or_default().to_ascii_lowercase();
+            .or_else(|| hub_home.map(|home| home.join("hub")));
+        let is_true = |name: &str| {
+            let value = variable(name).unwrap_or_default().to_ascii_lowercase();
             matches!(value.as_str(), "1" | "true" | "yes" | "on")
         };
         Ok(Self {
             hub_cache: hub_cache.ok_or(HubError::NoHome)?,
-            cache: cache.ok_or(HubError::NoHome)?,
-            endpoint: variable("HF_ENDPOINT").and_then(|endpoint| endpoint.into_string().ok()),
-            offline: is_set("HF_HUB_OFFLINE") || is_set("TRANSFORMERS_OFFLINE"),
+            cache: path("CENTUPLE_HOME").or_else(|| in_caches("centuple")).ok_or(HubError::NoHome)?,
+            endpoint: variable("HF_ENDPOINT"),
+            offline: is_true("HF_HUB_OFFLINE") || is_true("TRANSFORMERS_OFFLINE"),
             progress: true,
         })
     }
@@ -158,5 +162,41 @@ fn check(id: &ModelId, folder: &Path) -> Result<(), HubError> {
     }
     let transformer = transformer(folder);
     let open = || read_config(&transformer).and_then(|_| Weights::open(&transformer));
-    open().map(|_| ()).map_err(|source| HubError::Damaged { id: id.to_string(), source })
+    open().map(|_| ()).map_err(|source| HubError::Damaged { id: id.to_string(), source: Box::new(source) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(variables: &[(&str, &str)], home: Option<&str>) -> Result<HubOptions, HubError> {
+        let find = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string());
+        HubOptions::from_variables(find, home.map(PathBuf::from))
+    }
+
+    #[test]
+    fn caches_follow_the_environment() -> Result<(), HubError> {
+        let caches = |variables: &[(&str, &str)]| {
+            options(variables, Some("/home/me")).map(|options| (options.hub_cache, options.cache))
+        };
+        let expected = |hub: &str, own: &str| (PathBuf::from(hub), PathBuf::from(own));
+        assert_eq!(caches(&[])?, expected("/home/me/.cache/huggingface/hub", "/home/me/.cache/centuple"));
+        assert_eq!(caches(&[("XDG_CACHE_HOME", "/x")])?, expected("/x/huggingface/hub", "/x/centuple"));
+        let mut variables = vec![("XDG_CACHE_HOME", "/x"), ("HF_HOME", "/h"), ("CENTUPLE_HOME", "/c")];
+        assert_eq!(caches(&variables)?, expected("/h/hub", "/c"));
+        variables.push(("HF_HUB_CACHE", "/k"));
+        assert_eq!(caches(&variables)?, expected("/k", "/c"));
+        assert!(matches!(options(&[("HF_HOME", "/h")], None), Err(HubError::NoHome)));
+        options(&[("HF_HOME", "/h"), ("CENTUPLE_HOME", "/c")], None)?;
+        Ok(())
+    }
+
+    #[test]
+    fn offline_is_a_truth_value() -> Result<(), HubError> {
+        for (value, expected) in [("1", true), ("ON", true), ("Yes", true), ("true", true), ("0", false), ("", false)] {
+            assert_eq!(options(&[("HF_HUB_OFFLINE", value)], Some("/"))?.offline, expected, "{value}");
+        }
+        assert!(options(&[("TRANSFORMERS_OFFLINE", "1")], Some("/"))?.offline);
+        Ok(())
+    }
 }
