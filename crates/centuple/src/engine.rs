@@ -59,11 +59,8 @@ impl Engine for PlanEngine {
             self.ids.extend(sequence.ids.iter().map(|&id| i64::from(id)));
             self.type_ids.extend(sequence.type_ids.iter().map(|&id| i64::from(id)));
         }
-        let span = |sequence: &&Sequence| Span {
-            tokens: sequence.len(),
-            pool_from: sequence.pool_from,
-            ..Span::default()
-        };
+        let span =
+            |sequence: &&Sequence| Span { tokens: sequence.len(), pool_from: sequence.pool_from, ..Span::default() };
         let layout = Layout::new(batch.iter().map(span).collect()).map_err(failed)?;
         let inputs = [("input_ids", InputData::I64(&self.ids)), ("token_type_ids", InputData::I64(&self.type_ids))];
         let bindings = layout.bindings();

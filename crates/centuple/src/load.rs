@@ -50,12 +50,7 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> LoadOptions {
-        LoadOptions {
-            purpose: Purpose::Own,
-            max_batch_tokens: 4096,
-            token_cache_bytes: 32 << 20,
-            hub: None,
-        }
+        LoadOptions { purpose: Purpose::Own, max_batch_tokens: 4096, token_cache_bytes: 32 << 20, hub: None }
     }
 }
 

@@ -29,7 +29,11 @@ fn sequences(lengths: &[usize], vocabulary: usize, seed: u64) -> Vec<Sequence> {
     let mut random = Random::new(seed);
     let of = |&length: &usize| {
         let ids = (0..length).map(|_| random.below(vocabulary) as u32).collect();
-        Sequence { type_ids: (0..length).map(|token| u32::from(token > length / 2)).collect(), ids, pool_from: length / 5 }
+        Sequence {
+            type_ids: (0..length).map(|token| u32::from(token > length / 2)).collect(),
+            ids,
+            pool_from: length / 5,
+        }
     };
     lengths.iter().map(of).collect()
 }

@@ -229,6 +229,8 @@ unsafe fn score<S: Simd>(s: S, job: &Job<'_>, lanes: &Lanes) {
                 c: lanes.scores.wrapping_add((start + rows.start) * LANES),
                 c_row: LANES,
                 c_panel: lanes.score_stride,
+                prefetch: std::ptr::null(),
+                prefetch_lines: 0,
                 resume: false,
             };
             // SAFETY: the keys exist, and their scores have a place.
@@ -332,6 +334,8 @@ unsafe fn weigh_values<S: Simd>(s: S, job: &Job<'_>, lanes: &Lanes) {
             c: lanes.outputs.wrapping_add(rows.start * LANES),
             c_row: LANES,
             c_panel: lanes.output_stride,
+            prefetch: std::ptr::null(),
+            prefetch_lines: 0,
             resume: false,
         };
         // SAFETY: the values exist, and their sums have a place. Without keys, zeros are stored.

@@ -13,7 +13,7 @@ use crate::error::{KernelError, expect_dimension, expect_length};
 use crate::matrix::{Matrix, MatrixMut};
 use crate::pack::{PANEL, PackedMatrix};
 use crate::simd::Simd;
-use crate::tile::{self, Pieces, Tile};
+use crate::tile::{self, PREFETCH_STEPS, Pieces, Tile};
 
 /// What happens to the sums before they are stored: `activation(sum + bias) + residual`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -82,6 +82,14 @@ pub(crate) unsafe fn multiply<S: Simd>(s: S, job: &Job<'_>) {
         let mut panel = job.panels.start;
         while panel < job.panels.end {
             let panels = panel..job.panels.end.min(panel + S::TILE_PANELS);
+            // The tiles of these panels share the work of fetching the next panels from afar. With very few
+            // rows there is no time for that, and the CPU's own prefetching does better.
+            let tiles = rows.len().div_ceil(S::TILE_ROWS);
+            let more = panels.end < job.panels.end && rows.len() >= S::TILE_ROWS / 2;
+            let lines = PREFETCH_STEPS * S::TILE_PANELS;
+            let prefetch_lines = if more { lines.div_ceil(tiles) } else { 0 };
+            let fetched = k.div_ceil(PREFETCH_STEPS) * prefetch_lines * PANEL;
+            let mut prefetch = job.b.panel_pointer(panels.end);
             for rows in Pieces::new(rows.clone(), S::TILE_ROWS) {
                 let mut sums = Sums([0.0; MAX_TILE]);
                 let tile = Tile {
@@ -93,8 +101,11 @@ pub(crate) unsafe fn multiply<S: Simd>(s: S, job: &Job<'_>) {
                     c: sums.0.as_mut_ptr(),
                     c_row: PANEL * S::TILE_PANELS,
                     c_panel: PANEL,
+                    prefetch,
+                    prefetch_lines,
                     resume: false,
                 };
+                prefetch = prefetch.wrapping_add(fetched);
                 // SAFETY: the rows and panels exist, and `sums` has room for the largest tile.
                 unsafe {
                     tile::compute::<S, false>(s, &tile, rows.len(), panels.len());

@@ -99,24 +99,45 @@ unsafe fn add<S: Simd>(s: S, a: *const f32, b: *const f32, out: *mut f32, column
 #[inline(always)]
 unsafe fn normalize<S: Simd>(s: S, x: *const f32, norm: &LayerNorm<'_>, out: *mut f32) {
     let columns = norm.gamma.len();
-    // SAFETY: every access is to `count` elements from `start`, within `columns`.
+    // SAFETY: every access is to elements before `columns`.
     unsafe {
-        let mean = total(s, x, columns, None) / columns as f32;
-        let mean_lanes = s.splat(mean);
-        let variance = total(s, x, columns, Some(mean)) / columns as f32;
-        let scale = s.splat(1.0 / (variance + norm.epsilon).sqrt());
+        let mean = total::<S, false>(s, x, columns, s.splat(0.0)) / columns as f32;
+        let variance = total::<S, true>(s, x, columns, s.splat(mean)) / columns as f32;
+        let (mean, scale) = (s.splat(mean), s.splat(1.0 / (variance + norm.epsilon).sqrt()));
         let mut start = 0;
-        while start < columns {
-            let count = LANES.min(columns - start);
-            let value = s.mul(s.sub(s.load_up_to(x.add(start), count), mean_lanes), scale);
-            let gamma = s.load_up_to(norm.gamma.as_ptr().add(start), count);
-            let beta = match norm.beta {
-                Some(beta) => s.load_up_to(beta.as_ptr().add(start), count),
-                None => s.splat(0.0),
-            };
-            s.store_up_to(s.mul_add(value, gamma, beta), out.add(start), count);
-            start += count;
+        while start + LANES <= columns {
+            scale_and_shift(s, x, norm, out, (mean, scale), start, LANES);
+            start += LANES;
         }
+        if start < columns {
+            scale_and_shift(s, x, norm, out, (mean, scale), start, columns - start);
+        }
+    }
+}
+
+/// `out = (x - mean) · scale · gamma + beta` for `count` elements from `start` on.
+///
+/// # Safety
+/// The elements exist in all operands.
+#[inline(always)]
+unsafe fn scale_and_shift<S: Simd>(
+    s: S,
+    x: *const f32,
+    norm: &LayerNorm<'_>,
+    out: *mut f32,
+    (mean, scale): (S::Vector, S::Vector),
+    start: usize,
+    count: usize,
+) {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let value = s.mul(s.sub(s.load_up_to(x.add(start), count), mean), scale);
+        let gamma = s.load_up_to(norm.gamma.as_ptr().add(start), count);
+        let beta = match norm.beta {
+            Some(beta) => s.load_up_to(beta.as_ptr().add(start), count),
+            None => s.splat(0.0),
+        };
+        s.store_up_to(s.mul_add(value, gamma, beta), out.add(start), count);
     }
 }
 
@@ -125,30 +146,43 @@ unsafe fn normalize<S: Simd>(s: S, x: *const f32, norm: &LayerNorm<'_>, out: *mu
 /// # Safety
 /// `columns` elements of `x` are readable.
 #[inline(always)]
-unsafe fn total<S: Simd>(s: S, x: *const f32, columns: usize, centre: Option<f32>) -> f32 {
+unsafe fn total<S: Simd, const SQUARES: bool>(s: S, x: *const f32, columns: usize, centre: S::Vector) -> f32 {
     let mut sums = [s.splat(0.0); CHAINS];
-    let centre_lanes = s.splat(centre.unwrap_or(0.0));
     let mut start = 0;
-    while start < columns {
+    // SAFETY: every access is to elements before `columns`.
+    unsafe {
+        while start + CHAINS * LANES <= columns {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                let v = s.load(x.add(start + i * LANES));
+                *sum = accumulate::<S, SQUARES>(s, *sum, v, centre, LANES);
+            }
+            start += CHAINS * LANES;
+        }
         for sum in &mut sums {
             let count = LANES.min(columns - start);
-            // SAFETY: `start + count` is at most `columns`.
-            let v = unsafe { s.load_up_to(x.add(start), count) };
-            *sum = match centre {
-                None => s.add(*sum, v),
-                Some(_) => {
-                    let distance = s.sub(v, centre_lanes);
-                    let distance = if count < LANES { s.keep_first(distance, count) } else { distance };
-                    s.mul_add(distance, distance, *sum)
-                }
-            };
+            let v = s.load_up_to(x.add(start), count);
+            *sum = accumulate::<S, SQUARES>(s, *sum, v, centre, count);
             start += count;
-            if start == columns {
-                break;
-            }
         }
     }
     s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])))
+}
+
+/// `sum + v`, or `sum + (v - centre)²`, of the first `count` lanes; the others of `v` are 0.
+#[inline(always)]
+fn accumulate<S: Simd, const SQUARES: bool>(
+    s: S,
+    sum: S::Vector,
+    v: S::Vector,
+    centre: S::Vector,
+    count: usize,
+) -> S::Vector {
+    if !SQUARES {
+        return s.add(sum, v);
+    }
+    let distance = s.sub(v, centre);
+    let distance = if count < LANES { s.keep_first(distance, count) } else { distance };
+    s.mul_add(distance, distance, sum)
 }
 
 /// Divides each row by the larger of its Euclidean norm and `epsilon`.

@@ -10,6 +10,9 @@ use std::ops::Range;
 
 use crate::simd::{LANES, Simd};
 
+/// Steps of depth between two bursts of prefetches.
+pub(crate) const PREFETCH_STEPS: usize = 16;
+
 /// Operands of one tile.
 #[derive(Clone, Copy)]
 pub(crate) struct Tile {
@@ -29,6 +32,10 @@ pub(crate) struct Tile {
     pub(crate) c_row: usize,
     /// Elements from one panel of sums to the next.
     pub(crate) c_panel: usize,
+    /// What the tile after this one will read; see [`Tile::prefetch_lines`].
+    pub(crate) prefetch: *const f32,
+    /// Cache lines to ask for during every [`PREFETCH_STEPS`] steps of depth.
+    pub(crate) prefetch_lines: usize,
     /// Whether the sums continue those found at `c` (else they start at zero).
     pub(crate) resume: bool,
 }
@@ -76,19 +83,29 @@ unsafe fn accumulate<S: Simd, const ROWS: usize, const PANELS: usize, const COLU
         let (row_step, depth_step) = if COLUMN_MAJOR { (1, tile.a_stride) } else { (tile.a_stride, 1) };
         let mut a = tile.a;
         let mut b = tile.b;
-        for _ in 0..tile.depth {
-            let mut columns = [s.splat(0.0); PANELS];
-            for (p, column) in columns.iter_mut().enumerate() {
-                *column = s.load(b.add(p * tile.b_panel));
+        let mut prefetch = tile.prefetch;
+        let mut left = tile.depth;
+        while left > 0 {
+            for _ in 0..tile.prefetch_lines {
+                s.prefetch(prefetch);
+                prefetch = prefetch.wrapping_add(LANES);
             }
-            for (i, row) in sums.iter_mut().enumerate() {
-                let x = s.splat(*a.add(i * row_step));
-                for (sum, column) in row.iter_mut().zip(columns) {
-                    *sum = s.mul_add(x, column, *sum);
+            let steps = left.min(PREFETCH_STEPS);
+            left -= steps;
+            for _ in 0..steps {
+                let mut columns = [s.splat(0.0); PANELS];
+                for (p, column) in columns.iter_mut().enumerate() {
+                    *column = s.load(b.add(p * tile.b_panel));
                 }
+                for (i, row) in sums.iter_mut().enumerate() {
+                    let x = s.splat(*a.add(i * row_step));
+                    for (sum, column) in row.iter_mut().zip(columns) {
+                        *sum = s.mul_add(x, column, *sum);
+                    }
+                }
+                a = a.add(depth_step);
+                b = b.add(LANES);
             }
-            a = a.add(depth_step);
-            b = b.add(LANES);
         }
         for (i, row) in sums.iter().enumerate() {
             for (p, sum) in row.iter().enumerate() {

@@ -1,5 +1,6 @@
 //! What each stage does with its rows: views of memory go to kernels.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use centuple_graph::{Activation, Attention, Pooling};
@@ -34,10 +35,29 @@ pub(crate) struct Run<'a> {
     pub(crate) bindings: Bindings,
     pub(crate) layout: &'a Layout,
     /// Ids of every input.
-    pub(crate) ids: &'a [Vec<u32>],
+    pub(crate) ids: &'a [IdBuffer],
     /// Position of every token.
-    pub(crate) positions: &'a [u32],
+    pub(crate) positions: &'a IdBuffer,
     pub(crate) cache: Option<&'a KvCache>,
+}
+
+/// The integers of one input of the running batch.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct IdBuffer {
+    /// As they were given.
+    pub(crate) values: Vec<i64>,
+    /// As rows of a table; what is negative or beyond 32 bits becomes a row that no table has.
+    pub(crate) rows: Vec<u32>,
+}
+
+impl IdBuffer {
+    /// Takes new integers, without allocating once the largest batch was seen.
+    pub(crate) fn set(&mut self, values: impl Iterator<Item = i64>) {
+        self.values.clear();
+        self.values.extend(values);
+        self.rows.clear();
+        self.rows.extend(self.values.iter().map(|&id| u32::try_from(id).unwrap_or(u32::MAX)));
+    }
 }
 
 /// The rows that a worker computes, and the private memory it uses for them.
@@ -199,15 +219,12 @@ impl<'a> Run<'a> {
 
     fn embed(&self, tables: &[Table], rows: Range<usize>, out: &mut MatrixMut) -> Result<()> {
         let columns = out.columns();
-        let mut sources = Vec::with_capacity(tables.len());
-        for table in tables {
+        let mut entries = Vec::with_capacity(tables.len());
+        let shifted: Vec<Cow<[u32]>> = tables.iter().map(|table| self.table_rows(&table.ids, &rows)).collect();
+        for (table, ids) in tables.iter().zip(&shifted) {
             let floats = self.weight(table.offset, table.rows * columns)?;
-            let ids = self.ids(&table.ids).get(rows.clone()).unwrap_or_default();
-            sources.push((Matrix::contiguous(floats, table.rows, columns)?, ids, offset_of(&table.ids)));
+            entries.push(EmbeddingTable { table: Matrix::contiguous(floats, table.rows, columns)?, ids });
         }
-        let shifted: Vec<Vec<u32>> = sources.iter().map(|(_, ids, offset)| shift(ids, *offset)).collect();
-        let entries: Vec<EmbeddingTable> =
-            sources.iter().zip(&shifted).map(|((table, _, _), ids)| EmbeddingTable { table: *table, ids }).collect();
         kernels::embed(&entries, out)
     }
 
@@ -266,15 +283,31 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn ids(&self, ids: &Ids) -> &'a [u32] {
+    /// The rows of a table that tokens look up.
+    fn table_rows(&self, ids: &Ids, tokens: &Range<usize>) -> Cow<'a, [u32]> {
+        let of = |buffer: &'a IdBuffer| buffer.rows.get(tokens.clone()).unwrap_or_default();
         match ids {
-            Ids::Input(index) => self.ids.get(*index).map(Vec::as_slice).unwrap_or_default(),
-            Ids::Positions { .. } => self.positions,
+            Ids::Input(index) => Cow::Borrowed(self.ids.get(*index).map(of).unwrap_or_default()),
+            Ids::Positions { offset: 0 } => Cow::Borrowed(of(self.positions)),
+            Ids::Positions { offset } => {
+                let shift = |&row: &u32| u32::try_from(i64::from(row) + offset).unwrap_or(u32::MAX);
+                of(self.positions).iter().map(shift).collect()
+            }
+        }
+    }
+
+    /// The integers behind ids.
+    pub(crate) fn integers(&self, ids: &Ids) -> Cow<'a, [i64]> {
+        match ids {
+            Ids::Input(index) => {
+                Cow::Borrowed(self.ids.get(*index).map(|buffer| buffer.values.as_slice()).unwrap_or_default())
+            }
+            Ids::Positions { offset } => self.positions.values.iter().map(|position| position + offset).collect(),
         }
     }
 
     /// Weights from `offset` on.
-    fn weight(&self, offset: usize, length: usize) -> Result<&'a [f32]> {
+    pub(crate) fn weight(&self, offset: usize, length: usize) -> Result<&'a [f32]> {
         self.weights.get(offset..offset + length).ok_or(KernelError::TooSmall {
             kernel: "plan",
             what: "weights",
@@ -339,18 +372,6 @@ fn copy(from: Matrix, to: &mut MatrixMut) {
             target.copy_from_slice(source);
         }
     }
-}
-
-fn offset_of(ids: &Ids) -> i64 {
-    match ids {
-        Ids::Input(_) => 0,
-        Ids::Positions { offset } => *offset,
-    }
-}
-
-/// Ids plus an offset; what does not fit becomes an id that no table has.
-fn shift(ids: &[u32], offset: i64) -> Vec<u32> {
-    ids.iter().map(|&id| u32::try_from(i64::from(id) + offset).unwrap_or(u32::MAX)).collect()
 }
 
 /// Keys and values of a sequence, page by page.

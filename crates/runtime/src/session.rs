@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use centuple_kernels::{Kernels, Matrix, ThreadPool, Worker};
 use centuple_tensor::{Bindings, DType, Layout, Symbol};
 
-use crate::compute::{Block, Run};
+use crate::compute::{Block, IdBuffer, Run};
 use crate::error::{Result, RuntimeError};
 use crate::kv_cache::KvCache;
 use crate::plan::{Phase, Place, Plan};
@@ -97,9 +97,9 @@ pub struct Session {
     claims: Vec<AtomicUsize>,
     slot_starts: Vec<usize>,
     /// Ids of every input of the running batch.
-    ids: Vec<Vec<u32>>,
+    ids: Vec<IdBuffer>,
     /// Position of every token of the running batch.
-    positions: Vec<u32>,
+    positions: IdBuffer,
     last: Bindings,
 }
 
@@ -123,8 +123,8 @@ impl Session {
             scratch_length,
             claims: (0..plan.stages.len() + plan.phases.len()).map(|_| AtomicUsize::new(0)).collect(),
             slot_starts,
-            ids: vec![Vec::new(); plan.inputs.len()],
-            positions: Vec::new(),
+            ids: vec![IdBuffer::default(); plan.inputs.len()],
+            positions: IdBuffer::default(),
             last: Bindings::default(),
             plan,
             pool,
@@ -229,10 +229,8 @@ impl Session {
                 let name = input.name.clone();
                 return Err(RuntimeError::Input { name, dtype: input.dtype, expected, found });
             }
-            ids.clear();
             match data {
-                // An id that is negative or beyond 32 bits becomes one that no table has.
-                InputData::I64(data) => ids.extend(data.iter().map(|&id| u32::try_from(id).unwrap_or(u32::MAX))),
+                InputData::I64(data) => ids.set(data.iter().copied()),
                 InputData::F32(data) => {
                     let place = input.value.map(|value| self.plan.values[value].place);
                     if let Some(Place::Shared { slot }) = place {
@@ -241,9 +239,8 @@ impl Session {
                 }
             }
         }
-        self.positions.clear();
         let positions = batch.layout.spans().iter().flat_map(|span| span.past..span.past + span.tokens);
-        self.positions.extend(positions.map(|position| u32::try_from(position).unwrap_or(u32::MAX)));
+        self.positions.set(positions.map(|position| i64::try_from(position).unwrap_or(i64::MAX)));
         Ok(())
     }
 

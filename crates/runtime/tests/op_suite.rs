@@ -89,9 +89,10 @@ fn threads_change_no_bit() {
 fn chunking_and_pages_change_no_bit() {
     let case = all_cases().into_iter().find(|case| case.cache_pages > 0).expect("a case with a cache");
     let width = 16;
-    let x: Vec<f32> = centuple_testkit::Random::new(5).tensor(&[40, width], 2.0).expect("tensor").as_f32().expect("f32").to_vec();
+    let x: Vec<f32> =
+        centuple_testkit::Random::new(5).tensor(&[40, width], 2.0).expect("tensor").as_f32().expect("f32").to_vec();
     let plan = Arc::new(lower(&case.graph, Isa::best()).expect("lowers"));
-    let mut rows_of = |chunks: &[usize], pages: &[u32]| {
+    let rows_of = |chunks: &[usize], pages: &[u32]| {
         let pool = Arc::new(ThreadPool::new(2).expect("threads start"));
         let cache = KvCache::new(plan.cache_widths(), 8);
         let capacity = Bindings { tokens: 64, sequences: 4, ..Bindings::default() };
@@ -119,7 +120,8 @@ fn wrong_batches_are_errors() {
     let case = all_cases().into_iter().find(|case| case.name == "embedding").expect("the embedding case");
     let plan = Arc::new(lower(&case.graph, Isa::best()).expect("lowers"));
     let pool = Arc::new(ThreadPool::new(2).expect("threads start"));
-    let mut session = Session::new(plan, pool, Bindings { tokens: 8, sequences: 8, ..Bindings::default() }).expect("fits");
+    let mut session =
+        Session::new(plan, pool, Bindings { tokens: 8, sequences: 8, ..Bindings::default() }).expect("fits");
     let layout = centuple_tensor::Layout::of_lengths(&[3]).expect("layout");
     let mut run = |name: &str, data: InputData, layout: &centuple_tensor::Layout| {
         let inputs = [(name, data)];

@@ -129,7 +129,12 @@ fn converted() -> Result<Case> {
     let mut graph = Graph::new();
     let ids = graph.input("ids", DType::I64, vec![Symbol::Batch.into(), Symbol::Sequence.into()])?;
     let out = graph.push("float", Op::ToFloat, &[ids])?;
-    Ok(finish("ToFloat".to_owned(), graph, out, vec![("ids", Random::new(29).ids(&[BATCH, SEQUENCE], 99)?)]))
+    Ok(finish(
+        "ToFloat".to_owned(),
+        graph,
+        out,
+        vec![("ids", Tensor::from_i64(&[BATCH, SEQUENCE], &[0, -3, 7, 99, -1, 5, 6, 1 << 40, 8, 9])?)],
+    ))
 }
 
 /// Self-attention on `[Batch, Sequence]` with an additive mask, op by op as exporters write it.

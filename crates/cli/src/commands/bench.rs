@@ -42,7 +42,10 @@ pub(crate) fn bench(command: &Bench) -> anyhow::Result<ExitCode> {
     let options = LoadOptions { max_batch_tokens: largest.max(defaults.max_batch_tokens), ..defaults };
     let mut loaded = host.load(&command.model, &options)?;
     if !command.json {
-        println!("{:>8} {:>10} {:>10} {:>10} {:>8} {:>8}  of ceiling", "shape", "median ms", "min ms", "p99 ms", "runs", "GMAC/s");
+        println!(
+            "{:>8} {:>10} {:>10} {:>10} {:>8} {:>8}  of ceiling",
+            "shape", "median ms", "min ms", "p99 ms", "runs", "GMAC/s"
+        );
     }
     for shape in &command.shapes {
         let row = time(command, &host, &mut loaded, *shape).with_context(|| format!("shape {shape}"))?;

@@ -33,7 +33,12 @@ fn summary(out: &mut impl Write, loaded: &Loaded, compiled: &Compiled) -> io::Re
     writeln!(out, "output        {}", describe(&card.head))?;
     writeln!(out, "layers        {}, {} wide", description.layers, description.width)?;
     writeln!(out, "vocabulary    {} tokens", description.vocabulary)?;
-    writeln!(out, "longest text  {} tokens (the model takes {})", loaded.model.tokenizer.max_tokens(), limits.max_tokens_per_sequence)?;
+    writeln!(
+        out,
+        "longest text  {} tokens (the model takes {})",
+        loaded.model.tokenizer.max_tokens(),
+        limits.max_tokens_per_sequence
+    )?;
     writeln!(out, "precision     {}", card.dtype)?;
     let (plan, threads) = (&compiled.plan, loaded.engine.threads());
     writeln!(out, "plan          {} stages in {} phases, {}", plan.stages(), plan.phases(), plan.isa())?;

@@ -12,7 +12,7 @@ use centuple::tasks::{Engine, Finish, Job, Model, Request, Sequence, Task, run_i
 use centuple::{LoadOptions, Loaded, Purpose};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::args::{Run};
+use crate::args::Run;
 
 /// Longest line that is read; a longer one is answered with an error.
 const LINE_LIMIT: usize = 64 << 20;

@@ -182,7 +182,8 @@ mod tests {
 
     #[test]
     fn every_unary_operation_gives_its_formula() {
-        let table: [(Unary, fn(f32) -> f32); 9] = [
+        type Formula = fn(f32) -> f32;
+        let table: [(Unary, Formula); 9] = [
             (Unary::Neg, |x| -x),
             (Unary::Abs, f32::abs),
             (Unary::Exp, f32::exp),

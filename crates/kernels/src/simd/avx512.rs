@@ -71,6 +71,11 @@ impl Simd for Avx512 {
         unsafe { _mm512_mask_storeu_ps(to, first(count), v) }
     }
     #[inline(always)]
+    fn prefetch(self, address: *const f32) {
+        // SAFETY: a prefetch never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+    }
+    #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
         operation!(_mm512_add_ps(a, b))
     }

@@ -51,6 +51,9 @@ pub(crate) trait Simd: Copy {
     /// `count` elements at `to` are writable.
     unsafe fn store_first(self, v: Self::Vector, to: *mut f32, count: usize);
 
+    /// Asks for a cache line to be brought into the second-level cache. Any address will do.
+    fn prefetch(self, address: *const f32);
+
     /// `a + b`
     fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `a - b`

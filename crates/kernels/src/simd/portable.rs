@@ -62,6 +62,8 @@ impl Simd for Portable {
         unsafe { std::ptr::copy_nonoverlapping(v.as_ptr(), to, count.min(LANES)) };
     }
     #[inline(always)]
+    fn prefetch(self, _address: *const f32) {}
+    #[inline(always)]
     fn add(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
         lanes!(i => a[i] + b[i])
     }

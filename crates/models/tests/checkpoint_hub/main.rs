@@ -253,6 +253,17 @@ fn damaged_or_unsuitable_repositories_are_refused() -> Outcome {
 }
 
 #[test]
+fn a_hostile_hub_cannot_write_elsewhere() -> Outcome {
+    let mut files = model_files();
+    files.insert("0_x/../../../../../escaped.json".into(), b"{}".to_vec());
+    let server = Server::start(files)?;
+    let home = Home::with_hub(&server)?;
+    home.resolve()?;
+    assert!(files_below(home.folder.path(), "")?.iter().all(|path| !path.contains("escaped")));
+    Ok(())
+}
+
+#[test]
 fn several_at_once_download_once() -> Outcome {
     let server = Server::start(model_files())?;
     let home = Home::with_hub(&server)?;

@@ -13,10 +13,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::cache::is_commit;
 use super::id::ModelId;
 
-/// A hub that does not take or answer the first request in this time is asked once more, then given up.
+/// A hub that does not take or answer the first request in this time is given up.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(4);
 /// A download that stands still for this long has failed.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often a request of a download that failed for a passing reason is repeated.
+const RETRIES: usize = 2;
 
 /// The files that are needed, as globs over paths in the repository (`*` matches slashes too).
 const FILES: [&str; 20] = [
@@ -43,6 +45,9 @@ const FILES: [&str; 20] = [
     "LICENSE*",
 ];
 
+/// Paths that no repository has, but that a hostile hub could list to write outside of the folder.
+const OUTSIDE: &str = "*..*";
+
 /// A model's repository on the hub.
 pub(super) struct Repository {
     /// For the first request, with little patience.
@@ -57,8 +62,8 @@ impl Repository {
     /// The token is that of HF_TOKEN or of the Hugging Face tools' login.
     pub(super) fn new(id: &ModelId, endpoint: Option<&str>) -> Result<Self, String> {
         Ok(Self {
-            impatient: repository(id, endpoint, FIRST_TIMEOUT)?,
-            patient: repository(id, endpoint, READ_TIMEOUT)?,
+            impatient: repository(id, endpoint, FIRST_TIMEOUT, 0)?,
+            patient: repository(id, endpoint, READ_TIMEOUT, RETRIES)?,
         })
     }
 
@@ -79,6 +84,7 @@ impl Repository {
             .snapshot_download()
             .revision(commit)
             .allow_patterns(FILES.map(String::from).to_vec())
+            .ignore_patterns(vec![OUTSIDE.to_string()])
             .local_dir(folder)
             .progress(Bar { bar: bar.clone(), files: Mutex::default() })
             .send();
@@ -91,6 +97,7 @@ fn repository(
     id: &ModelId,
     endpoint: Option<&str>,
     read_timeout: Duration,
+    retries: usize,
 ) -> Result<HFRepositorySync<RepoTypeModel>, String> {
     let agent = concat!("centuple/", env!("CARGO_PKG_VERSION"));
     let client = reqwest::Client::builder()
@@ -99,7 +106,7 @@ fn repository(
         .read_timeout(read_timeout)
         .build()
         .map_err(|error| chain(&error))?;
-    let mut builder = HFClient::builder().client(client).user_agent(agent).retry_max_attempts(1);
+    let mut builder = HFClient::builder().client(client).user_agent(agent).retry_max_attempts(retries);
     if let Some(endpoint) = endpoint {
         builder = builder.endpoint(endpoint);
     }

@@ -1,0 +1,14 @@
+//! The real binary, on tiny models: what it prints, answers, refuses and survives.
+//!
+//! Nothing here asserts on time; limits only keep a hanging test from hanging for ever.
+
+mod broken_models;
+mod clients;
+mod http;
+mod inspect;
+mod process;
+mod run;
+mod serve;
+mod serve_hostile;
+mod tiny;
+mod usage;
