@@ -1,30 +1,31 @@
-"""Exports a checkpoint to ONNX for the peers that read it: `prepare.py MODEL FOLDER`. Runs in its own process."""
+"""Makes of a checkpoint what a peer reads: `prepare.py ARTEFACT MODEL FOLDER`. Runs in its own process."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
-import torch
-from onnxruntime.transformers import optimizer
-from transformers import AutoConfig, AutoModel
+import machine
 
 INPUTS = ["input_ids", "attention_mask", "token_type_ids"]
 
 
-class Encoder(torch.nn.Module):
-    """The encoder with positional inputs and the last hidden state as its one output."""
-
-    def __init__(self, model: torch.nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids, attention_mask, token_type_ids):
-        names = dict(zip(INPUTS, (input_ids, attention_mask, token_type_ids), strict=True))
-        return self.model(**names).last_hidden_state
-
-
 def export(model: Path, target: Path) -> None:
-    """Writes the f32 graph with free batch and sequence dims."""
+    """Writes the f32 ONNX graph with free batch and sequence dims and the last hidden state as its one output."""
+    import torch
+    from transformers import AutoModel
+
+    class Encoder(torch.nn.Module):
+        """The encoder with positional inputs."""
+
+        def __init__(self, inner: torch.nn.Module):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, input_ids, attention_mask, token_type_ids):
+            names = dict(zip(INPUTS, (input_ids, attention_mask, token_type_ids), strict=True))
+            return self.inner(**names).last_hidden_state
+
     # Eager attention is the form that the transformer optimizer recognises.
     encoder = AutoModel.from_pretrained(model, dtype=torch.float32, attn_implementation="eager").eval()
     ids = torch.ones(2, 8, dtype=torch.int64)
@@ -41,8 +42,12 @@ def export(model: Path, target: Path) -> None:
     )
 
 
-def optimise(model: Path, plain: Path, target: Path) -> None:
+def optimise(model: Path, target: Path) -> None:
     """Writes the graph with the fusions of ONNX Runtime's transformer optimizer; fails if it made none."""
+    from onnxruntime.transformers import optimizer
+    from transformers import AutoConfig
+
+    plain = artefact("plain.onnx", model, target.parent)
     config = AutoConfig.from_pretrained(model)
     heads, hidden = config.num_attention_heads, config.hidden_size
     graph = optimizer.optimize_model(str(plain), model_type="bert", num_heads=heads, hidden_size=hidden, opt_level=0)
@@ -50,15 +55,46 @@ def optimise(model: Path, plain: Path, target: Path) -> None:
     if fused.get("Attention", 0) != config.num_hidden_layers:
         sys.exit(f"the transformer optimizer fused {fused}, not the attention of every layer")
     graph.save_model_to_file(str(target))
-    target.with_suffix(".json").write_text(json.dumps(fused))
 
 
-def main() -> None:
-    model, folder = Path(sys.argv[1]), Path(sys.argv[2])
-    folder.mkdir(parents=True, exist_ok=True)
-    export(model, folder / "plain.onnx")
-    optimise(model, folder / "plain.onnx", folder / "optimised.onnx")
+def quantise(model: Path, target: Path) -> None:
+    """Writes the optimised graph with dynamic int8: weights per output channel, activations per tensor.
+
+    The weights lose a bit only where the processor's 16-bit accumulation would overflow with all eight.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    optimised = artefact("optimised.onnx", model, target.parent)
+    setting = {"per_channel": True, "reduce_range": machine.int8_saturates()}
+    # The type of what the fused operators answer, which its shape inference does not know.
+    unknown = {"DefaultTensorType": onnx.TensorProto.FLOAT}
+    quantize_dynamic(str(optimised), str(target), weight_type=QuantType.QInt8, extra_options=unknown, **setting)
+    (target.parent / "int8.json").write_text(json.dumps(setting))
+
+
+def convert(model: Path, target: Path) -> None:
+    """Writes the folder that CTranslate2 reads."""
+    from ctranslate2.converters import TransformersConverter
+
+    TransformersConverter(str(model)).convert(str(target), force=True)
+
+
+ARTEFACTS = {"plain.onnx": export, "optimised.onnx": optimise, "int8.onnx": quantise, "ctranslate2": convert}
+
+
+def artefact(name: str, model: Path, folder: Path) -> Path:
+    """The path of an artefact in `folder`, made if it is not there; what is there is complete."""
+    target = folder / name
+    if not target.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = folder / f"new-{name}"
+        if unfinished.is_dir():
+            shutil.rmtree(unfinished)
+        ARTEFACTS[name](model, unfinished)
+        unfinished.rename(target)
+    return target
 
 
 if __name__ == "__main__":
-    main()
+    artefact(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))

@@ -18,7 +18,9 @@
 //! Loading is: resolve the name → read the checkpoint → build the plain graph → passes → plan → session. Each step is
 //! a crate of its own; this one only puts them in a row.
 
+mod calibrate;
 mod engine;
+mod error;
 mod host;
 mod load;
 
@@ -26,9 +28,10 @@ pub use centuple_kernels as kernels;
 pub use centuple_models::checkpoint::hub;
 pub use centuple_tasks as tasks;
 
-pub use centuple_models::{Purpose, load as read_model};
-pub use centuple_passes::Report as PassReport;
+pub use centuple_models::Purpose;
+pub use centuple_passes::{Quantization, Report as PassReport};
 pub use centuple_runtime::Memory;
 pub use engine::PlanEngine;
+pub use error::Error;
 pub use host::{Host, HostOptions};
-pub use load::{Compiled, Error, LoadOptions, Loaded};
+pub use load::{Compiled, LoadOptions, Loaded, Precision};

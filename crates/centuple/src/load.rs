@@ -5,34 +5,36 @@ use std::sync::Arc;
 
 use centuple_graph::Graph;
 use centuple_models::checkpoint::hub;
-use centuple_models::{Description, Head, ModelError, Problem, Purpose};
-use centuple_passes::{PassError, Report};
-use centuple_runtime::{Plan, RuntimeError, Session, lower};
+use centuple_models::{Description, Head, Problem, Purpose};
+use centuple_passes::{Quantization, Report};
+use centuple_runtime::{Plan, Session, lower};
 use centuple_tasks::{self as tasks, Limits, Model, ModelCard};
 use centuple_tensor::Bindings;
-use centuple_text::{TextError, TextOptions, Tokenizer, max_tokens};
+use centuple_text::{TextOptions, Tokenizer, max_tokens};
 
+use crate::calibrate;
 use crate::engine::PlanEngine;
+use crate::error::Error;
 use crate::host::Host;
 
-/// Why a model could not be loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The name leads to no folder.
-    #[error(transparent)]
-    Hub(#[from] hub::HubError),
-    /// The folder is no model that is understood.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// The tokenizer is missing or damaged.
-    #[error(transparent)]
-    Text(#[from] TextError),
-    /// A pass broke the graph.
-    #[error(transparent)]
-    Pass(#[from] PassError),
-    /// The graph could not be compiled.
-    #[error(transparent)]
-    Runtime(#[from] RuntimeError),
+/// The numbers that linear layers compute with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// Integers: 8-bit weights, 7-bit activations, calibrated on shipped texts.
+    Int8,
+}
+
+impl Precision {
+    /// The name of its number type.
+    pub fn dtype(self) -> &'static str {
+        match self {
+            Precision::F32 => "float32",
+            Precision::Int8 => "int8",
+        }
+    }
 }
 
 /// How a model is loaded.
@@ -40,6 +42,10 @@ pub enum Error {
 pub struct LoadOptions {
     /// What the model is wanted for.
     pub purpose: Purpose,
+    /// The numbers that it computes with.
+    pub precision: Precision,
+    /// How it is quantised, where the precision asks for it.
+    pub quantization: Quantization,
     /// Most tokens that are computed together; raised to the model's longest sequence where it is smaller.
     pub max_batch_tokens: usize,
     /// Memory for recently tokenised texts in bytes; 0 switches the cache off.
@@ -50,7 +56,14 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> LoadOptions {
-        LoadOptions { purpose: Purpose::Own, max_batch_tokens: 4096, token_cache_bytes: 32 << 20, hub: None }
+        LoadOptions {
+            purpose: Purpose::Own,
+            precision: Precision::F32,
+            quantization: Quantization::default(),
+            max_batch_tokens: 4096,
+            token_cache_bytes: 32 << 20,
+            hub: None,
+        }
     }
 }
 
@@ -62,8 +75,10 @@ pub struct Loaded {
     pub engine: PlanEngine,
 }
 
-/// A model folder after every step that needs no tokenizer and no memory for batches.
+/// A model folder after every step that needs no memory for batches.
 pub struct Compiled {
+    /// What tasks need to know of it.
+    pub model: Arc<Model>,
     /// What the folder says.
     pub description: Description,
     /// The graph before the passes.
@@ -82,11 +97,7 @@ impl Host {
     /// # Errors
     /// The name leads to no model, a file of it is missing, damaged or unsupported, or it cannot be compiled.
     pub fn load(&self, name: &str, options: &LoadOptions) -> Result<Loaded, Error> {
-        let folder = match &options.hub {
-            Some(hub) => hub::resolve(name, hub)?,
-            None => hub::resolve(name, &hub::HubOptions::from_env()?)?,
-        };
-        self.load_folder(&folder, &id_of(name, &folder), options)
+        self.start(&self.compile(name, options)?)
     }
 
     /// Loads a model folder under the name `id`.
@@ -94,52 +105,84 @@ impl Host {
     /// # Errors
     /// As for [`Host::load`].
     pub fn load_folder(&self, folder: &Path, id: &str, options: &LoadOptions) -> Result<Loaded, Error> {
-        let model = centuple_models::load(folder, options.purpose)?;
-        let modules = model.sentence_transformer.as_ref();
-        let text_folder = modules.map_or(folder, |modules| &modules.transformer);
-        let description = &model.description;
-        let max_tokens =
-            max_tokens(text_folder, description.max_tokens, modules.and_then(|modules| modules.max_seq_length))?;
-        let text = TextOptions {
-            max_tokens,
-            lowercase: modules.is_some_and(|modules| modules.do_lower_case),
-            cache_bytes: options.token_cache_bytes,
-        };
-        let tokenizer = Tokenizer::open(text_folder, &text)?;
-        let limits = Limits {
-            max_tokens_per_sequence: description.max_tokens,
-            max_tokens_per_batch: options.max_batch_tokens.max(description.max_tokens),
-            vocabulary: description.vocabulary,
-        };
-        let card = ModelCard {
-            id: id.to_owned(),
-            revision: revision_of(folder),
-            architecture: description.architecture.clone(),
-            dtype: "float32".to_owned(),
-            head: head(&description.head),
-            prompts: modules.map(|modules| modules.prompts.clone()).unwrap_or_default(),
-            default_prompt: modules.and_then(|modules| modules.default_prompt_name.clone()),
-        };
-        let per_token = matches!(description.head, Head::TokenFeatures { .. });
-        let compiled = self.compile(model)?;
-        let tokens = limits.max_tokens_per_batch;
-        let capacity = Bindings { tokens, sequences: tokens, ..Bindings::default() };
-        let session = Session::new(compiled.plan, Arc::clone(&self.pool), capacity)?;
-        Ok(Loaded {
-            model: Arc::new(Model { card, tokenizer, limits }),
-            engine: PlanEngine::new(session, limits, per_token),
-        })
+        self.start(&self.compile_folder(folder, id, options)?)
     }
 
-    /// Compiles a model for this machine.
+    /// Compiles a model by folder or hub id.
     ///
     /// # Errors
-    /// The graph cannot be optimised or lowered.
-    pub fn compile(&self, model: centuple_models::Model) -> Result<Compiled, Error> {
-        let (graph, passes) = centuple_passes::optimize(&model.graph)?;
-        let plan = Arc::new(lower(&graph, self.isa)?);
-        Ok(Compiled { description: model.description, plain: model.graph, graph, passes, plan })
+    /// As for [`Host::load`].
+    pub fn compile(&self, name: &str, options: &LoadOptions) -> Result<Compiled, Error> {
+        let folder = match &options.hub {
+            Some(hub) => hub::resolve(name, hub)?,
+            None => hub::resolve(name, &hub::HubOptions::from_env()?)?,
+        };
+        self.compile_folder(&folder, &id_of(name, &folder), options)
     }
+
+    /// Compiles a model folder under the name `id`.
+    ///
+    /// # Errors
+    /// As for [`Host::load`].
+    pub fn compile_folder(&self, folder: &Path, id: &str, options: &LoadOptions) -> Result<Compiled, Error> {
+        let source = centuple_models::load(folder, options.purpose)?;
+        let model = model_of(folder, id, &source, options)?;
+        let (mut graph, mut passes) = centuple_passes::optimize(&source.graph)?;
+        match options.precision {
+            Precision::F32 => {}
+            Precision::Int8 => {
+                let observations = calibrate::observe(self, &graph, &model.tokenizer)?;
+                let (quantized, report) = centuple_passes::quantize(&graph, &observations, &options.quantization)?;
+                graph = quantized;
+                passes.push(report);
+            }
+        }
+        let plan = Arc::new(lower(&graph, self.isa)?);
+        let (description, plain) = (source.description, source.graph);
+        Ok(Compiled { model: Arc::new(model), description, plain, graph, passes, plan })
+    }
+
+    /// Gives a compiled model its memory for batches.
+    ///
+    /// # Errors
+    /// The memory is beyond the address space.
+    pub fn start(&self, compiled: &Compiled) -> Result<Loaded, Error> {
+        let limits = compiled.model.limits;
+        let tokens = limits.max_tokens_per_batch;
+        let capacity = Bindings { tokens, sequences: tokens, ..Bindings::default() };
+        let session = Session::new(Arc::clone(&compiled.plan), Arc::clone(&self.pool), capacity)?;
+        let per_token = matches!(compiled.description.head, Head::TokenFeatures { .. });
+        Ok(Loaded { model: Arc::clone(&compiled.model), engine: PlanEngine::new(session, limits, per_token) })
+    }
+}
+
+/// What tasks need to know of a model folder.
+fn model_of(folder: &Path, id: &str, source: &centuple_models::Model, options: &LoadOptions) -> Result<Model, Error> {
+    let modules = source.sentence_transformer.as_ref();
+    let text_folder = modules.map_or(folder, |modules| &modules.transformer);
+    let description = &source.description;
+    let max_seq_length = modules.and_then(|modules| modules.max_seq_length);
+    let text = TextOptions {
+        max_tokens: max_tokens(text_folder, description.max_tokens, max_seq_length)?,
+        lowercase: modules.is_some_and(|modules| modules.do_lower_case),
+        cache_bytes: options.token_cache_bytes,
+    };
+    let tokenizer = Tokenizer::open(text_folder, &text)?;
+    let limits = Limits {
+        max_tokens_per_sequence: description.max_tokens,
+        max_tokens_per_batch: options.max_batch_tokens.max(description.max_tokens),
+        vocabulary: description.vocabulary,
+    };
+    let card = ModelCard {
+        id: id.to_owned(),
+        revision: revision_of(folder),
+        architecture: description.architecture.clone(),
+        dtype: options.precision.dtype().to_owned(),
+        head: head(&description.head),
+        prompts: modules.map(|modules| modules.prompts.clone()).unwrap_or_default(),
+        default_prompt: modules.and_then(|modules| modules.default_prompt_name.clone()),
+    };
+    Ok(Model { card, tokenizer, limits })
 }
 
 /// The id that clients use: the hub id without its revision, or the folder's name.

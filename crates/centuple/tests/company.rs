@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use centuple::kernels::Isa;
 use centuple::tasks::{Engine, Output, Sequence};
-use centuple::{Host, HostOptions, LoadOptions, Loaded};
+use centuple::{Host, HostOptions, LoadOptions, Loaded, Precision};
 use centuple_testkit::{Golden, Random};
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -19,10 +19,10 @@ fn folder(case: &str) -> TempDir {
     folder
 }
 
-fn load(case: &str, isa: Isa, threads: usize) -> Loaded {
+fn load(case: &str, precision: Precision, isa: Isa, threads: usize) -> Loaded {
     let folder = folder(case);
     let host = Host::new(&HostOptions { threads: Some(threads), isa: Some(isa) }).expect("threads start");
-    host.load_folder(folder.path(), case, &LoadOptions::default()).expect("the case loads")
+    host.load_folder(folder.path(), case, &LoadOptions { precision, ..LoadOptions::default() }).expect("the case loads")
 }
 
 fn sequences(lengths: &[usize], vocabulary: usize, seed: u64) -> Vec<Sequence> {
@@ -49,16 +49,18 @@ fn bits(output: &Output) -> Vec<u32> {
 
 type Loads = Vec<(String, Vec<std::sync::Mutex<Loaded>>)>;
 
-/// Every case on every instruction set, with 1, 2 and 3 threads.
+/// Every case in every precision on every instruction set, with 1, 2 and 3 threads.
 fn loads() -> &'static Loads {
     static LOADS: OnceLock<Loads> = OnceLock::new();
     LOADS.get_or_init(|| {
-        let isas = Isa::available().flat_map(|isa| CASES.map(|case| (isa, case)));
-        isas.map(|(isa, case)| {
-            let of = |threads| std::sync::Mutex::new(load(case, isa, threads));
-            (format!("{case} on {isa}"), [1, 2, 3].map(of).into())
-        })
-        .collect()
+        let mut loads = Loads::new();
+        for (isa, case) in Isa::available().flat_map(|isa| CASES.map(|case| (isa, case))) {
+            for precision in [Precision::F32, Precision::Int8] {
+                let of = |threads| std::sync::Mutex::new(load(case, precision, isa, threads));
+                loads.push((format!("{case} in {precision:?} on {isa}"), [1, 2, 3].map(of).into()));
+            }
+        }
+        loads
     })
 }
 

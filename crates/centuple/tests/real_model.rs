@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use centuple::hub::{DEFAULT_MODEL, HubOptions, resolve};
 use centuple::tasks::{Job, Request, Sequence, Task, run_in_batches};
-use centuple::{Host, HostOptions, LoadOptions, Loaded, Purpose};
+use centuple::{Host, HostOptions, LoadOptions, Loaded, Precision, Purpose};
 use centuple_testkit::{fixtures, tensor};
 use serde::Deserialize;
 use serde_json::json;
@@ -64,9 +64,9 @@ fn folder() -> Option<PathBuf> {
     }
 }
 
-fn load(purpose: Purpose) -> Option<Loaded> {
+fn load(purpose: Purpose, precision: Precision) -> Option<Loaded> {
     let host = Host::new(&HostOptions::default()).expect("threads start");
-    let options = LoadOptions { purpose, ..LoadOptions::default() };
+    let options = LoadOptions { purpose, precision, ..LoadOptions::default() };
     Some(host.load_folder(&folder()?, DEFAULT_MODEL, &options).expect("the model loads"))
 }
 
@@ -77,7 +77,7 @@ fn largest_difference(found: &[f32], expected: &[f32]) -> f32 {
 
 #[test]
 fn hidden_states_equal_pytorch() {
-    let Some(mut loaded) = load(Purpose::TokenFeatures) else { return };
+    let Some(mut loaded) = load(Purpose::TokenFeatures, Precision::F32) else { return };
     let golden = Golden::open();
     let sequences: Vec<Sequence> = golden.inputs.iter().map(|input| Sequence::from_ids(input.ids.clone())).collect();
     let outputs = run_in_batches(&mut loaded.engine, &sequences).expect("all inputs run");
@@ -101,7 +101,7 @@ fn hidden_states_equal_pytorch() {
 
 #[test]
 fn embeddings_of_texts_equal_sentence_transformers() {
-    let Some(mut loaded) = load(Purpose::Own) else { return };
+    let Some(mut loaded) = load(Purpose::Own, Precision::F32) else { return };
     let golden = Golden::open();
     let (expected, width) = golden.tensor("embeddings");
     let mut worst = 0.0f32;
@@ -120,4 +120,26 @@ fn embeddings_of_texts_equal_sentence_transformers() {
     }
     println!("largest difference: {worst:e}");
     assert!(worst <= EMBEDDING_TOLERANCE, "{worst:e}");
+}
+
+/// What int8 costs: the cosine of each text's embedding to PyTorch's.
+#[test]
+fn int8_embeddings_stay_close() {
+    let Some(mut loaded) = load(Purpose::Own, Precision::Int8) else { return };
+    let golden = Golden::open();
+    let (expected, width) = golden.tensor("embeddings");
+    let mut cosines = Vec::new();
+    let texts = golden.inputs.iter().filter(|input| input.text.is_some());
+    for (input, expected) in texts.zip(expected.chunks_exact(width)) {
+        let body = json!({"inputs": input.text}).to_string();
+        let request = Request::parse(Task::FeatureExtraction, body.as_bytes()).expect("a valid request");
+        let job = Job::prepare(&loaded.model, request).expect("a text that the model takes");
+        let outputs = run_in_batches(&mut loaded.engine, &job.sequences).expect("runs");
+        cosines.push(outputs[0].data.iter().zip(expected).map(|(a, b)| a * b).sum::<f32>());
+    }
+    let worst = cosines.iter().copied().fold(f32::INFINITY, f32::min);
+    let mean = cosines.iter().sum::<f32>() / cosines.len() as f32;
+    println!("cosine to f32: mean {mean}, worst {worst}");
+    // Half of the inputs are in languages or lengths that the model was not made for.
+    assert!(mean >= 0.997 && worst >= 0.99, "mean {mean}, worst {worst}");
 }

@@ -1,12 +1,22 @@
 //! Every command and flag.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use centuple::hub::DEFAULT_MODEL;
 use centuple::kernels::Isa;
 use centuple::tasks::Task;
-use centuple::{Host, HostOptions};
+use centuple::{Host, HostOptions, LoadOptions};
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Most tokens of a batch that can be asked for; far more than a machine computes in a second.
+const MAX_TOKENS: u64 = 1 << 20;
+
+/// Reads a whole number in a range.
+fn number(range: RangeInclusive<u64>) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(range)
+}
 
 /// Runs and serves Hugging Face transformers, fast, without Python.
 ///
@@ -47,7 +57,7 @@ pub(crate) struct Serve {
     #[arg(long, env = "CENTUPLE_API_KEY", hide_env_values = true, value_name = "KEY")]
     pub(crate) api_key: Option<String>,
     /// Most tokens computed together; what arrives meanwhile waits for the next batch.
-    #[arg(long, default_value_t = 2048, value_name = "N")]
+    #[arg(long, default_value_t = 2048, value_name = "N", value_parser = number(1..=MAX_TOKENS))]
     pub(crate) max_batch_tokens: usize,
     /// Most requests that wait per model; above it the answer is 429.
     #[arg(long, default_value_t = 512, value_name = "N")]
@@ -101,7 +111,7 @@ pub(crate) struct Bench {
     #[arg(long, value_delimiter = ',', default_value = "1x16,1x128,8x128,32x64", value_name = "BxS")]
     pub(crate) shapes: Vec<Shape>,
     /// Timed runs per shape; by default as many as fit a second, at least 10.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number(1..=1_000_000))]
     pub(crate) repeat: Option<usize>,
     /// Print one JSON object per shape.
     #[arg(long)]
@@ -138,9 +148,9 @@ pub(crate) struct Machine {
     #[arg(long, default_value = "f32")]
     pub(crate) precision: Precision,
     /// Number of threads; by default the CPUs that affinity and control groups grant.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
-    /// Instruction set: portable, avx2 or avx512; by default the best one here.
+    /// Instruction set: portable, avx2, avxvnni, avx512 or avx512vnni; by default the best one here.
     #[arg(long, value_name = "ISA")]
     pub(crate) isa: Option<Isa>,
     /// Device that computes.
@@ -152,6 +162,7 @@ pub(crate) struct Machine {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Precision {
     F32,
+    Int8,
 }
 
 /// Device that computes.
@@ -174,7 +185,17 @@ impl Machine {
     pub(crate) fn precision_name(&self) -> &'static str {
         match self.precision {
             Precision::F32 => "f32",
+            Precision::Int8 => "int8",
         }
+    }
+
+    /// How these flags want a model loaded.
+    pub(crate) fn load_options(&self) -> LoadOptions {
+        let precision = match self.precision {
+            Precision::F32 => centuple::Precision::F32,
+            Precision::Int8 => centuple::Precision::Int8,
+        };
+        LoadOptions { precision, ..LoadOptions::default() }
     }
 }
 
@@ -189,11 +210,12 @@ impl std::str::FromStr for Shape {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Shape, String> {
-        let parse = |part: &str| part.parse().ok().filter(|number| (1..=1 << 20).contains(number));
-        let parts = text.split_once('x').map(|(left, right)| (parse(left), parse(right)));
-        match parts {
-            Some((Some(sequences), Some(tokens))) => Ok(Shape { sequences, tokens }),
-            _ => Err("expected SEQUENCESxTOKENS, as 8x128".to_owned()),
+        let parse = |part: &str| part.parse().ok().filter(|&number: &usize| number > 0);
+        let parts = text.split_once('x').and_then(|(left, right)| Some((parse(left)?, parse(right)?)));
+        let (sequences, tokens) = parts.ok_or("expected SEQUENCESxTOKENS, as 8x128")?;
+        match sequences.checked_mul(tokens) {
+            Some(all) if all as u64 <= MAX_TOKENS => Ok(Shape { sequences, tokens }),
+            _ => Err(format!("more than {MAX_TOKENS} tokens at once")),
         }
     }
 }
@@ -218,7 +240,7 @@ mod tests {
     #[test]
     fn shapes_are_checked() {
         assert_eq!("8x128".parse(), Ok(Shape { sequences: 8, tokens: 128 }));
-        for bad in ["", "8", "x", "8x", "0x1", "8x-1", "8x99999999999999999999", "1x2x3"] {
+        for bad in ["", "8", "x", "8x", "0x1", "8x-1", "8x99999999999999999999", "1x2x3", "1024x1025"] {
             assert!(bad.parse::<Shape>().is_err(), "{bad}");
         }
     }

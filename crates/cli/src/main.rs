@@ -24,8 +24,32 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", explain(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An error and its causes in one line, leaving out a cause that the message before it has already told.
+fn explain(error: &anyhow::Error) -> String {
+    let mut message = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if message.is_empty() {
+            message = cause;
+        } else if !message.contains(&cause) {
+            message = format!("{message}: {cause}");
+        }
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    #[test]
+    fn causes_are_told_once() {
+        let error = anyhow!("no such file").context("cannot read `a`: no such file").context("shape 1x1");
+        assert_eq!(super::explain(&error), "shape 1x1: cannot read `a`: no such file");
     }
 }

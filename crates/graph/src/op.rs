@@ -34,6 +34,26 @@ pub enum Op {
         /// Whether there is a residual.
         residual: bool,
     },
+    /// Inputs `x [..., K], codes [N, K] i8, scales [N], factor [K]`, then `bias` and `residual` as for [`Op::Linear`]: the
+    /// same function, computed on integers.
+    ///
+    /// Each row of `x · factor` is quantised on its own to unsigned codes of `bits` bits: with `low = min(row, 0)`,
+    /// `high = max(row, 0)` and `scale = (high - low) / (2^bits - 1)`, the zero point is `round(-low / scale)` and a code
+    /// `clamp(round(value / scale) + zero point)`. The products are summed exactly; `factor` undoes what the codes
+    /// of the weights have been multiplied by (smoothing, Xiao et al. 2022, arXiv:2211.10438).
+    QuantizedLinear {
+        /// Bits of an activation's code: 7 or 8.
+        bits: u8,
+        /// Whether there is a bias.
+        bias: bool,
+        /// Applied before the residual is added.
+        activation: Option<Activation>,
+        /// Whether there is a residual.
+        residual: bool,
+    },
+    /// Inputs `codes [V, H] i8, scales [V]`: `codes · scale` of the row. As the table of an [`Op::Embedding`] it is looked
+    /// up without ever being written out.
+    Dequantize,
     /// Inputs `x [..., H]`, `residual [..., H]` where set, `gamma [H]`, `beta [H]`:
     /// `(y - mean) / sqrt(variance + epsilon) · gamma + beta` with `y = x + residual`
     /// (Ba et al. 2016, arXiv:1607.06450).
@@ -221,6 +241,8 @@ impl Op {
             Op::Positions { .. } => "Positions",
             Op::Embedding => "Embedding",
             Op::Linear { .. } => "Linear",
+            Op::QuantizedLinear { .. } => "QuantizedLinear",
+            Op::Dequantize => "Dequantize",
             Op::LayerNorm { .. } => "LayerNorm",
             Op::Activation(_) => "Activation",
             Op::Attention(_) => "Attention",

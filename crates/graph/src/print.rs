@@ -34,14 +34,18 @@ fn attributes(op: &Op) -> String {
         Op::Input { .. }
         | Op::Constant(_)
         | Op::Embedding
+        | Op::Dequantize
         | Op::MatMul
         | Op::Softmax
         | Op::Where
         | Op::ToFloat
         | Op::Reshape { .. } => name.to_owned(),
         Op::Positions { offset } => format!("{name}[+{offset}]"),
-        Op::Linear { bias, activation, residual } => {
+        Op::Linear { bias, activation, residual } | Op::QuantizedLinear { bits: _, bias, activation, residual } => {
             let mut parts = Vec::new();
+            if let Op::QuantizedLinear { bits, .. } = op {
+                parts.push(format!("{bits} bits"));
+            }
             if *bias {
                 parts.push("bias".to_owned());
             }

@@ -116,6 +116,18 @@ pub(crate) fn infer(op: &Op, facts: &[&Fact]) -> Result<Fact> {
         }
         Op::Embedding => embedding(&operands)?,
         Op::Linear { bias, activation: _, residual } => linear(&operands, *bias, *residual)?,
+        Op::QuantizedLinear { bits, bias, activation: _, residual } => {
+            quantized_linear(&operands, *bits, *bias, *residual)?
+        }
+        Op::Dequantize => {
+            operands.exactly(2)?;
+            let shape = operands.typed(0, DType::I8)?.shape.clone();
+            let Some(rows) = shape.first().filter(|_| shape.len() == 2) else {
+                return Err(operands.unfit(0, "[V, H]"));
+            };
+            operands.is(1, std::slice::from_ref(rows))?;
+            shape
+        }
         Op::LayerNorm { epsilon: _, residual } => layer_norm(&operands, *residual)?,
         Op::Activation(_) | Op::Unary(_) | Op::Softmax | Op::L2Normalize { .. } => {
             operands.exactly(1)?;
@@ -218,6 +230,29 @@ fn linear(operands: &Operands, bias: bool, residual: bool) -> Result<Shape> {
     }
     if residual {
         operands.is(2 + usize::from(bias), &shape)?;
+    }
+    Ok(shape)
+}
+
+fn quantized_linear(operands: &Operands, bits: u8, bias: bool, residual: bool) -> Result<Shape> {
+    operands.exactly(4 + usize::from(bias) + usize::from(residual))?;
+    if !matches!(bits, 7 | 8) {
+        return Err(ShapeError::Attribute(format!("activations of {bits} bits; 7 and 8 are supported")));
+    }
+    let (rows, k) = operands.rows(0)?;
+    let codes = &operands.typed(1, DType::I8)?.shape;
+    let [n, inner] = codes.as_slice() else { return Err(operands.unfit(1, "[N, K]")) };
+    if inner.constant() != Some(k) {
+        return Err(operands.unfit(1, &format!("[N, {k}]")));
+    }
+    operands.is(2, std::slice::from_ref(n))?;
+    operands.is(3, &[k.into()])?;
+    let shape = [rows, std::slice::from_ref(n)].concat();
+    if bias {
+        operands.is(4, std::slice::from_ref(n))?;
+    }
+    if residual {
+        operands.is(4 + usize::from(bias), &shape)?;
     }
     Ok(shape)
 }

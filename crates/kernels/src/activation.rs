@@ -123,15 +123,16 @@ pub(crate) unsafe fn map<S: Simd>(s: S, function: Function, values: &mut [f32]) 
 
 #[inline(always)]
 fn apply<S: Simd, F: Elementwise>(s: S, values: &mut [f32]) {
-    let mut start = 0;
-    while start < values.len() {
-        let count = LANES.min(values.len() - start);
-        // SAFETY: `start + count` is at most the length of the slice.
-        unsafe {
-            let at = values.as_mut_ptr().add(start);
-            s.store_up_to(F::apply(s, s.load_up_to(at, count)), at, count);
-        }
-        start += count;
+    let mut vectors = values.chunks_exact_mut(LANES);
+    for vector in &mut vectors {
+        // SAFETY: the chunk has 16 elements.
+        unsafe { s.store(F::apply(s, s.load(vector.as_ptr())), vector.as_mut_ptr()) };
+    }
+    let rest = vectors.into_remainder();
+    // SAFETY: the remainder has that many elements, fewer than 16.
+    unsafe {
+        let value = F::apply(s, s.load_first(rest.as_ptr(), rest.len()));
+        s.store_first(value, rest.as_mut_ptr(), rest.len());
     }
 }
 

@@ -1,11 +1,11 @@
 //! The one place where an instruction set is chosen: [`Kernels`] is a token for a CPU that has been
-//! checked, and holds the table of functions compiled for it.
+//! checked, and holds the tables of functions compiled for it.
 #![allow(unsafe_code)]
 
 use crate::activation::Function;
 use crate::error::KernelError;
+use crate::int8::quantize;
 use crate::isa::Isa;
-use crate::simd::portable::Portable;
 use crate::{activation, attention, ceiling, gemm, norm, softmax};
 
 /// The kernels of one instruction set; proof that this CPU can execute it.
@@ -16,6 +16,7 @@ use crate::{activation, attention, ceiling, gemm, norm, softmax};
 pub struct Kernels {
     isa: Isa,
     pub(crate) table: &'static Table,
+    pub(crate) int8: &'static int8::Table,
 }
 
 impl Kernels {
@@ -24,16 +25,20 @@ impl Kernels {
         if !isa.is_available() {
             return Err(KernelError::IsaNotAvailable(isa));
         }
-        let table = match isa {
-            Isa::Portable => &portable::TABLE,
+        let (table, int8) = match isa {
+            Isa::Portable => (&portable::TABLE, &int8::portable::TABLE),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => &avx2::TABLE,
+            Isa::Avx2 => (&avx2::TABLE, &int8::avx2::TABLE),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => &avx512::TABLE,
+            Isa::AvxVnni => (&avx2::TABLE, &int8::avxvnni::TABLE),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => (&avx512::TABLE, &int8::avx512::TABLE),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => (&avx512::TABLE, &int8::avx512vnni::TABLE),
             #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 | Isa::Avx512 => return Err(KernelError::IsaNotAvailable(isa)),
+            Isa::Avx2 | Isa::AvxVnni | Isa::Avx512 | Isa::Avx512Vnni => return Err(KernelError::IsaNotAvailable(isa)),
         };
-        Ok(Self { isa, table })
+        Ok(Self { isa, table, int8 })
     }
 
     /// The instruction set of these kernels.
@@ -49,39 +54,50 @@ impl std::fmt::Debug for Kernels {
     }
 }
 
-/// Declares the table type and, for one instruction set, a module with entry points and table.
+/// Declares a type of table and, for each of the listed instruction sets, a module with entry points and
+/// table.
 macro_rules! kernel_table {
-    ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? = $kernel:path;)*) => {
+    ([$($isa:ident)*] $entries:tt) => {
+        kernel_table!(@type $entries);
+        $(kernel_table!(@isa $isa $entries);)*
+    };
+    (@type { $($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? = $kernel:path;)* }) => {
         /// Entry points of one instruction set. Calling one is sound if the CPU has the instruction
         /// set and the contract of the kernel is kept.
         pub(crate) struct Table {
             $($(#[$doc])* pub(crate) $name: unsafe fn($($type),*) $(-> $result)?,)*
         }
-
-        kernel_table!(@module portable, Portable, {}, {
-            $($name($($argument: $type),*) ($($result)?) $kernel;)*
-        });
-        #[cfg(target_arch = "x86_64")]
-        kernel_table!(@module avx2, crate::simd::avx2::Avx2::assume(),
-            { #[target_feature(enable = "avx2,fma")] }, {
-            $($name($($argument: $type),*) ($($result)?) $kernel;)*
-        });
-        #[cfg(target_arch = "x86_64")]
-        kernel_table!(@module avx512, crate::simd::avx512::Avx512::assume(),
-            { #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")] }, {
-            $($name($($argument: $type),*) ($($result)?) $kernel;)*
-        });
     };
-    (@module $module:ident, $token:expr, $attributes:tt, { $($entry:tt)* }) => {
-        mod $module {
+    (@isa portable $entries:tt) => {
+        kernel_table!(@module portable, crate::simd::portable::Portable, {}, $entries);
+    };
+    (@isa avx2 $entries:tt) => {
+        #[cfg(target_arch = "x86_64")]
+        kernel_table!(@module avx2, <crate::simd::avx2::Avx2>::assume(),
+            { #[target_feature(enable = "avx2,fma")] }, $entries);
+    };
+    (@isa avxvnni $entries:tt) => {
+        #[cfg(target_arch = "x86_64")]
+        kernel_table!(@module avxvnni, crate::simd::avx2::Avx2::<true>::assume(),
+            { #[target_feature(enable = "avx2,fma,avxvnni")] }, $entries);
+    };
+    (@isa avx512 $entries:tt) => {
+        #[cfg(target_arch = "x86_64")]
+        kernel_table!(@module avx512, <crate::simd::avx512::Avx512>::assume(),
+            { #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")] }, $entries);
+    };
+    (@isa avx512vnni $entries:tt) => {
+        #[cfg(target_arch = "x86_64")]
+        kernel_table!(@module avx512vnni, crate::simd::avx512::Avx512::<true>::assume(),
+            { #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")] }, $entries);
+    };
+    (@module $module:ident, $token:expr, $attributes:tt,
+        { $($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? = $kernel:path;)* }) => {
+        pub(super) mod $module {
             use super::*;
-            kernel_table!(@entries $token, $attributes, $($entry)*);
+            $(kernel_table!(@entry $token, $attributes, $name($($argument: $type),*) ($($result)?) $kernel);)*
+            pub(crate) static TABLE: Table = Table { $($name),* };
         }
-    };
-    (@entries $token:expr, $attributes:tt,
-        $($name:ident($($argument:ident: $type:ty),*) ($($result:ty)?) $kernel:path;)*) => {
-        $(kernel_table!(@entry $token, $attributes, $name($($argument: $type),*) ($($result)?) $kernel);)*
-        pub(super) static TABLE: Table = Table { $($name),* };
     };
     (@entry $token:expr, { $($attribute:tt)* },
         $name:ident($($argument:ident: $type:ty),*) ($($result:ty)?) $kernel:path) => {
@@ -95,7 +111,7 @@ macro_rules! kernel_table {
     };
 }
 
-kernel_table! {
+kernel_table! { [portable avx2 avx512] {
     /// Packed matrix multiplication with epilogue.
     gemm(job: &gemm::Job<'_>) = gemm::multiply;
     /// Softmax attention of one head.
@@ -108,4 +124,20 @@ kernel_table! {
     map(function: Function, values: &mut [f32]) = activation::map;
     /// Independent chains of multiply-adds in registers.
     multiply_add_chains(multiply_adds: usize) -> f32 = ceiling::multiply_add_chains;
+    /// Quantisation of rows.
+    quantize_rows(job: &quantize::Job<'_>) = quantize::rows;
+    /// LayerNorm of rows, and their quantisation.
+    layer_norm_quantize(job: &quantize::NormJob<'_>) = quantize::normalized_rows;
+} }
+
+/// What depends on the int8 dot product, which more instruction sets tell apart.
+pub(crate) mod int8 {
+    use crate::{ceiling, int8};
+
+    kernel_table! { [portable avx2 avxvnni avx512 avx512vnni] {
+        /// Packed int8 matrix multiplication with epilogue.
+        gemm(job: &int8::gemm::Job<'_>) = int8::gemm::multiply;
+        /// Independent chains of int8 dot products in registers.
+        dot_chains(dots: usize) -> f32 = ceiling::dot_chains;
+    } }
 }

@@ -10,7 +10,7 @@ pub enum KernelError {
     #[error("this CPU has no {0}; choose another instruction set (see `Isa::available`)")]
     IsaNotAvailable(Isa),
     /// The text names no instruction set.
-    #[error("unknown instruction set `{0}`; known are portable, avx2, avx512")]
+    #[error("unknown instruction set `{0}`; known are portable, avx2, avxvnni, avx512, avx512vnni")]
     UnknownIsa(String),
     /// A dimension of one operand does not fit the others.
     #[error("{kernel}: {what} is {found}, but {expected} is needed")]
@@ -79,6 +79,35 @@ pub enum KernelError {
         left: Vec<usize>,
         /// Shape of the second operand.
         right: Vec<usize>,
+    },
+    /// A number is NaN or infinite where it must not be.
+    #[error("{kernel}: {what} is NaN or infinite in row {row}, column {column}")]
+    NotFinite {
+        /// Function that was called.
+        kernel: &'static str,
+        /// The operand.
+        what: &'static str,
+        /// Where the number stands.
+        row: usize,
+        /// Where the number stands in its row.
+        column: usize,
+    },
+    /// Weight codes could overflow the 16-bit sums of a kernel.
+    #[error(
+        "column {column} from depth {depth} on: weight codes of one sign sum to {sum}, but {bits}-bit activations \
+         allow {limit}; enlarge the scale of the column"
+    )]
+    Overflow {
+        /// Output of the layer.
+        column: usize,
+        /// First input of the group of weights.
+        depth: usize,
+        /// Sum of the magnitudes that would be added to one sum.
+        sum: u32,
+        /// Bits of an activation.
+        bits: u32,
+        /// The largest harmless sum.
+        limit: u32,
     },
     /// A worker thread could not be started.
     #[error("cannot start worker thread {index}: {source}; use fewer threads")]

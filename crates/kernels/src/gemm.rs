@@ -26,13 +26,39 @@ pub struct Epilogue<'a> {
     pub residual: Option<Matrix<'a>>,
 }
 
+/// Where the result of a product goes, checked.
+pub(crate) struct Target<'a> {
+    epilogue: Epilogue<'a>,
+    out: MatrixMut<'a>,
+}
+
 /// Checked operands of [`multiply`].
 pub(crate) struct Job<'a> {
     a: Matrix<'a>,
     b: PackedMatrix<'a>,
     panels: Range<usize>,
-    epilogue: Epilogue<'a>,
-    out: MatrixMut<'a>,
+    target: Target<'a>,
+}
+
+impl<'a> Target<'a> {
+    /// Errors unless `out` and everything in the epilogue fit a product of shape `[m, n]`.
+    pub(crate) fn new(
+        kernel: &'static str,
+        (m, n): (usize, usize),
+        epilogue: &Epilogue<'a>,
+        out: &'a mut MatrixMut<'_>,
+    ) -> Result<Self, KernelError> {
+        expect_dimension(kernel, "rows of out", out.rows(), m)?;
+        expect_dimension(kernel, "columns of out", out.columns(), n)?;
+        if let Some(bias) = epilogue.bias {
+            expect_dimension(kernel, "length of bias", bias.len(), n)?;
+        }
+        if let Some(residual) = epilogue.residual {
+            expect_dimension(kernel, "rows of residual", residual.rows(), m)?;
+            expect_dimension(kernel, "columns of residual", residual.columns(), n)?;
+        }
+        Ok(Self { epilogue: *epilogue, out: out.reborrow() })
+    }
 }
 
 impl Kernels {
@@ -51,17 +77,9 @@ impl Kernels {
     ) -> Result<(), KernelError> {
         const NAME: &str = "gemm";
         expect_dimension(NAME, "columns of a", a.columns(), b.k())?;
-        expect_dimension(NAME, "rows of out", out.rows(), a.rows())?;
-        expect_dimension(NAME, "columns of out", out.columns(), b.n())?;
         expect_length(NAME, "range of panels", b.panels(), panels.end)?;
-        if let Some(bias) = epilogue.bias {
-            expect_dimension(NAME, "length of bias", bias.len(), b.n())?;
-        }
-        if let Some(residual) = epilogue.residual {
-            expect_dimension(NAME, "rows of residual", residual.rows(), out.rows())?;
-            expect_dimension(NAME, "columns of residual", residual.columns(), out.columns())?;
-        }
-        let job = Job { a, b, panels, epilogue: *epilogue, out: out.reborrow() };
+        let target = Target::new(NAME, (a.rows(), b.n()), epilogue, out)?;
+        let job = Job { a, b, panels, target };
         // SAFETY: all shapes agree and the views vouch for their elements.
         unsafe { (self.table.gemm)(&job) };
         Ok(())
@@ -109,8 +127,7 @@ pub(crate) unsafe fn multiply<S: Simd>(s: S, job: &Job<'_>) {
                 // SAFETY: the rows and panels exist, and `sums` has room for the largest tile.
                 unsafe {
                     tile::compute::<S, false>(s, &tile, rows.len(), panels.len());
-                    with_activation!(job.epilogue.activation, F =>
-                        finish::<S, F>(s, job, rows, panels.clone(), &sums));
+                    finish(s, &job.target, rows, panels.clone(), &sums, S::TILE_PANELS);
                 }
             }
             panel = panels.end;
@@ -119,36 +136,61 @@ pub(crate) unsafe fn multiply<S: Simd>(s: S, job: &Job<'_>) {
 }
 
 /// Elements of the largest tile of any instruction set.
-const MAX_TILE: usize = 12 * 2 * PANEL;
+pub(crate) const MAX_TILE: usize = 12 * 2 * PANEL;
 
 /// Sums of one tile, between the registers and the epilogue.
 #[repr(align(64))]
-struct Sums([f32; MAX_TILE]);
+pub(crate) struct Sums(pub(crate) [f32; MAX_TILE]);
 
-/// Runs the epilogue on the sums of a tile and stores them.
+/// Runs the epilogue on the sums of a tile, whose rows are `stride` panels apart, and stores them.
 ///
 /// # Safety
-/// Rows and panels exist in the job, and the tile is not larger than the instruction set's.
+/// Rows and panels exist in the target, and the tile fits `sums`.
 #[inline(always)]
-unsafe fn finish<S: Simd, F: Elementwise>(s: S, job: &Job<'_>, rows: Range<usize>, panels: Range<usize>, sums: &Sums) {
+pub(crate) unsafe fn finish<S: Simd>(
+    s: S,
+    target: &Target<'_>,
+    rows: Range<usize>,
+    panels: Range<usize>,
+    sums: &Sums,
+    stride: usize,
+) {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        with_activation!(target.epilogue.activation, F =>
+            finish_with::<S, F>(s, target, rows, panels, sums, stride));
+    }
+}
+
+/// # Safety
+/// As [`finish`].
+#[inline(always)]
+unsafe fn finish_with<S: Simd, F: Elementwise>(
+    s: S,
+    target: &Target<'_>,
+    rows: Range<usize>,
+    panels: Range<usize>,
+    sums: &Sums,
+    stride: usize,
+) {
     for p in 0..panels.len() {
         let column = (panels.start + p) * PANEL;
-        let width = PANEL.min(job.b.n() - column);
+        let width = PANEL.min(target.out.columns() - column);
         // SAFETY: `width` columns from `column` on exist in the rows of `out` and `residual` and in
         // `bias`; `sums` holds the tile.
         unsafe {
-            let bias = match job.epilogue.bias {
+            let bias = match target.epilogue.bias {
                 Some(bias) => s.load_up_to(bias.as_ptr().add(column), width),
                 None => s.splat(0.0),
             };
             for (i, row) in rows.clone().enumerate() {
-                let sum = s.load(sums.0.as_ptr().add((i * S::TILE_PANELS + p) * PANEL));
+                let sum = s.load(sums.0.as_ptr().add((i * stride + p) * PANEL));
                 let mut value = F::apply(s, s.add(sum, bias));
-                if let Some(residual) = job.epilogue.residual {
+                if let Some(residual) = target.epilogue.residual {
                     let residual = residual.row_pointer(row).add(column);
                     value = s.add(value, s.load_up_to(residual, width));
                 }
-                s.store_up_to(value, job.out.row_pointer(row).add(column), width);
+                s.store_up_to(value, target.out.row_pointer(row).add(column), width);
             }
         }
     }

@@ -5,21 +5,25 @@ use std::str::FromStr;
 
 use crate::error::KernelError;
 
-/// An instruction set. Kernels give bit-identical f32 results on [`Isa::Avx2`] and [`Isa::Avx512`];
-/// [`Isa::Portable`] rounds differently where the target has no fused multiply-add.
+/// An instruction set. Kernels give bit-identical results on all but [`Isa::Portable`], which rounds f32
+/// differently where the target has no fused multiply-add. The sums of int8 products are the same on all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Isa {
     /// Plain Rust, compiled for the baseline of the target.
     Portable,
     /// AVX2 and FMA.
     Avx2,
+    /// AVX2, FMA and AVX-VNNI: int8 dot products in one instruction.
+    AvxVnni,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
+    /// AVX-512 as above, and its VNNI.
+    Avx512Vnni,
 }
 
 impl Isa {
     /// All instruction sets, slowest first.
-    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+    pub const ALL: [Self; 5] = [Self::Portable, Self::Avx2, Self::AvxVnni, Self::Avx512, Self::Avx512Vnni];
 
     /// Whether this CPU (and operating system) can execute it.
     #[must_use]
@@ -29,6 +33,8 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni => Self::Avx2.is_available() && is_x86_feature_detected!("avxvnni"),
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512 => {
                 Self::Avx2.is_available()
                     && is_x86_feature_detected!("avx512f")
@@ -36,8 +42,10 @@ impl Isa {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
             }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => Self::Avx512.is_available() && is_x86_feature_detected!("avx512vnni"),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx2 | Self::Avx512 => false,
+            Self::Avx2 | Self::AvxVnni | Self::Avx512 | Self::Avx512Vnni => false,
         }
     }
 
@@ -58,7 +66,9 @@ impl fmt::Display for Isa {
         f.write_str(match self {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
+            Self::AvxVnni => "avxvnni",
             Self::Avx512 => "avx512",
+            Self::Avx512Vnni => "avx512vnni",
         })
     }
 }
@@ -83,7 +93,8 @@ mod tests {
         for isa in Isa::ALL {
             assert_eq!(isa.to_string().parse::<Isa>().unwrap(), isa);
         }
-        assert!("avx9".parse::<Isa>().unwrap_err().to_string().contains("avx9"));
+        let error = "avx9".parse::<Isa>().unwrap_err().to_string();
+        assert!(error.contains("avx9") && Isa::ALL.iter().all(|isa| error.contains(&isa.to_string())), "{error}");
     }
 
     #[test]

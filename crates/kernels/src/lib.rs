@@ -5,9 +5,12 @@
 //! chose. [`ThreadPool`] runs one closure on several threads with barriers inside. Every safe function
 //! checks the shapes it is given; results are bit-identical however work is split.
 //!
-//! - matrices: [`Matrix`], [`MatrixMut`], [`row_stride`]; packed weights: [`PackedMatrix`], [`pack`]
+//! - matrices: [`Matrix`], [`MatrixMut`], [`row_stride`]; packed weights: [`PackedMatrix`], [`pack()`]
 //! - fused kernels: [`Kernels::gemm`], [`Kernels::attention`], [`Kernels::layer_norm`],
 //!   [`Kernels::activate`], [`Kernels::softmax`], [`embed`], [`pool`], [`l2_normalize`]
+//! - int8: [`quantize_weight`], [`pack_int8`] and [`PackedInt8`] for weights; [`Kernels::quantize_rows`],
+//!   [`Kernels::layer_norm_quantize`] and [`QuantizedRows`] for activations; [`Kernels::gemm_int8`];
+//!   [`quantize_table`] for embeddings
 //! - n-dimensional building blocks for graphs that no fused kernel fits: [`primitive`]
 //! - threads: [`ThreadPool`], [`Worker`], [`CpuBudget`]
 
@@ -19,6 +22,7 @@ mod dispatch;
 mod embedding;
 mod error;
 mod gemm;
+mod int8;
 mod isa;
 mod matrix;
 mod norm;
@@ -34,9 +38,14 @@ pub use activation::Activation;
 pub use attention::{AttentionBlock, KeyRun, attention_scratch};
 pub use cpus::{CpuBudget, default_threads};
 pub use dispatch::Kernels;
-pub use embedding::{EmbeddingTable, embed};
+pub use embedding::{EmbeddingTable, Table, embed};
 pub use error::KernelError;
 pub use gemm::Epilogue;
+pub use int8::{
+    ActivationBits, Int8Table, PackedInt8, Quantization, QuantizedRows, QuantizedRowsMut, QuantizedWeight,
+    check_overflow, int8_table_columns, pack_int8, pack_table, packed_int8_len, quantize_table, quantize_weight,
+    quantized_columns,
+};
 pub use isa::Isa;
 pub use matrix::{Matrix, MatrixMut, row_stride};
 pub use norm::{LayerNorm, l2_normalize};

@@ -37,21 +37,44 @@ impl Kernels {
         norm: &LayerNorm<'_>,
         out: &mut MatrixMut<'_>,
     ) -> Result<(), KernelError> {
-        const NAME: &str = "layer_norm";
-        expect_dimension(NAME, "rows of out", out.rows(), x.rows())?;
-        expect_dimension(NAME, "columns of out", out.columns(), x.columns())?;
-        expect_dimension(NAME, "length of gamma", norm.gamma.len(), x.columns())?;
-        if let Some(beta) = norm.beta {
-            expect_dimension(NAME, "length of beta", beta.len(), x.columns())?;
-        }
-        if let Some(residual) = residual {
-            expect_dimension(NAME, "rows of residual", residual.rows(), x.rows())?;
-            expect_dimension(NAME, "columns of residual", residual.columns(), x.columns())?;
-        }
-        let job = Job { x, residual, norm: *norm, out: out.reborrow() };
+        let job = Job::new("layer_norm", x, residual, norm, out)?;
         // SAFETY: all shapes agree and the views vouch for their elements.
         unsafe { (self.table.layer_norm)(&job) };
         Ok(())
+    }
+}
+
+impl<'a> Job<'a> {
+    /// Checks that all shapes agree.
+    pub(crate) fn new(
+        kernel: &'static str,
+        x: Matrix<'a>,
+        residual: Option<Matrix<'a>>,
+        norm: &LayerNorm<'a>,
+        out: &'a mut MatrixMut<'_>,
+    ) -> Result<Self, KernelError> {
+        expect_dimension(kernel, "rows of out", out.rows(), x.rows())?;
+        expect_dimension(kernel, "columns of out", out.columns(), x.columns())?;
+        expect_dimension(kernel, "length of gamma", norm.gamma.len(), x.columns())?;
+        if let Some(beta) = norm.beta {
+            expect_dimension(kernel, "length of beta", beta.len(), x.columns())?;
+        }
+        if let Some(residual) = residual {
+            expect_dimension(kernel, "rows of residual", residual.rows(), x.rows())?;
+            expect_dimension(kernel, "columns of residual", residual.columns(), x.columns())?;
+        }
+        Ok(Self { x, residual, norm: *norm, out: out.reborrow() })
+    }
+
+    /// Number of rows.
+    pub(crate) fn rows(&self) -> usize {
+        self.x.rows()
+    }
+
+    /// Address of a row of the result; to be read only if the row exists.
+    #[inline(always)]
+    pub(crate) fn result(&self, row: usize) -> *const f32 {
+        self.out.row_pointer(row)
     }
 }
 
@@ -62,17 +85,27 @@ const CHAINS: usize = 4;
 /// `x`, `residual` and `out` have the same shape, `gamma` and `beta` as many elements as columns.
 #[inline(always)]
 pub(crate) unsafe fn layer_norm<S: Simd>(s: S, job: &Job<'_>) {
-    for row in 0..job.x.rows() {
+    for row in 0..job.rows() {
         // SAFETY: the row exists in all three views.
-        unsafe {
-            let out = job.out.row_pointer(row);
-            let mut x = job.x.row_pointer(row);
-            if let Some(residual) = job.residual {
-                add(s, x, residual.row_pointer(row), out, job.x.columns());
-                x = out;
-            }
-            normalize(s, x, &job.norm, out);
+        unsafe { layer_norm_row(s, job, row) };
+    }
+}
+
+/// Computes one row.
+///
+/// # Safety
+/// As [`layer_norm`], and the row exists.
+#[inline(always)]
+pub(crate) unsafe fn layer_norm_row<S: Simd>(s: S, job: &Job<'_>, row: usize) {
+    let out = job.out.row_pointer(row);
+    let mut x = job.x.row_pointer(row);
+    // SAFETY: the row exists in all three views.
+    unsafe {
+        if let Some(residual) = job.residual {
+            add(s, x, residual.row_pointer(row), out, job.x.columns());
+            x = out;
         }
+        normalize(s, x, &job.norm, out);
     }
 }
 

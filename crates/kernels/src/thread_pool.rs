@@ -20,8 +20,11 @@ use crate::error::KernelError;
 /// How long a worker spins for new work before it sleeps.
 const SPIN: Duration = Duration::from_micros(50);
 
-/// Pauses between two looks at the clock, or before a barrier yields the CPU.
+/// Pauses between two looks at the clock.
 const PAUSES: u32 = 64;
+
+/// Pauses of a thread that waits for another before it starts to yield the CPU.
+const SPIN_PAUSES: u32 = 4096;
 
 /// Part `index` of `0..total` cut into `parts` parts of nearly equal length; empty past the last part.
 #[must_use]
@@ -204,9 +207,6 @@ impl Shared {
         }
     }
 }
-
-/// Pauses of a waiting thread before it yields the CPU each time.
-const SPIN_PAUSES: u32 = 4096;
 
 /// The text of a panic.
 fn message(payload: &(dyn Any + Send)) -> String {

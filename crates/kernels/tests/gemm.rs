@@ -89,7 +89,8 @@ fn products_match_f64() {
 #[test]
 fn the_depth_may_be_long_or_zero() {
     for kernels in all_kernels() {
-        let case = Case::new(3, 20, 5000);
+        // Long enough for the rows to be cut into blocks.
+        let case = Case::new(45, 20, 5000);
         assert_close(&case.run(kernels, &Epilogue::default()), &case.expected(false, false, false), 1e-3, "long");
         let case = Case::new(3, 20, 0);
         let got = case.run(kernels, &case.epilogue(None));

@@ -34,7 +34,10 @@ impl Config<'_> {
 
     /// The fields that a family reads.
     pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T, ModelError> {
-        T::deserialize(self.value).map_err(|error| self.error(error.to_string()))
+        serde_path_to_error::deserialize(self.value).map_err(|error| match error.path().to_string().as_str() {
+            "." => self.error(error.inner().to_string()),
+            field => self.error(format!("`{field}`: {}", error.inner())),
+        })
     }
 
     /// The `model_type`.

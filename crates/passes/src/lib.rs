@@ -10,7 +10,9 @@ mod linear_activation;
 mod linear_residual;
 mod pipeline;
 mod qkv_merge;
+mod quantize;
 mod rewrite;
 
 pub use pipeline::{PassError, optimize};
+pub use quantize::{Channels, Observations, Quantization, observed_values, quantize};
 pub use rewrite::{Refusal, Report};

@@ -5,6 +5,7 @@
 mod activation;
 mod packed;
 mod primitive;
+mod quantized;
 
 use std::collections::HashMap;
 
@@ -96,8 +97,11 @@ pub fn evaluate(graph: &Graph, inputs: &[(&str, Tensor)], batch: &mut Batch) -> 
 pub fn fold(op: &Op, operands: &[&Tensor]) -> Option<Tensor> {
     match op {
         Op::Input { .. } | Op::Constant(_) | Op::Positions { .. } | Op::Attention(_) | Op::Pool(_) => None,
+        // Its result is what quantising the table has saved.
+        Op::Dequantize => None,
         Op::Embedding
         | Op::Linear { .. }
+        | Op::QuantizedLinear { .. }
         | Op::LayerNorm { .. }
         | Op::Activation(_)
         | Op::L2Normalize { .. }
@@ -131,6 +135,10 @@ fn apply(op: &Op, operands: &[&Tensor], batch: &mut Batch) -> Result<Tensor> {
         Op::Positions { offset } => packed::positions(*offset, batch.layout),
         Op::Embedding => packed::embedding(operands),
         Op::Linear { bias, activation, residual } => packed::linear(operands, *bias, *activation, *residual),
+        Op::QuantizedLinear { bits, bias, activation, residual } => {
+            quantized::linear(operands, *bits, *bias, *activation, *residual)
+        }
+        Op::Dequantize => quantized::dequantize(operands),
         Op::LayerNorm { epsilon, residual } => packed::layer_norm(operands, *epsilon, *residual),
         Op::Activation(activation) => primitive::map(operands[0], |x| activation::activate(*activation, x)),
         Op::Attention(attention) => packed::attention(operands, attention, batch),

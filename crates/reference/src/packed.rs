@@ -27,7 +27,7 @@ impl Cache {
 }
 
 /// Width of the last dimension.
-fn width(x: &Tensor) -> usize {
+pub(crate) fn width(x: &Tensor) -> usize {
     x.shape().last().copied().unwrap_or(1).max(1)
 }
 

@@ -203,6 +203,6 @@ pub(crate) fn to_float(x: &Tensor) -> Result<Tensor> {
             let out: Vec<f32> = x.as_i64()?.iter().map(|&value| value as f32).collect();
             Ok(Tensor::from_f32(x.shape(), &out)?)
         }
-        DType::F32 | DType::F16 | DType::BF16 => Ok(Tensor::from_f32(x.shape(), x.as_f32()?)?),
+        DType::F32 | DType::F16 | DType::BF16 | DType::I8 => Ok(Tensor::from_f32(x.shape(), x.as_f32()?)?),
     }
 }

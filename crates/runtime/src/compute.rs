@@ -3,22 +3,22 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use centuple_graph::{Activation, Attention, Pooling};
+use centuple_graph::{Activation, Pooling};
 use centuple_kernels as kernels;
 use centuple_kernels::{
-    AttentionBlock, EmbeddingTable, Epilogue, KernelError, Kernels, KeyRun, LayerNorm, Matrix, MatrixMut, PackedMatrix,
-    attention_scratch,
+    EmbeddingTable, Epilogue, Int8Table, KernelError, Kernels, LayerNorm, Matrix, MatrixMut, PackedInt8, Quantization,
+    QuantizedRows, QuantizedRowsMut, attention_scratch,
 };
-use centuple_tensor::{Bindings, Layout, PAGE_TOKENS, Span};
+use centuple_tensor::{Bindings, Layout};
 
-use crate::kv_cache::{KvCache, Side};
-use crate::plan::{Ids, Kernel, Packed, Place, Plan, Stage, Table, View};
-use crate::shared::{Region, SharedFloats};
+use crate::attend::query_blocks;
+use crate::kv_cache::KvCache;
+use crate::plan::{Ids, Kernel, Packed, PackedCodes, Plan, Quantized, Stage, Table, View};
+use crate::shared::SharedFloats;
+use crate::views::copy;
 
 type Result<T> = std::result::Result<T, KernelError>;
 
-/// Queries of one head that are computed together.
-const QUERIES: usize = 32;
 /// Work items per thread when a stage's columns are split: enough that a slow core is made up for.
 const ITEMS_PER_THREAD: usize = 4;
 
@@ -72,20 +72,10 @@ pub(crate) struct Block {
 
 /// Floats of scratch that one worker needs for the largest batch.
 pub(crate) fn scratch_length(plan: &Plan, capacity: &Bindings) -> usize {
-    let of = |stage: &Stage| match &stage.kernel {
-        Kernel::Attention { attention, .. } => {
-            let keys = capacity.tokens.saturating_add(capacity.past);
-            attention_scratch(keys, attention.head_dim, attention.head_dim)
-        }
-        Kernel::Embedding { .. }
-        | Kernel::Linear { .. }
-        | Kernel::LayerNorm { .. }
-        | Kernel::Activation { .. }
-        | Kernel::AppendCache { .. }
-        | Kernel::Pool { .. }
-        | Kernel::L2Normalize { .. }
-        | Kernel::Columns { .. }
-        | Kernel::Primitive { .. } => 0,
+    let of = |stage: &Stage| {
+        let Kernel::Attention { attention, .. } = &stage.kernel else { return 0 };
+        let keys = capacity.tokens.saturating_add(capacity.past);
+        attention_scratch(keys, attention.head_dim, attention.head_dim)
     };
     plan.stages.iter().map(of).max().unwrap_or(0)
 }
@@ -97,6 +87,9 @@ impl<'a> Run<'a> {
             (Kernel::Linear { weight, .. }, Some(out)) => {
                 let panels = kernels::panels(weight.n);
                 self.linear(stage, out, 0..panels, block)
+            }
+            (Kernel::QuantizedLinear { weight, .. }, Some(out)) => {
+                self.quantized_linear(stage, out, 0..kernels::panels(weight.n), block)
             }
             (Kernel::Attention { attention, .. }, Some(out)) => {
                 for queries in query_blocks(self.layout, block.rows.clone()) {
@@ -114,9 +107,13 @@ impl<'a> Run<'a> {
     /// How many items a stage falls into when its columns are split over `threads`.
     pub(crate) fn items(&self, stage: &Stage, rows: usize, threads: usize) -> usize {
         match &stage.kernel {
-            Kernel::Linear { weight, .. } => kernels::panels(weight.n).div_ceil(2).min(threads * ITEMS_PER_THREAD),
+            Kernel::Linear { weight: Packed { n, .. }, .. }
+            | Kernel::QuantizedLinear { weight: PackedCodes { n, .. }, .. } => {
+                kernels::panels(*n).div_ceil(2).min(threads * ITEMS_PER_THREAD)
+            }
             Kernel::Attention { attention, .. } => query_blocks(self.layout, 0..rows).count() * attention.heads,
             Kernel::Embedding { .. }
+            | Kernel::Quantize { .. }
             | Kernel::LayerNorm { .. }
             | Kernel::Activation { .. }
             | Kernel::AppendCache { .. }
@@ -131,10 +128,10 @@ impl<'a> Run<'a> {
     pub(crate) fn item(&self, stage: &Stage, item: usize, items: usize, block: &Block) -> Result<()> {
         match (&stage.kernel, stage.out) {
             (Kernel::Linear { weight, .. }, Some(out)) => {
-                // Panels are dealt in pairs, the width of the widest kernel.
-                let pairs = kernels::panels(weight.n).div_ceil(2);
-                let at = |item: usize| (item * pairs / items * 2).min(kernels::panels(weight.n));
-                self.linear(stage, out, at(item)..at(item + 1), block)
+                self.linear(stage, out, panels_of(weight.n, item, items), block)
+            }
+            (Kernel::QuantizedLinear { weight, .. }, Some(out)) => {
+                self.quantized_linear(stage, out, panels_of(weight.n, item, items), block)
             }
             (Kernel::Attention { attention, .. }, Some(out)) => {
                 let (index, head) = (item / attention.heads, item % attention.heads);
@@ -162,20 +159,53 @@ impl<'a> Run<'a> {
         self.kernels.gemm(x, self.packed(*weight)?, panels, &epilogue, &mut self.write(out, rows, block)?)
     }
 
+    fn quantized_linear(&self, stage: &Stage, out: View, panels: Range<usize>, block: &Block) -> Result<()> {
+        let Kernel::QuantizedLinear { x, weight, bias, activation, residual } = &stage.kernel else { return Ok(()) };
+        let rows = block.rows.clone();
+        let epilogue = Epilogue {
+            bias: bias.map(|offset| self.weight(offset, weight.n)).transpose()?,
+            activation: activation.map(kernel_activation),
+            residual: residual.map(|view| self.read(view, rows.clone(), block)).transpose()?,
+        };
+        let x = QuantizedRows::new(self.read(*x, rows.clone(), block)?, weight.k, weight.bits)?;
+        let words = self.weight(weight.offset, kernels::packed_int8_len(weight.n, weight.k))?;
+        let codes = PackedInt8::new(words, weight.n, weight.k, weight.bits)?;
+        self.kernels.gemm_int8(x, codes, panels, &epilogue, &mut self.write(out, rows, block)?)
+    }
+
+    /// How and where rows of a block are quantised.
+    fn quantization(&self, quantized: &Quantized, rows: Range<usize>, block: &Block) -> Result<Quantization<'a>> {
+        let words = self.write(quantized.out, rows, block)?;
+        Ok(Quantization {
+            factor: Some(self.weight(quantized.factor, quantized.k)?),
+            rows: QuantizedRowsMut::new(words, quantized.k, quantized.bits)?,
+        })
+    }
+
     /// The stages that are nothing but rows.
     fn rows(&self, stage: &Stage, out: Option<View>, rows: Range<usize>, block: &Block) -> Result<()> {
         let Some(out) = out else { return self.append(stage, rows, block) };
         let mut target = self.write(out, rows.clone(), block)?;
         match &stage.kernel {
             Kernel::Embedding { tables } => self.embed(tables, rows, &mut target),
-            Kernel::LayerNorm { x, residual, gamma, beta, epsilon } => {
+            Kernel::Quantize { x, quantized } => {
+                let mut quantization = self.quantization(quantized, rows.clone(), block)?;
+                let x = self.read(*x, rows, block)?;
+                self.kernels.quantize_rows(x, quantization.factor, &mut quantization.rows)
+            }
+            Kernel::LayerNorm { x, residual, gamma, beta, epsilon, quantized } => {
                 let norm = LayerNorm {
                     gamma: self.weight(*gamma, x.columns)?,
                     beta: Some(self.weight(*beta, x.columns)?),
                     epsilon: *epsilon,
                 };
                 let residual = residual.map(|view| self.read(view, rows.clone(), block)).transpose()?;
-                self.kernels.layer_norm(self.read(*x, rows, block)?, residual, &norm, &mut target)
+                let x = self.read(*x, rows.clone(), block)?;
+                let Some(quantized) = quantized else {
+                    return self.kernels.layer_norm(x, residual, &norm, &mut target);
+                };
+                let mut quantization = self.quantization(quantized, rows, block)?;
+                self.kernels.layer_norm_quantize(x, residual, &norm, &mut target, &mut quantization)
             }
             Kernel::Activation { x, activation } => {
                 copy(self.read(*x, rows, block)?, &mut target);
@@ -211,6 +241,7 @@ impl<'a> Run<'a> {
             }
             // These are dispatched before.
             Kernel::Linear { .. }
+            | Kernel::QuantizedLinear { .. }
             | Kernel::Attention { .. }
             | Kernel::AppendCache { .. }
             | Kernel::Primitive { .. } => Ok(()),
@@ -222,8 +253,14 @@ impl<'a> Run<'a> {
         let mut entries = Vec::with_capacity(tables.len());
         let shifted: Vec<Cow<[u32]>> = tables.iter().map(|table| self.table_rows(&table.ids, &rows)).collect();
         for (table, ids) in tables.iter().zip(&shifted) {
-            let floats = self.weight(table.offset, table.rows * columns)?;
-            entries.push(EmbeddingTable { table: Matrix::contiguous(floats, table.rows, columns)?, ids });
+            let table = if table.codes {
+                let words = self.weight(table.offset, table.rows * kernels::int8_table_columns(columns))?;
+                kernels::Table::from(Int8Table::new(words, table.rows, columns)?)
+            } else {
+                let floats = self.weight(table.offset, table.rows * columns)?;
+                kernels::Table::from(Matrix::contiguous(floats, table.rows, columns)?)
+            };
+            entries.push(EmbeddingTable { table, ids });
         }
         kernels::embed(&entries, out)
     }
@@ -238,49 +275,6 @@ impl<'a> Run<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Writes new keys and values to their pages.
-    fn append(&self, stage: &Stage, rows: Range<usize>, block: &Block) -> Result<()> {
-        let (Kernel::AppendCache { k, v, slot }, Some(cache)) = (&stage.kernel, self.cache) else { return Ok(()) };
-        for (span, part) in spans_within(self.layout, rows) {
-            for token in part {
-                let position = span.past + token - span.start;
-                for (view, side) in [(k, Side::Keys), (v, Side::Values)] {
-                    let mut row = cache.row(*slot, side, span, position)?;
-                    copy(self.read(*view, token..token + 1, block)?, &mut row);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn attend(&self, stage: &Stage, out: View, queries: &QueryBlock, head: usize, block: &Block) -> Result<()> {
-        let Kernel::Attention { q, k, v, attention } = &stage.kernel else { return Ok(()) };
-        let width = attention.head_dim;
-        let of_head = |view: View, head: usize| View { start: view.start + head * width, columns: width, ..view };
-        let kv_head = head / (attention.heads / attention.kv_heads);
-        let span = queries.span;
-        let mut target = self.write(of_head(out, head), queries.rows.clone(), block)?;
-        let source = self.read(of_head(*q, head), queries.rows.clone(), block)?;
-        let offset = queries.rows.start - span.start;
-        let scratch = self.scratch.write_slice(block.worker * self.scratch_length, self.scratch_length)?;
-        let mut compute = |runs: &[KeyRun], first_position: usize| {
-            let causal = attention.causal;
-            let problem =
-                AttentionBlock { queries: source, runs, first_position, causal, scale: attention.scale, mask: None };
-            self.kernels.attention(&problem, scratch, &mut target)
-        };
-        match (attention.cache, self.cache) {
-            (Some(slot), Some(cache)) => {
-                compute(&cached_runs(cache, slot, span, attention, kv_head)?, span.past + offset)
-            }
-            _ => {
-                let rows = span.start..span.start + span.tokens;
-                let keys = self.gather(of_head(*k, kv_head), rows.clone())?;
-                compute(&[KeyRun { keys, values: self.gather(of_head(*v, kv_head), rows)? }], offset)
-            }
-        }
     }
 
     /// The rows of a table that tokens look up.
@@ -305,119 +299,13 @@ impl<'a> Run<'a> {
             Ids::Positions { offset } => self.positions.values.iter().map(|position| position + offset).collect(),
         }
     }
-
-    /// Weights from `offset` on.
-    pub(crate) fn weight(&self, offset: usize, length: usize) -> Result<&'a [f32]> {
-        self.weights.get(offset..offset + length).ok_or(KernelError::TooSmall {
-            kernel: "plan",
-            what: "weights",
-            found: self.weights.len(),
-            needed: offset + length,
-        })
-    }
-
-    fn packed(&self, weight: Packed) -> Result<PackedMatrix<'a>> {
-        let data = self.weight(weight.offset, kernels::packed_len(weight.n, weight.k))?;
-        PackedMatrix::new(data, weight.n, weight.k)
-    }
-
-    /// Rows of a view to read, at the block's own rows.
-    fn read(&self, view: View, rows: Range<usize>, block: &Block) -> Result<Matrix<'a>> {
-        let value = &self.plan.values[view.value];
-        let count = rows.len();
-        match value.place {
-            Place::Weights { offset } => {
-                let floats = self.weight(offset + rows.start * view.stride, count * view.stride)?;
-                Matrix::new(floats, count, value.columns, view.stride)?
-                    .slice_columns(view.start..view.start + view.columns)
-            }
-            Place::Shared { slot } => self.arena.read(region(view, self.slot_starts[slot], &rows)),
-            Place::Local { column } => self.locals.read(local_region(view, column, rows, block)),
-            Place::Unplaced => Err(KernelError::Empty { kernel: "plan", what: "place of a value" }),
-        }
-    }
-
-    /// Any rows of a view in the shared arena.
-    fn gather(&self, view: View, rows: Range<usize>) -> Result<Matrix<'a>> {
-        let block = Block { rows: rows.clone(), worker: 0, local_start: 0, local_rows: 0 };
-        self.read(view, rows, &block)
-    }
-
-    /// Rows of a view to write.
-    fn write(&self, view: View, rows: Range<usize>, block: &Block) -> Result<MatrixMut<'a>> {
-        match self.plan.values[view.value].place {
-            Place::Shared { slot } => self.arena.write(region(view, self.slot_starts[slot], &rows)),
-            Place::Local { column } => self.locals.write(local_region(view, column, rows, block)),
-            Place::Weights { .. } | Place::Unplaced => {
-                Err(KernelError::Empty { kernel: "plan", what: "writable place of a value" })
-            }
-        }
-    }
 }
 
-fn region(view: View, slot: usize, rows: &Range<usize>) -> Region {
-    let start = slot + rows.start * view.stride + view.start;
-    Region { start, rows: rows.len(), columns: view.columns, stride: view.stride }
-}
-
-fn local_region(view: View, column: usize, rows: Range<usize>, block: &Block) -> Region {
-    let first = rows.start.saturating_sub(block.rows.start);
-    let start = block.local_start + column * block.local_rows + first * view.stride + view.start;
-    Region { start, rows: rows.len(), columns: view.columns, stride: view.stride }
-}
-
-fn copy(from: Matrix, to: &mut MatrixMut) {
-    for row in 0..from.rows() {
-        if let (Some(source), Some(target)) = (from.row(row), to.row_mut(row)) {
-            target.copy_from_slice(source);
-        }
-    }
-}
-
-/// Keys and values of a sequence, page by page.
-fn cached_runs<'a>(
-    cache: &'a KvCache,
-    slot: usize,
-    span: &Span,
-    attention: &Attention,
-    kv_head: usize,
-) -> Result<Vec<KeyRun<'a>>> {
-    let total = span.past + span.tokens;
-    let columns = kv_head * attention.head_dim..(kv_head + 1) * attention.head_dim;
-    let mut runs = Vec::with_capacity(span.pages.len());
-    for (index, &page) in span.pages.iter().enumerate() {
-        let tokens = total.saturating_sub(index * PAGE_TOKENS).min(PAGE_TOKENS);
-        if tokens > 0 {
-            let keys = cache.page(slot, Side::Keys, page, tokens)?.slice_columns(columns.clone())?;
-            let values = cache.page(slot, Side::Values, page, tokens)?.slice_columns(columns.clone())?;
-            runs.push(KeyRun { keys, values });
-        }
-    }
-    Ok(runs)
-}
-
-/// Queries of one sequence that are computed together: packed rows.
-struct QueryBlock<'a> {
-    span: &'a Span,
-    rows: Range<usize>,
-}
-
-/// The sequences that have rows in a range, each with those rows.
-fn spans_within(layout: &Layout, rows: Range<usize>) -> impl Iterator<Item = (&Span, Range<usize>)> {
-    let spans = layout.spans();
-    let first = spans.partition_point(|span| span.start + span.tokens <= rows.start);
-    spans[first..].iter().take_while(move |span| span.start < rows.end).map({
-        let rows = rows.clone();
-        move |span| (span, span.start.max(rows.start)..(span.start + span.tokens).min(rows.end))
-    })
-}
-
-/// The query blocks that cover a range of rows.
-fn query_blocks(layout: &Layout, rows: Range<usize>) -> impl Iterator<Item = QueryBlock<'_>> {
-    spans_within(layout, rows).flat_map(|(span, part)| {
-        let end = part.end;
-        part.step_by(QUERIES).map(move |start| QueryBlock { span, rows: start..end.min(start + QUERIES) })
-    })
+/// The panels of one of `items` parts; they are dealt in pairs, the width of the widest kernel.
+fn panels_of(n: usize, item: usize, items: usize) -> Range<usize> {
+    let pairs = kernels::panels(n).div_ceil(2);
+    let at = |item: usize| (item * pairs / items * 2).min(kernels::panels(n));
+    at(item)..at(item + 1)
 }
 
 /// The kernel's name of an activation.

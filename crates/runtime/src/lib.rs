@@ -4,6 +4,7 @@
 //! that memory and a pool of threads. After warm-up a run allocates nothing and takes no lock. Nothing above this crate
 //! knows which kernels or which device did the work.
 
+mod attend;
 mod compute;
 mod error;
 mod kv_cache;
@@ -13,6 +14,7 @@ mod plan;
 mod primitive;
 mod session;
 mod shared;
+mod views;
 mod weights;
 
 pub use error::RuntimeError;

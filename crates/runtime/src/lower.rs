@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use centuple_graph::{Graph, Node, NodeId, Op};
-use centuple_kernels::{Isa, row_stride};
+use centuple_kernels::{ActivationBits, Isa, quantized_columns, row_stride};
 use centuple_tensor::{DType, Dim, Shape, Tensor};
 
 use crate::error::{Result, RuntimeError};
 use crate::memory;
-use crate::plan::{Ids, Input, Kernel, Operand, Output, Place, Plan, Primitive, Stage, Table, Value, View};
+use crate::plan::{
+    Ids, Input, Kernel, Operand, Output, PackedCodes, Place, Plan, Primitive, Quantized, Stage, Table, Value, View,
+};
 use crate::weights::WeightsBuilder;
 
 /// Compiles a graph for an instruction set: packs its weights, orders its stages, lays out its memory.
@@ -21,6 +23,7 @@ pub fn lower(graph: &Graph, isa: Isa) -> Result<Plan> {
         graph,
         contiguous: contiguous_values(graph),
         lowered: HashMap::new(),
+        quantized: HashMap::new(),
         weights: WeightsBuilder::default(),
         inputs: Vec::new(),
         values: Vec::new(),
@@ -66,6 +69,8 @@ struct Lowering<'a> {
     /// By node: whether a primitive op reads it, so that rows must have no gaps.
     contiguous: Vec<bool>,
     lowered: HashMap<NodeId, Lowered>,
+    /// Quantised rows by value, factors and bits.
+    quantized: HashMap<(NodeId, NodeId, ActivationBits), View>,
     weights: WeightsBuilder,
     inputs: Vec<Input>,
     values: Vec<Value>,
@@ -80,6 +85,7 @@ fn contiguous_values(graph: &Graph) -> Vec<bool> {
         let row_wise = matches!(
             node.op,
             Op::Linear { .. }
+                | Op::QuantizedLinear { .. }
                 | Op::LayerNorm { .. }
                 | Op::Attention(_)
                 | Op::Pool(_)
@@ -129,12 +135,23 @@ impl Lowering<'_> {
                 let kernel = Kernel::Linear { x, weight, bias: bias_at, activation: *activation, residual };
                 self.stage(id, node, kernel)
             }
+            Op::QuantizedLinear { bits, bias, activation, residual } => {
+                let x = self.quantized(node, *bits)?;
+                let weight = self.codes(node, *bits)?;
+                let bias_at = if *bias { Some(self.floats(node, 4)?) } else { None };
+                let residual_at = 4 + usize::from(*bias);
+                let residual = if *residual { Some(self.view(node.inputs[residual_at])?) } else { None };
+                let kernel = Kernel::QuantizedLinear { x, weight, bias: bias_at, activation: *activation, residual };
+                self.stage(id, node, kernel)
+            }
+            // Laid out by the embedding that reads it.
+            Op::Dequantize => Ok(Lowered::Constant),
             Op::LayerNorm { epsilon, residual } => {
                 let x = self.view(node.inputs[0])?;
                 let first = 1 + usize::from(*residual);
                 let residual = if *residual { Some(self.view(node.inputs[1])?) } else { None };
                 let (gamma, beta) = (self.floats(node, first)?, self.floats(node, first + 1)?);
-                self.stage(id, node, Kernel::LayerNorm { x, residual, gamma, beta, epsilon: *epsilon })
+                self.stage(id, node, Kernel::LayerNorm { x, residual, gamma, beta, epsilon: *epsilon, quantized: None })
             }
             Op::Activation(activation) if last(&node.fact.shape).is_some() => {
                 let kernel = Kernel::Activation { x: self.view(node.inputs[0])?, activation: *activation };
@@ -196,7 +213,7 @@ impl Lowering<'_> {
                 let view = self.value(shape, true);
                 (Some(view.value), Lowered::View(view))
             }
-            DType::F16 | DType::BF16 => return Err(unsupported(node, format!("inputs of type {dtype}"))),
+            DType::F16 | DType::BF16 | DType::I8 => return Err(unsupported(node, format!("inputs of type {dtype}"))),
         };
         self.inputs.push(Input { name: node.name.clone(), dtype, shape: shape.clone(), value });
         Ok(lowered)
@@ -293,14 +310,50 @@ impl Lowering<'_> {
     }
 
     fn table(&mut self, node: &Node, pair: &[NodeId]) -> Result<Table> {
-        let constant = self.constant_at(node, pair[0])?;
+        let table = self.graph.node(pair[0]);
+        let (offset, rows) = if table.op == Op::Dequantize {
+            let (codes, scales) = (self.constant(table, 0)?, self.constant(table, 1)?);
+            (self.weights.table(codes, scales)?, codes.shape()[0])
+        } else {
+            let floats = self.constant_at(node, pair[0])?;
+            (self.weights.floats(floats)?, floats.shape()[0])
+        };
         let ids = match self.lowered.get(&pair[1]) {
             Some(Lowered::Ids(ids)) => ids.clone(),
             Some(Lowered::View(_) | Lowered::Constant) | None => {
                 return Err(unsupported(node, "ids must be an i64 input or positions"));
             }
         };
-        Ok(Table { offset: self.weights.floats(constant)?, rows: constant.shape()[0], ids })
+        Ok(Table { offset, rows, codes: table.op == Op::Dequantize, ids })
+    }
+
+    /// The quantised rows of an integer layer's input: as a by-product of the layer norm that yields it, else by a stage.
+    fn quantized(&mut self, node: &Node, bits: u8) -> Result<View> {
+        let bits = activation_bits(node, bits)?;
+        let key = (node.inputs[0], node.inputs[3], bits);
+        if let Some(view) = self.quantized.get(&key) {
+            return Ok(*view);
+        }
+        let x = self.view(node.inputs[0])?;
+        let shape = &self.graph.node(node.inputs[0]).fact.shape;
+        let words = quantized_columns(x.columns);
+        let out = self.value(&[rows(shape), words.into()], false);
+        let quantized = Quantized { out, factor: self.floats(node, 3)?, k: x.columns, bits };
+        let producer = self.stages.iter_mut().rev().find(|stage| stage.out == Some(x));
+        match producer.map(|stage| &mut stage.kernel) {
+            Some(Kernel::LayerNorm { quantized: slot @ None, .. }) => *slot = Some(quantized),
+            _ => {
+                let (name, rows) = (format!("{}.quantize", node.name), rows(shape));
+                self.stages.push(Stage { name, rows, kernel: Kernel::Quantize { x, quantized }, out: Some(out) });
+            }
+        }
+        self.quantized.insert(key, out);
+        Ok(out)
+    }
+
+    fn codes(&mut self, node: &Node, bits: u8) -> Result<PackedCodes> {
+        let (codes, scales) = (self.constant(node, 1)?, self.constant(node, 2)?);
+        self.weights.codes(codes, scales, activation_bits(node, bits)?)
     }
 
     fn floats(&mut self, node: &Node, index: usize) -> Result<usize> {
@@ -316,6 +369,14 @@ impl<'a> Lowering<'a> {
 
     fn constant_at(&self, node: &Node, id: NodeId) -> Result<&'a Tensor> {
         self.graph.constant_of(id).ok_or_else(|| unsupported(node, "a weight that is not a constant"))
+    }
+}
+
+fn activation_bits(node: &Node, bits: u8) -> Result<ActivationBits> {
+    match bits {
+        7 => Ok(ActivationBits::Seven),
+        8 => Ok(ActivationBits::Eight),
+        _ => Err(unsupported(node, format!("activations of {bits} bits"))),
     }
 }
 

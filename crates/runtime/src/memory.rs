@@ -30,9 +30,8 @@ pub(crate) fn phases(stages: &[Stage]) -> Vec<Phase> {
 /// Whether `later` reads rows of other blocks that `earlier` writes.
 fn conflict(earlier: &Stage, later: &Stage) -> bool {
     let gathered = later.kernel.gathered_reads();
-    let written = earlier.out.map(|view| view.value);
     let cached = earlier.kernel.cache_write().is_some() && earlier.kernel.cache_write() == later.kernel.cache_read();
-    cached || gathered.iter().any(|view| Some(view.value) == written)
+    cached || earlier.writes().any(|written| gathered.iter().any(|view| view.value == written.value))
 }
 
 /// First and last stage of a value's life.
@@ -81,7 +80,7 @@ fn lives(values: usize, stages: &[Stage]) -> Vec<Option<Life>> {
     let mut lives: Vec<Option<Life>> = vec![None; values];
     for (index, stage) in stages.iter().enumerate() {
         let gathered = stage.kernel.gathered_reads().into_iter().map(|view| (view, true));
-        let rows = stage.kernel.row_reads().into_iter().chain(stage.out).map(|view| (view, false));
+        let rows = stage.kernel.row_reads().into_iter().chain(stage.writes()).map(|view| (view, false));
         for (view, gathered) in rows.chain(gathered) {
             let life = lives[view.value].get_or_insert(Life { first: index, last: index, gathered });
             life.last = index;
@@ -144,7 +143,7 @@ fn place_shared(values: &mut [Value], mut spans: Vec<(usize, [usize; 2])>) -> Ve
 pub(crate) fn check(plan: &Plan) -> Result<()> {
     for phase in &plan.phases {
         let stages = &plan.stages[phase.stages.clone()];
-        let written: Vec<usize> = stages.iter().filter_map(|stage| stage.out).map(|view| view.value).collect();
+        let written: Vec<usize> = stages.iter().flat_map(Stage::writes).map(|view| view.value).collect();
         for (index, stage) in stages.iter().enumerate() {
             let hazard = |hazard: &str| RuntimeError::Hazard { stage: stage.name.clone(), hazard: hazard.to_owned() };
             let clash = |a: usize, b: usize| a != b && same_memory(&plan.values[a], &plan.values[b]);
@@ -157,7 +156,7 @@ pub(crate) fn check(plan: &Plan) -> Result<()> {
                     return Err(hazard("gathers rows that its phase writes"));
                 }
             }
-            for view in stage.kernel.row_reads().into_iter().chain(stage.out) {
+            for view in stage.kernel.row_reads().into_iter().chain(stage.writes()) {
                 let value = &plan.values[view.value];
                 if value.place == Place::Unplaced {
                     return Err(hazard("uses a value without a place"));

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use centuple_graph::{Activation, Attention, Binary, Pooling, Reduction, Unary};
-use centuple_kernels::Isa;
+use centuple_kernels::{ActivationBits, Isa};
 use centuple_tensor::{Buffer, DType, Dim, Layout, Shape};
 
 /// A compiled graph. Made by [`lower`](crate::lower()), run by a [`Session`](crate::Session).
@@ -94,6 +94,13 @@ pub(crate) struct Phase {
     pub(crate) row_wise: bool,
 }
 
+impl Stage {
+    /// Every view that it writes.
+    pub(crate) fn writes(&self) -> impl Iterator<Item = View> {
+        self.out.into_iter().chain(self.kernel.second_write())
+    }
+}
+
 /// One kernel call over all rows of its domain.
 #[derive(Clone, Debug)]
 pub(crate) struct Stage {
@@ -123,6 +130,28 @@ pub(crate) struct Packed {
     pub(crate) k: usize,
 }
 
+/// A matrix of 8-bit codes packed for the integer GEMM, with its scales.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PackedCodes {
+    /// First float among the weights.
+    pub(crate) offset: usize,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+    pub(crate) bits: ActivationBits,
+}
+
+/// Rows that are quantised, each on its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Quantized {
+    /// Codes, scale and zero point of each row.
+    pub(crate) out: View,
+    /// First float of the factors of the channels.
+    pub(crate) factor: usize,
+    /// Number of channels.
+    pub(crate) k: usize,
+    pub(crate) bits: ActivationBits,
+}
+
 /// An operand of a primitive stage: contiguous, with its shape.
 #[derive(Clone, Debug)]
 pub(crate) struct Operand {
@@ -133,16 +162,67 @@ pub(crate) struct Operand {
 /// What a stage computes. Numbers named `offset`, `bias`, `gamma`, `beta` are floats into the weights.
 #[derive(Clone, Debug)]
 pub(crate) enum Kernel {
-    Embedding { tables: Vec<Table> },
-    Linear { x: View, weight: Packed, bias: Option<usize>, activation: Option<Activation>, residual: Option<View> },
-    LayerNorm { x: View, residual: Option<View>, gamma: usize, beta: usize, epsilon: f32 },
-    Activation { x: View, activation: Activation },
-    AppendCache { k: View, v: View, slot: usize },
-    Attention { q: View, k: View, v: View, attention: Attention },
-    Pool { x: View, pooling: Pooling },
-    L2Normalize { x: View, epsilon: f32 },
-    Columns { parts: Vec<View> },
-    Primitive { kind: Primitive, operands: Vec<Operand>, shape: Shape },
+    Embedding {
+        tables: Vec<Table>,
+    },
+    Linear {
+        x: View,
+        weight: Packed,
+        bias: Option<usize>,
+        activation: Option<Activation>,
+        residual: Option<View>,
+    },
+    Quantize {
+        x: View,
+        quantized: Quantized,
+    },
+    QuantizedLinear {
+        x: View,
+        weight: PackedCodes,
+        bias: Option<usize>,
+        activation: Option<Activation>,
+        residual: Option<View>,
+    },
+    LayerNorm {
+        x: View,
+        residual: Option<View>,
+        gamma: usize,
+        beta: usize,
+        epsilon: f32,
+        /// The result once more, quantised while it is hot.
+        quantized: Option<Quantized>,
+    },
+    Activation {
+        x: View,
+        activation: Activation,
+    },
+    AppendCache {
+        k: View,
+        v: View,
+        slot: usize,
+    },
+    Attention {
+        q: View,
+        k: View,
+        v: View,
+        attention: Attention,
+    },
+    Pool {
+        x: View,
+        pooling: Pooling,
+    },
+    L2Normalize {
+        x: View,
+        epsilon: f32,
+    },
+    Columns {
+        parts: Vec<View>,
+    },
+    Primitive {
+        kind: Primitive,
+        operands: Vec<Operand>,
+        shape: Shape,
+    },
 }
 
 /// One table of an embedding and its ids.
@@ -150,6 +230,8 @@ pub(crate) enum Kernel {
 pub(crate) struct Table {
     pub(crate) offset: usize,
     pub(crate) rows: usize,
+    /// Whether the rows are codes with a scale.
+    pub(crate) codes: bool,
     pub(crate) ids: Ids,
 }
 
@@ -175,10 +257,10 @@ impl Kernel {
     pub(crate) fn row_reads(&self) -> Vec<View> {
         match self {
             Kernel::Embedding { .. } | Kernel::Pool { .. } | Kernel::Primitive { .. } => Vec::new(),
-            Kernel::Linear { x, residual, .. } | Kernel::LayerNorm { x, residual, .. } => {
-                [Some(*x), *residual].into_iter().flatten().collect()
-            }
-            Kernel::Activation { x, .. } | Kernel::L2Normalize { x, .. } => vec![*x],
+            Kernel::Linear { x, residual, .. }
+            | Kernel::QuantizedLinear { x, residual, .. }
+            | Kernel::LayerNorm { x, residual, .. } => [Some(*x), *residual].into_iter().flatten().collect(),
+            Kernel::Activation { x, .. } | Kernel::L2Normalize { x, .. } | Kernel::Quantize { x, .. } => vec![*x],
             Kernel::AppendCache { k, v, .. } => vec![*k, *v],
             Kernel::Attention { q, .. } => vec![*q],
             Kernel::Columns { parts } => parts.clone(),
@@ -190,6 +272,8 @@ impl Kernel {
         match self {
             Kernel::Embedding { .. }
             | Kernel::Linear { .. }
+            | Kernel::Quantize { .. }
+            | Kernel::QuantizedLinear { .. }
             | Kernel::LayerNorm { .. }
             | Kernel::Activation { .. }
             | Kernel::L2Normalize { .. }
@@ -200,6 +284,11 @@ impl Kernel {
             Kernel::Pool { x, .. } => vec![*x],
             Kernel::Primitive { operands, .. } => operands.iter().map(|operand| operand.view).collect(),
         }
+    }
+
+    /// A second view that the stage writes.
+    pub(crate) fn second_write(&self) -> Option<View> {
+        if let Kernel::LayerNorm { quantized, .. } = self { quantized.map(|quantized| quantized.out) } else { None }
     }
 
     /// Whether the rows can be computed apart from each other.
@@ -247,20 +336,16 @@ impl Plan {
     /// Multiply-accumulates of a packed batch: those of the weight matrices, and the two products of attention.
     pub fn macs(&self, layout: &Layout) -> u64 {
         let bindings = layout.bindings();
-        let of = |stage: &Stage| match &stage.kernel {
-            Kernel::Linear { weight, .. } => stage.rows.evaluate(&bindings).unwrap_or(0) * weight.n * weight.k,
-            Kernel::Attention { attention, .. } => {
-                let pairs: usize = layout.spans().iter().map(|span| span.tokens * (span.past + span.tokens)).sum();
-                2 * pairs * attention.heads * attention.head_dim
+        let rows = |stage: &Stage| stage.rows.evaluate(&bindings).unwrap_or(0);
+        let of = |stage: &Stage| {
+            if let Kernel::Linear { weight: Packed { n, k, .. }, .. }
+            | Kernel::QuantizedLinear { weight: PackedCodes { n, k, .. }, .. } = &stage.kernel
+            {
+                return rows(stage) * n * k;
             }
-            Kernel::Embedding { .. }
-            | Kernel::LayerNorm { .. }
-            | Kernel::Activation { .. }
-            | Kernel::AppendCache { .. }
-            | Kernel::Pool { .. }
-            | Kernel::L2Normalize { .. }
-            | Kernel::Columns { .. }
-            | Kernel::Primitive { .. } => 0,
+            let Kernel::Attention { attention, .. } = &stage.kernel else { return 0 };
+            let pairs: usize = layout.spans().iter().map(|span| span.tokens * (span.past + span.tokens)).sum();
+            2 * pairs * attention.heads * attention.head_dim
         };
         self.stages.iter().map(|stage| of(stage) as u64).sum()
     }

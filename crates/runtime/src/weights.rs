@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 
-use centuple_kernels::{Matrix, pack, packed_len};
+use centuple_kernels::{
+    ActivationBits, Matrix, QuantizedWeight, int8_table_columns, pack, pack_int8, pack_table, packed_int8_len,
+    packed_len,
+};
 use centuple_tensor::{Buffer, Tensor};
 
 use crate::error::Result;
-use crate::plan::Packed;
+use crate::plan::{Packed, PackedCodes};
 
 /// Weights start on a cache line.
 const LINE: usize = 16;
@@ -22,33 +25,66 @@ pub(crate) struct WeightsBuilder {
 
 struct Part {
     offset: usize,
+    length: usize,
     tensor: Tensor,
-    /// `[n, k]` of a matrix that is packed for the GEMM.
-    packed: Option<[usize; 2]>,
+    form: Form,
+}
+
+/// How a tensor is laid out.
+enum Form {
+    /// As it lies.
+    Floats,
+    /// A matrix for the GEMM.
+    Packed { n: usize, k: usize },
+    /// A matrix of codes for the integer GEMM.
+    PackedCodes { n: usize, k: usize, bits: ActivationBits, scales: Tensor },
+    /// Codes by row, each row with its scale.
+    Table { columns: usize, scales: Tensor },
+}
+
+impl Form {
+    fn is_packed(&self) -> bool {
+        !matches!(self, Form::Floats)
+    }
 }
 
 impl WeightsBuilder {
     /// Adds a tensor as it lies; returns its first float.
     pub(crate) fn floats(&mut self, tensor: &Tensor) -> Result<usize> {
         let length = tensor.as_f32()?.len();
-        Ok(self.add(tensor, None, length))
+        Ok(self.add(tensor, Form::Floats, length))
     }
 
     /// Adds a matrix `[n, k]` in packed form.
     pub(crate) fn packed(&mut self, tensor: &Tensor) -> Result<Packed> {
         tensor.as_f32()?;
         let (n, k) = (tensor.shape()[0], tensor.shape()[1]);
-        Ok(Packed { offset: self.add(tensor, Some([n, k]), packed_len(n, k)), n, k })
+        Ok(Packed { offset: self.add(tensor, Form::Packed { n, k }, packed_len(n, k)), n, k })
     }
 
-    fn add(&mut self, tensor: &Tensor, packed: Option<[usize; 2]>, length: usize) -> usize {
-        let key = (tensor.bytes().as_ptr(), packed.is_some(), tensor.shape().to_vec());
+    /// Adds a matrix `[n, k]` of codes with a scale per row, in packed form.
+    pub(crate) fn codes(&mut self, codes: &Tensor, scales: &Tensor, bits: ActivationBits) -> Result<PackedCodes> {
+        codes.as_i8()?;
+        let (n, k) = (codes.shape()[0], codes.shape()[1]);
+        let form = Form::PackedCodes { n, k, bits, scales: scales.clone() };
+        Ok(PackedCodes { offset: self.add(codes, form, packed_int8_len(n, k)), n, k, bits })
+    }
+
+    /// Adds a table `[rows, columns]` of codes with a scale per row.
+    pub(crate) fn table(&mut self, codes: &Tensor, scales: &Tensor) -> Result<usize> {
+        codes.as_i8()?;
+        let (rows, columns) = (codes.shape()[0], codes.shape()[1]);
+        Ok(self.add(codes, Form::Table { columns, scales: scales.clone() }, rows * int8_table_columns(columns)))
+    }
+
+    fn add(&mut self, tensor: &Tensor, form: Form, length: usize) -> usize {
+        let key = (tensor.bytes().as_ptr(), form.is_packed(), tensor.shape().to_vec());
         if let Some(&offset) = self.known.get(&key) {
             return offset;
         }
         let offset = self.length;
         self.length += length.next_multiple_of(LINE);
-        self.parts.push(Part { offset, tensor: tensor.clone(), packed });
+        self.parts.push(Part { offset, length, tensor: tensor.clone(), form });
         self.known.insert(key, offset);
         offset
     }
@@ -57,11 +93,15 @@ impl WeightsBuilder {
     pub(crate) fn finish(self) -> Result<Buffer> {
         let mut buffer = Buffer::zeroed_f32(self.length);
         for part in self.parts {
-            let source = part.tensor.as_f32()?;
-            let target = &mut buffer.as_f32_mut()[part.offset..];
-            match part.packed {
-                Some([n, k]) => pack(Matrix::contiguous(source, n, k)?, &mut target[..packed_len(n, k)])?,
-                None => target[..source.len()].copy_from_slice(source),
+            let target = &mut buffer.as_f32_mut()[part.offset..part.offset + part.length];
+            match part.form {
+                Form::Floats => target.copy_from_slice(part.tensor.as_f32()?),
+                Form::Packed { n, k } => pack(Matrix::contiguous(part.tensor.as_f32()?, n, k)?, target)?,
+                Form::PackedCodes { n, k, bits, scales } => {
+                    let (codes, scales) = (part.tensor.as_i8()?.to_vec(), scales.as_f32()?.to_vec());
+                    pack_int8(&QuantizedWeight { codes, scales, n, k, bits, shrink: 1.0 }, target)?;
+                }
+                Form::Table { columns, scales } => pack_table(part.tensor.as_i8()?, scales.as_f32()?, columns, target)?,
             }
         }
         Ok(buffer)

@@ -32,7 +32,7 @@ fn by_plan(case: &Case, graph: &Graph, isa: Isa, threads: usize) -> Outputs {
     for step in &case.steps {
         let data = |tensor: &'_ centuple_tensor::Tensor| match tensor.dtype() {
             DType::I64 => Ok(tensor.as_i64().expect("i64").to_vec()),
-            DType::F32 | DType::F16 | DType::BF16 => Err(tensor.as_f32().expect("f32").to_vec()),
+            DType::F32 | DType::F16 | DType::BF16 | DType::I8 => Err(tensor.as_f32().expect("f32").to_vec()),
         };
         let owned: Vec<_> = step.inputs.iter().map(|(name, tensor)| (*name, data(tensor))).collect();
         let inputs: Vec<(&str, InputData)> = owned

@@ -11,6 +11,8 @@ pub enum DType {
     F16,
     /// bfloat16, a storage type.
     BF16,
+    /// 8-bit signed integers: codes of quantised weights.
+    I8,
     /// 64-bit signed integers: token ids, positions, shapes.
     I64,
 }
@@ -19,6 +21,7 @@ impl DType {
     /// Bytes per element.
     pub fn size(self) -> usize {
         match self {
+            DType::I8 => 1,
             DType::F16 | DType::BF16 => 2,
             DType::F32 => 4,
             DType::I64 => 8,
@@ -32,6 +35,7 @@ impl fmt::Display for DType {
             DType::F32 => "f32",
             DType::F16 => "f16",
             DType::BF16 => "bf16",
+            DType::I8 => "i8",
             DType::I64 => "i64",
         })
     }

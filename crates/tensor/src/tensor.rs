@@ -82,6 +82,11 @@ impl Tensor {
         Tensor::from_slice(DType::I64, shape, bytemuck::cast_slice(data))
     }
 
+    /// An i8 tensor.
+    pub fn from_i8(shape: &[usize], data: &[i8]) -> Result<Tensor, TensorError> {
+        Tensor::from_slice(DType::I8, shape, bytemuck::cast_slice(data))
+    }
+
     fn from_slice(dtype: DType, shape: &[usize], data: &[u8]) -> Result<Tensor, TensorError> {
         let mut buffer = Buffer::zeroed(data.len());
         buffer.as_bytes_mut().copy_from_slice(data);
@@ -116,6 +121,11 @@ impl Tensor {
     /// The elements of an f32 tensor.
     pub fn as_f32(&self) -> Result<&[f32], TensorError> {
         self.expect(DType::F32).map(bytemuck::cast_slice)
+    }
+
+    /// The elements of an i8 tensor.
+    pub fn as_i8(&self) -> Result<&[i8], TensorError> {
+        self.expect(DType::I8).map(bytemuck::cast_slice)
     }
 
     /// The elements of an i64 tensor.

@@ -1,7 +1,7 @@
 //! Cases of the transformer ops on packed tokens.
 
 use centuple_graph::{Activation, Attention, Graph, NodeId, Op, Pooling};
-use centuple_tensor::{DType, Layout, PAGE_TOKENS, Span, Symbol};
+use centuple_tensor::{DType, Layout, PAGE_TOKENS, Span, Symbol, Tensor};
 
 use crate::{Case, CaseError, Random, Step};
 
@@ -34,6 +34,16 @@ pub(crate) fn cases() -> Result<Vec<Case>> {
     {
         all.push(linear(None, bias, residual, size)?);
     }
+    for (bits, activation, residual, size) in [
+        (7, None, false, [33, 21]),
+        (7, Some(Activation::Gelu), true, [48, 64]),
+        (8, Some(Activation::Relu), false, [17, 100]),
+        (8, None, true, [1, 1]),
+    ] {
+        all.push(quantized_linear(bits, activation, residual, size)?);
+    }
+    all.push(quantized_behind_layer_norm()?);
+    all.push(quantized_embedding()?);
     for pooling in POOLINGS {
         all.push(pool(pooling)?);
     }
@@ -91,6 +101,79 @@ fn linear(activation: Option<Activation>, bias: bool, residual: bool, [n, k]: [u
     }
     let out = graph.push("linear", Op::Linear { bias, activation, residual }, &inputs)?;
     case(format!("linear {activation:?} bias {bias} residual {residual} {n}x{k}"), graph, k, out)
+}
+
+/// Codes so small that no 16-bit lane can overflow, and scales that bring them back to the size of weights.
+fn codes(random: &mut Random, [n, k]: [usize; 2]) -> Result<[Tensor; 3]> {
+    let codes: Vec<i8> = (0..n * k).map(|_| (random.below(121) as i8) - 60).collect();
+    let scales: Vec<f32> = (0..n).map(|_| (1.5 + random.float()) / 100.0).collect();
+    let factor: Vec<f32> = (0..k).map(|_| 1.3 + random.float()).collect();
+    Ok([Tensor::from_i8(&[n, k], &codes)?, Tensor::from_f32(&[n], &scales)?, Tensor::from_f32(&[k], &factor)?])
+}
+
+/// An integer layer over `x`, whose input and output have other readers too.
+fn quantized(
+    graph: &mut Graph,
+    x: NodeId,
+    bits: u8,
+    activation: Option<Activation>,
+    residual: bool,
+    size: [usize; 2],
+) -> Result<NodeId> {
+    let mut random = Random::new(37);
+    let [codes, scales, factor] = codes(&mut random, size)?;
+    let mut inputs = vec![
+        x,
+        graph.constant("codes", codes)?,
+        graph.constant("scales", scales)?,
+        graph.constant("factor", factor)?,
+        graph.constant("bias", random.tensor(&[size[0]], 1.0)?)?,
+    ];
+    if residual {
+        let plain = Op::Linear { bias: false, activation: None, residual: false };
+        let other = graph.constant("other", random.tensor(&size, 0.5)?)?;
+        inputs.push(graph.push("residual", plain, &[x, other])?);
+    }
+    Ok(graph.push("quantized", Op::QuantizedLinear { bits, bias: true, activation, residual }, &inputs)?)
+}
+
+fn quantized_linear(bits: u8, activation: Option<Activation>, residual: bool, size: [usize; 2]) -> Result<Case> {
+    let (mut graph, x) = packed(size[1])?;
+    let out = quantized(&mut graph, x, bits, activation, residual, size)?;
+    case(format!("quantized {bits} bits {activation:?} residual {residual} {size:?}"), graph, size[1], out)
+}
+
+/// The layer norm's result is read by an integer layer and, as floats, by the sum behind it.
+fn quantized_behind_layer_norm() -> Result<Case> {
+    let mut random = Random::new(41);
+    let (mut graph, x) = packed(40)?;
+    let gamma = graph.constant("gamma", random.tensor(&[40], 2.0)?)?;
+    let beta = graph.constant("beta", random.tensor(&[40], 2.0)?)?;
+    let norm = graph.push("norm", Op::LayerNorm { epsilon: 1e-5, residual: false }, &[x, gamma, beta])?;
+    let layer = quantized(&mut graph, norm, 7, None, false, [40, 40])?;
+    let sum = graph.push("sum", Op::LayerNorm { epsilon: 1e-5, residual: true }, &[layer, norm, gamma, beta])?;
+    let out = quantized(&mut graph, sum, 7, None, false, [24, 40])?;
+    let mut case = case("quantized behind layer_norm".to_owned(), graph, 40, out)?;
+    // Where a value lies between two codes, the last bit of the layer norm decides; one code is 1 % of a row's range.
+    case.tolerance = 5e-2;
+    Ok(case)
+}
+
+fn quantized_embedding() -> Result<Case> {
+    let mut random = Random::new(43);
+    let mut graph = Graph::new();
+    let ids = graph.input("ids", DType::I64, vec![Symbol::Tokens.into()])?;
+    let [codes, scales, _] = codes(&mut random, [50, 23])?;
+    let (codes, scales) = (graph.constant("codes", codes)?, graph.constant("scales", scales)?);
+    let words = graph.push("words", Op::Dequantize, &[codes, scales])?;
+    let positions = graph.push("positions", Op::Positions { offset: 0 }, &[])?;
+    let places = graph.constant("places", random.tensor(&[140, 23], 1.0)?)?;
+    let out = graph.push("embedding", Op::Embedding, &[words, ids, places, positions])?;
+    graph.output("output", out);
+    let layout = Layout::of_lengths(&LENGTHS)?;
+    let inputs = vec![("ids", random.ids(&[layout.tokens()], 50)?)];
+    let step = Step { inputs, bindings: layout.bindings(), layout };
+    Ok(Case { name: "quantized embedding".to_owned(), graph, steps: vec![step], cache_pages: 0, tolerance: 1e-6 })
 }
 
 fn layer_norm(residual: bool) -> Result<Case> {

@@ -1,5 +1,7 @@
 //! `centuple bench`
 
+use std::fmt;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -8,6 +10,7 @@ use centuple::tasks::{Engine, Sequence};
 use centuple::{Host, LoadOptions, Loaded};
 use serde::Serialize;
 
+use super::unless_closed;
 use crate::args::{Bench, Shape};
 
 /// Time spent on a shape where the number of runs isn't given.
@@ -16,6 +19,9 @@ const BUDGET: Duration = Duration::from_secs(1);
 const LEAST: usize = 10;
 /// Time before the first timed run, so that clocks and caches are warm.
 const WARM_UP: Duration = Duration::from_millis(300);
+
+/// What stands above the rows.
+const HEADING: &str = "   shape  median ms     min ms     p99 ms     runs   GMAC/s  of ceiling";
 
 /// What one shape took.
 #[derive(Serialize)]
@@ -34,30 +40,29 @@ struct Row {
     ceiling_gmacs: f64,
 }
 
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Row { shape, median_ms, min_ms, p99_ms, repeat, gmacs, .. } = self;
+        write!(f, "{shape:>8} {median_ms:>10.3} {min_ms:>10.3} {p99_ms:>10.3} {repeat:>8} {gmacs:>8.1}")?;
+        write!(f, "  {:.0} %", 100.0 * gmacs / self.ceiling_gmacs)
+    }
+}
+
 /// Times a model on random tokens.
 pub(crate) fn bench(command: &Bench) -> anyhow::Result<ExitCode> {
     let host = command.machine.host()?;
     let largest = command.shapes.iter().map(|shape| shape.sequences * shape.tokens).max().unwrap_or(0);
-    let defaults = LoadOptions::default();
+    let defaults = command.machine.load_options();
     let options = LoadOptions { max_batch_tokens: largest.max(defaults.max_batch_tokens), ..defaults };
     let mut loaded = host.load(&command.model, &options)?;
+    let mut out = io::stdout().lock();
     if !command.json {
-        println!(
-            "{:>8} {:>10} {:>10} {:>10} {:>8} {:>8}  of ceiling",
-            "shape", "median ms", "min ms", "p99 ms", "runs", "GMAC/s"
-        );
+        unless_closed(writeln!(out, "{HEADING}"))?;
     }
     for shape in &command.shapes {
         let row = time(command, &host, &mut loaded, *shape).with_context(|| format!("shape {shape}"))?;
-        if command.json {
-            println!("{}", serde_json::to_string(&row)?);
-        } else {
-            let share = 100.0 * row.gmacs / row.ceiling_gmacs;
-            println!(
-                "{:>8} {:>10.3} {:>10.3} {:>10.3} {:>8} {:>8.1}  {share:.0} %",
-                row.shape, row.median_ms, row.min_ms, row.p99_ms, row.repeat, row.gmacs
-            );
-        }
+        let line = if command.json { serde_json::to_string(&row)? } else { row.to_string() };
+        unless_closed(writeln!(out, "{line}"))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -74,7 +79,7 @@ fn time(command: &Bench, host: &Host, loaded: &mut Loaded, shape: Shape) -> anyh
         once = once.min(start.elapsed());
     }
     let fitting = (BUDGET.as_nanos() / once.as_nanos().max(1)) as usize;
-    let repeat = command.repeat.unwrap_or(fitting.max(LEAST)).max(1);
+    let repeat = command.repeat.unwrap_or(fitting.max(LEAST));
     let mut times = Vec::with_capacity(repeat);
     for _ in 0..repeat {
         let start = Instant::now();

@@ -4,23 +4,21 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use centuple::tasks::{Engine, Head, Task};
-use centuple::{Compiled, LoadOptions, Loaded, Purpose, hub};
+use centuple::{Compiled, Loaded};
 
+use super::unless_closed;
 use crate::args::Inspect;
 
 /// Shows what a model is, what it became and what it needs.
 pub(crate) fn inspect(command: &Inspect) -> anyhow::Result<ExitCode> {
     let host = command.machine.host()?;
-    let folder = hub::resolve(&command.model, &hub::HubOptions::from_env()?)?;
-    let loaded = host.load(&command.model, &LoadOptions::default())?;
-    let compiled = host.compile(centuple::read_model(&folder, Purpose::Own)?)?;
+    let compiled = host.compile(&command.model, &command.machine.load_options())?;
+    let loaded = host.start(&compiled)?;
     let mut out = io::stdout().lock();
     let written = summary(&mut out, &loaded, &compiled)
         .and_then(|()| if command.explain { explain(&mut out, &compiled) } else { Ok(()) });
-    match written {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(ExitCode::SUCCESS),
-    }
+    unless_closed(written)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn summary(out: &mut impl Write, loaded: &Loaded, compiled: &Compiled) -> io::Result<()> {

@@ -6,8 +6,18 @@ mod pull;
 mod run;
 mod serve;
 
+use std::io;
+
 pub(crate) use bench::bench;
 pub(crate) use inspect::inspect;
 pub(crate) use pull::pull;
 pub(crate) use run::run;
 pub(crate) use serve::serve;
+
+/// What became of writing to standard output: that nobody reads any more, as behind `head`, is no failure.
+fn unless_closed(written: io::Result<()>) -> io::Result<()> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}

@@ -8,8 +8,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use anyhow::Context;
-use centuple::tasks::{Engine, Finish, Job, Model, Request, Sequence, Task, run_in_batches};
-use centuple::{LoadOptions, Loaded, Purpose};
+use centuple::tasks::{Finish, Job, Model, Request, Sequence, Task, run_in_batches};
+use centuple::{Host, LoadOptions, Loaded, Purpose};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::Run;
@@ -18,22 +18,22 @@ use crate::args::Run;
 const LINE_LIMIT: usize = 64 << 20;
 /// Lines that wait between the reader and the engine.
 const LINES_AHEAD: usize = 4096;
-/// Batches of the engine that are answered together, so that its batches are full.
-const BATCHES_TOGETHER: usize = 4;
+/// Bytes of input that are answered together, so that the engine's batches are full: some thousand tokens.
+const BYTES_TOGETHER: usize = 64 << 10;
 
 /// Answers JSON Lines.
 pub(crate) fn run(command: &Run) -> anyhow::Result<ExitCode> {
     let (input, bytes) = open(&command.input)?;
     let host = command.machine.host()?;
-    let purpose = purpose(command.task);
-    let mut loaded = host.load(&command.model, &LoadOptions { purpose, ..LoadOptions::default() })?;
+    let mut loaded = load(command, &host)?;
     let progress = progress(bytes);
     let (sender, lines) = sync_channel(LINES_AHEAD);
     std::thread::spawn(move || read_lines(input, |line| sender.send(line).is_ok()));
     let mut out = BufWriter::new(io::stdout().lock());
     let mut failed = false;
-    while let Some(group) = next_group(&lines, &loaded, command.task) {
-        progress.inc(group.bytes);
+    while let Some(lines) = next_lines(&lines) {
+        progress.inc(lines.iter().flatten().map(Vec::len).sum::<usize>() as u64);
+        let group = Group::prepare(lines, &loaded.model, command.task, host.threads());
         failed |= group.answers.iter().any(|(answer, _)| answer.is_err());
         match answer(group, &mut loaded, &mut out) {
             Ok(engine_failed) => failed |= engine_failed,
@@ -45,11 +45,14 @@ pub(crate) fn run(command: &Run) -> anyhow::Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Token features are asked of a classifier's encoder; every other task is the model's own.
-fn purpose(task: Task) -> Purpose {
-    match task {
-        Task::FeatureExtraction | Task::SentenceSimilarity | Task::TextClassification => Purpose::Own,
+/// Loads the model; feature-extraction of a model with another head gives its token features, as in transformers.
+fn load(command: &Run, host: &Host) -> anyhow::Result<Loaded> {
+    let options = command.machine.load_options();
+    let loaded = host.load(&command.model, &options)?;
+    if command.task != Task::FeatureExtraction || loaded.model.card.tasks().contains(&command.task) {
+        return Ok(loaded);
     }
+    Ok(host.load(&command.model, &LoadOptions { purpose: Purpose::TokenFeatures, ..options })?)
 }
 
 type Input = Box<dyn Read + Send>;
@@ -111,52 +114,61 @@ fn read_lines(input: Input, mut take: impl FnMut(Line) -> bool) {
     }
 }
 
-/// Lines that are answered together.
-#[derive(Default)]
+/// Waits for a line, then takes what else is there, up to a few batches.
+fn next_lines(waiting: &Receiver<Line>) -> Option<Vec<Line>> {
+    let mut lines = vec![waiting.recv().ok()?];
+    let mut bytes = 0;
+    while bytes < BYTES_TOGETHER {
+        bytes += lines.last().map_or(0, |line| line.as_ref().map_or(0, Vec::len));
+        match waiting.try_recv() {
+            Ok(line) => lines.push(line),
+            Err(_) => break,
+        }
+    }
+    Some(lines)
+}
+
+/// Lines that are answered together, tokenised.
 struct Group {
     /// For each line its finish and the number of its sequences, or its error.
     answers: Vec<(Result<Finish, String>, usize)>,
     sequences: Vec<Sequence>,
-    tokens: usize,
-    bytes: u64,
-}
-
-/// Waits for a line, then takes what else is there, up to a few batches.
-fn next_group(lines: &Receiver<Line>, loaded: &Loaded, task: Task) -> Option<Group> {
-    let mut group = Group::default();
-    let budget = BATCHES_TOGETHER * loaded.engine.limits().max_tokens_per_batch;
-    let mut line = lines.recv().ok()?;
-    loop {
-        group.add(line, &loaded.model, task);
-        if group.tokens >= budget {
-            break;
-        }
-        match lines.try_recv() {
-            Ok(next) => line = next,
-            Err(_) => break,
-        }
-    }
-    Some(group)
 }
 
 impl Group {
-    fn add(&mut self, line: Line, model: &Model, task: Task) {
-        self.bytes += line.as_ref().map_or(0, Vec::len) as u64;
-        if line.as_ref().is_ok_and(|line| line.trim_ascii().is_empty()) {
-            return;
-        }
-        let prepare = |line: Vec<u8>| {
+    /// Parses and tokenises lines on several threads; empty ones disappear.
+    fn prepare(mut lines: Vec<Line>, model: &Model, task: Task, threads: usize) -> Group {
+        lines.retain(|line| !line.as_ref().is_ok_and(|line| line.trim_ascii().is_empty()));
+        let job = |line: &Line| {
+            let line = line.as_ref().map_err(String::clone)?;
             let request = Request::parse(task, line.trim_ascii()).map_err(|error| error.to_string())?;
             Job::prepare(model, request).map_err(|error| error.to_string())
         };
-        match line.and_then(prepare) {
-            Ok(job) => {
-                self.answers.push((Ok(job.finish), job.sequences.len()));
-                self.tokens += job.usage.tokens;
-                self.sequences.extend(job.sequences);
+        let mut jobs: Vec<Option<Result<Job, String>>> = Vec::new();
+        jobs.resize_with(lines.len(), || None);
+        let share = lines.len().div_ceil(threads).max(1);
+        std::thread::scope(|scope| {
+            let mut parts = lines.chunks(share).zip(jobs.chunks_mut(share));
+            let own = parts.next();
+            let fill = |(lines, jobs): (&[Line], &mut [Option<_>])| {
+                jobs.iter_mut().zip(lines).for_each(|(slot, line)| *slot = Some(job(line)));
+            };
+            for part in parts {
+                scope.spawn(move || fill(part));
             }
-            Err(error) => self.answers.push((Err(error), 0)),
+            own.map(fill);
+        });
+        let mut group = Group { answers: Vec::with_capacity(jobs.len()), sequences: Vec::new() };
+        for job in jobs.into_iter().flatten() {
+            match job {
+                Ok(job) => {
+                    group.answers.push((Ok(job.finish), job.sequences.len()));
+                    group.sequences.extend(job.sequences);
+                }
+                Err(error) => group.answers.push((Err(error), 0)),
+            }
         }
+        group
     }
 }
 

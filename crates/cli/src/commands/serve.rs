@@ -29,7 +29,7 @@ async fn listen(command: &Serve) -> anyhow::Result<ExitCode> {
     let loading = tokio::task::spawn_blocking({
         let names = command.models.clone();
         let host = command.machine.host()?;
-        let options = LoadOptions { max_batch_tokens: command.max_batch_tokens, ..LoadOptions::default() };
+        let options = LoadOptions { max_batch_tokens: command.max_batch_tokens, ..command.machine.load_options() };
         move || load(&host, &names, &options)
     });
     let models = tokio::select! {
@@ -62,9 +62,15 @@ fn config(command: &Serve) -> anyhow::Result<Config> {
 }
 
 fn load(host: &centuple::Host, names: &[String], options: &LoadOptions) -> anyhow::Result<Vec<ServedModel>> {
-    let mut models = Vec::with_capacity(names.len());
+    let mut models: Vec<ServedModel> = Vec::with_capacity(names.len());
     for name in names {
         let loaded = host.load(name, options)?;
+        let id = &loaded.model.card.id;
+        let known = models.iter().any(|other| other.model.card.id == *id);
+        anyhow::ensure!(
+            !known,
+            "two models are called `{id}`, so clients could not tell them apart; rename one folder"
+        );
         tracing::info!("loaded {name}: {} threads, {}", host.threads(), host.isa());
         models.push(ServedModel { model: loaded.model, engine: Box::new(loaded.engine) });
     }

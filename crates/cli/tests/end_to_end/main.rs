@@ -2,11 +2,13 @@
 //!
 //! Nothing here asserts on time; limits only keep a hanging test from hanging for ever.
 
+mod bench;
 mod broken_models;
 mod clients;
 mod http;
 mod inspect;
 mod process;
+mod pull;
 mod run;
 mod serve;
 mod serve_hostile;

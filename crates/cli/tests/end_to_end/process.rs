@@ -1,6 +1,5 @@
 //! Processes with a time limit, apart from the user's caches, keys and network.
 
-use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -9,15 +8,15 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// The longest that a step may take, far above what it needs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
-/// The binary with arguments.
-pub(crate) fn centuple(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+/// The binary with its first argument.
+pub(crate) fn centuple(command: &str) -> Command {
     let nowhere = Path::new(env!("CARGO_TARGET_TMPDIR")).join("no-cache");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_centuple"));
-    command.args(arguments).env_clear().env("HF_HUB_OFFLINE", "1").env("HF_HOME", &nowhere);
-    command.env("CENTUPLE_HOME", &nowhere).env("RUST_BACKTRACE", "1");
-    command
+    let mut centuple = Command::new(env!("CARGO_BIN_EXE_centuple"));
+    centuple.arg(command).env_clear().env("HF_HUB_OFFLINE", "1");
+    centuple.env("HF_HOME", &nowhere).env("CENTUPLE_HOME", &nowhere);
+    centuple
 }
 
 /// How a process ended, and what it wrote.

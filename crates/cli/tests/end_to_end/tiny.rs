@@ -1,7 +1,7 @@
 //! Tiny models in folders of their own, and what PyTorch answers for them.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use centuple_testkit::{Golden, GoldenInput, distance};
 use serde_json::{Value, json};
@@ -15,6 +15,13 @@ pub(crate) struct Tiny {
     folder: TempDir,
     name: String,
     golden: Golden,
+}
+
+/// A text with its tokens and the numbers that are expected for it.
+pub(crate) struct Known<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) input: &'a GoldenInput,
+    pub(crate) expected: Vec<f32>,
 }
 
 impl Tiny {
@@ -32,23 +39,44 @@ impl Tiny {
         self.folder.path().join(&self.name)
     }
 
-    /// The model folder as an argument.
-    pub(crate) fn argument(&self) -> &str {
-        self.folder.path().to_str().map(|_| ()).expect("temporary paths are UTF-8");
-        Box::leak(self.path().to_string_lossy().into_owned().into_boxed_str())
-    }
-
     /// A place beside the model folder.
     pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// The inputs that are one text, with the row of `kind` that is expected for each.
-    pub(crate) fn texts(&self, kind: &str) -> Vec<(&GoldenInput, &str, Vec<f32>)> {
+    /// Changes a JSON file of the model folder.
+    pub(crate) fn edit(&self, file: &str, edit: impl FnOnce(&mut Value)) {
+        let path = self.path().join(file);
+        let mut json = serde_json::from_slice(&fs::read(&path).expect("the file is there")).expect("it is JSON");
+        edit(&mut json);
+        self.write(file, json.to_string());
+    }
+
+    /// Writes a file of the model folder.
+    pub(crate) fn write(&self, file: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.path().join(file), content).expect("temporary folders can be written");
+    }
+
+    /// The inputs that are one text, with the row of `embeddings` or `scores` for each.
+    pub(crate) fn known(&self, kind: &str) -> Vec<Known<'_>> {
         let (values, width) = self.golden.output(&self.name, kind).unwrap_or_else(|| panic!("no {kind}"));
         let case = self.golden.case(&self.name).expect("it was there before");
-        let rows = case.inputs.iter().zip(values.chunks(width));
-        let single = rows.filter(|(input, _)| input.pair.is_none() && input.prompt.is_none());
-        single.filter_map(|(input, row)| Some((input, input.text.as_deref()?, row.to_vec()))).collect()
+        let single = |input: &&GoldenInput| input.pair.is_none() && input.prompt.is_none();
+        let rows = case.inputs.iter().zip(values.chunks(width)).filter(|(input, _)| single(input));
+        rows.filter_map(|(input, row)| Some(Known { text: input.text.as_deref()?, input, expected: row.to_vec() }))
+            .collect()
+    }
+}
+
+impl Known<'_> {
+    /// The body that asks for it.
+    pub(crate) fn body(&self) -> Value {
+        json!({"inputs": self.text})
+    }
+
+    /// Whether these are the expected numbers.
+    pub(crate) fn assert_is(&self, found: &[f32]) {
+        let distance = distance(found, &self.expected);
+        assert!(distance <= TOLERANCE, "{:?}: off by {distance:e}", self.text);
     }
 }

@@ -10,7 +10,7 @@ use crate::pack::{PackedMatrix, pack_right, packed_len};
 impl Kernels {
     /// `out = a · b` for arrays `[..., m, k]`, `[..., k, n]` and `[..., m, n]`; the leading axes of both
     /// operands are broadcast to those of `out`. `scratch` needs
-    /// [`packed_len`](crate::packed_len)`(n, k)` elements.
+    /// [`packed_len`]`(n, k)` elements.
     pub fn matmul(self, a: Array<'_>, b: Array<'_>, scratch: &mut [f32], out: ArrayMut<'_>) -> Result<(), KernelError> {
         const NAME: &str = "matmul";
         let (a_batch, [m, k]) = split(a.shape)?;

@@ -5,13 +5,13 @@ use std::arch::x86_64::*;
 
 use super::{LANES, Simd};
 
-/// The CPU has AVX2 and FMA.
+/// The CPU has AVX2 and FMA, and AVX-VNNI if so marked.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx2(());
+pub(crate) struct Avx2<const VNNI: bool = false>(());
 
-impl Avx2 {
+impl<const VNNI: bool> Avx2<VNNI> {
     /// # Safety
-    /// The CPU has AVX2 and FMA.
+    /// The CPU has AVX2 and FMA, and AVX-VNNI if `VNNI`.
     #[inline(always)]
     pub(crate) unsafe fn assume() -> Self {
         Self(())
@@ -65,7 +65,7 @@ unsafe fn transpose_8x8(rows: [__m256; 8]) -> [__m256; 8] {
     }
 }
 
-impl Simd for Avx2 {
+impl<const VNNI: bool> Simd for Avx2<VNNI> {
     type Vector = [__m256; 2];
 
     const TILE_ROWS: usize = 6;
@@ -106,6 +106,17 @@ impl Simd for Avx2 {
         unsafe {
             self.store(v, lanes.as_mut_ptr());
             std::ptr::copy_nonoverlapping(lanes.as_ptr(), to, count.min(LANES));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, v: [__m256; 2], to: *mut u8) {
+        // SAFETY: the token vouches for AVX2, the caller for 16 bytes.
+        unsafe {
+            let [low, high] = [_mm256_cvtps_epi32(v[0]), _mm256_cvtps_epi32(v[1])];
+            let words = _mm256_packs_epi32(low, high);
+            // Lanes 0-3, 8-11, 4-7, 12-15.
+            let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_storeu_si128(to.cast(), _mm_shuffle_epi32::<0b11_01_10_00>(bytes));
         }
     }
     #[inline(always)]

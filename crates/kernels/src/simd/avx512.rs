@@ -6,13 +6,13 @@ use std::arch::x86_64::*;
 use super::avx2::Avx2;
 use super::{LANES, Simd};
 
-/// The CPU has AVX-512 F, BW, DQ and VL.
+/// The CPU has AVX-512 F, BW, DQ and VL, and AVX-512 VNNI if so marked.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512<const VNNI: bool = false>(());
 
-impl Avx512 {
+impl<const VNNI: bool> Avx512<VNNI> {
     /// # Safety
-    /// The CPU has AVX-512 F, BW, DQ and VL (and so AVX2 and FMA).
+    /// The CPU has AVX-512 F, BW, DQ and VL (and so AVX2 and FMA), and AVX-512 VNNI if `VNNI`.
     #[inline(always)]
     pub(crate) unsafe fn assume() -> Self {
         Self(())
@@ -22,7 +22,7 @@ impl Avx512 {
     #[inline(always)]
     fn halves(self, v: __m512) -> (Avx2, [__m256; 2]) {
         // SAFETY: the token vouches for AVX-512 DQ, which implies AVX2.
-        unsafe { (Avx2::assume(), [_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v)]) }
+        unsafe { (<Avx2>::assume(), [_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v)]) }
     }
 }
 
@@ -40,7 +40,7 @@ macro_rules! operation {
     };
 }
 
-impl Simd for Avx512 {
+impl<const VNNI: bool> Simd for Avx512<VNNI> {
     type Vector = __m512;
 
     const TILE_ROWS: usize = 12;
@@ -69,6 +69,11 @@ impl Simd for Avx512 {
     unsafe fn store_first(self, v: __m512, to: *mut f32, count: usize) {
         // SAFETY: the caller vouches for `count` elements; masked lanes are not accessed.
         unsafe { _mm512_mask_storeu_ps(to, first(count), v) }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, v: __m512, to: *mut u8) {
+        // SAFETY: the token vouches for AVX-512, the caller for 16 bytes.
+        unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v))) }
     }
     #[inline(always)]
     fn prefetch(self, address: *const f32) {

@@ -10,6 +10,7 @@
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+pub(crate) mod dot;
 pub(crate) mod math;
 pub(crate) mod portable;
 
@@ -50,6 +51,12 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `count` elements at `to` are writable.
     unsafe fn store_first(self, v: Self::Vector, to: *mut f32, count: usize);
+
+    /// Stores 16 bytes; every lane is an integer in 0..=255.
+    ///
+    /// # Safety
+    /// 16 bytes at `to` are writable.
+    unsafe fn store_bytes(self, v: Self::Vector, to: *mut u8);
 
     /// Asks for a cache line to be brought into the second-level cache. Any address will do.
     fn prefetch(self, address: *const f32);

@@ -32,7 +32,7 @@ macro_rules! lanes {
 impl Simd for Portable {
     type Vector = [f32; LANES];
 
-    const TILE_ROWS: usize = if cfg!(target_arch = "aarch64") { 6 } else { 3 };
+    const TILE_ROWS: usize = if cfg!(target_arch = "aarch64") { 6 } else { 2 };
     const TILE_PANELS: usize = 1;
 
     #[inline(always)]
@@ -60,6 +60,16 @@ impl Simd for Portable {
     unsafe fn store_first(self, v: [f32; LANES], to: *mut f32, count: usize) {
         // SAFETY: the caller vouches for `count` elements, and `v` holds that many.
         unsafe { std::ptr::copy_nonoverlapping(v.as_ptr(), to, count.min(LANES)) };
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, v: [f32; LANES], to: *mut u8) {
+        // Adding 2²³ leaves the integer in the low bits.
+        let mut bytes = [0u8; LANES];
+        for (byte, v) in bytes.iter_mut().zip(v) {
+            *byte = (v + 8_388_608.0).to_bits() as u8;
+        }
+        // SAFETY: the caller vouches for 16 bytes.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, LANES) };
     }
     #[inline(always)]
     fn prefetch(self, _address: *const f32) {}

@@ -1,0 +1,27 @@
+//! The one error type of this crate.
+
+use centuple_models::ModelError;
+use centuple_models::checkpoint::hub;
+use centuple_passes::PassError;
+use centuple_runtime::RuntimeError;
+use centuple_text::TextError;
+
+/// Why a model could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The name leads to no folder.
+    #[error(transparent)]
+    Hub(#[from] hub::HubError),
+    /// The folder is no model that is understood.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The tokenizer is missing or damaged.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// A pass broke the graph.
+    #[error(transparent)]
+    Pass(#[from] PassError),
+    /// The graph could not be compiled.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+}

@@ -1,0 +1,137 @@
+//! A model folder is untrusted: whatever stands in its files, it is loaded or refused, and what is loaded runs or
+//! refuses a batch. Nothing panics.
+
+use std::fs;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use centuple::tasks::{Engine, Job, Request, Sequence, Task};
+use centuple::{Host, HostOptions, LoadOptions, Loaded, Precision};
+use centuple_testkit::Golden;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Cases whose folders have, together, every kind of file that is read, and the JSON files of each.
+const CASES: [(&str, &[&str]); 4] = [
+    (
+        "bert-tiny-bf16-sharded",
+        &["config.json", "tokenizer_config.json", "tokenizer.json", "model.safetensors.index.json"],
+    ),
+    ("classify", &["config.json"]),
+    ("sentence-dense", &["modules.json", "1_Pooling/config.json", "2_Dense/config.json", "sentence_bert_config.json"]),
+    ("sentence-default-prompt", &["config_sentence_transformers.json", "sentence_bert_config.json"]),
+];
+
+fn host() -> &'static Host {
+    static HOST: OnceLock<Host> = OnceLock::new();
+    HOST.get_or_init(|| Host::new(&HostOptions { threads: Some(2), isa: None }).expect("threads start"))
+}
+
+fn assemble(case: &str) -> TempDir {
+    let folder = TempDir::new().expect("a temporary folder");
+    let golden = Golden::open().expect("fixtures");
+    golden.case(case).expect("the case").assemble(folder.path()).expect("the fixtures are there");
+    folder
+}
+
+/// Loads a folder in each precision.
+fn exercise(folder: &Path) {
+    for precision in [Precision::F32, Precision::Int8] {
+        let options = LoadOptions { precision, ..LoadOptions::default() };
+        if let Ok(mut loaded) = host().load_folder(folder, "untrusted", &options) {
+            ask(&mut loaded);
+        }
+    }
+}
+
+/// Asks a model that was loaded, come what may.
+fn ask(loaded: &mut Loaded) {
+    for tokens in [1, 3, 64] {
+        // Fewer positions or tokens than that are a reason to refuse.
+        let _ = loaded.engine.run(&[&Sequence::from_ids(vec![1; tokens])]);
+    }
+    for task in [Task::FeatureExtraction, Task::TextClassification] {
+        let request = Request::parse(task, br#"{"inputs": ["", "what a great film"]}"#).expect("a sound request");
+        if let Ok(job) = Job::prepare(&loaded.model, request) {
+            let _ = job.run(&loaded.model, &mut loaded.engine).map(|reply| reply.to_json());
+        }
+    }
+}
+
+/// Values that a careless reader trips over.
+fn hostile() -> impl Strategy<Value = Value> {
+    let values = r#"[null, true, false, [], {}, "", "\u0000", "../..", "/", 0, 1, 2, 3, -1, 0.5, 1e308, -0.0, 18446744073709551615,
+        -9223372036854775808, 1099511627776, 4294967295, 1048576, [null], [[]], {"": {}}]"#;
+    select(serde_json::from_str::<Vec<Value>>(values).expect("JSON"))
+}
+
+/// The nodes of a JSON value, itself first.
+fn count(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(items) => items.iter().map(count).sum(),
+        Value::Object(fields) => fields.values().map(count).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    }
+}
+
+/// Node `index` in the order of [`count`].
+fn node<'a>(value: &'a mut Value, index: &mut usize) -> Option<&'a mut Value> {
+    if *index == 0 {
+        return Some(value);
+    }
+    *index -= 1;
+    match value {
+        Value::Array(items) => items.iter_mut().find_map(|item| node(item, index)),
+        Value::Object(fields) => fields.values_mut().find_map(|field| node(field, index)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    }
+}
+
+fn files() -> impl Strategy<Value = (&'static str, &'static str)> {
+    let files = CASES.iter().flat_map(|(case, files)| files.iter().map(|file| (*case, *file)));
+    select(files.collect::<Vec<_>>())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn hostile_values_are_survived(
+        (case, file) in files(),
+        edits in prop::collection::vec((any::<Index>(), hostile()), 1..4),
+    ) {
+        let folder = assemble(case);
+        let path = folder.path().join(file);
+        let mut json: Value = serde_json::from_slice(&fs::read(&path).expect("the file is there")).expect("it is JSON");
+        for (place, value) in edits {
+            let mut index = place.index(count(&json));
+            if let Some(node) = node(&mut json, &mut index) {
+                *node = value;
+            }
+        }
+        fs::write(&path, json.to_string()).expect("temporary folders can be written");
+        exercise(folder.path());
+    }
+
+    #[test]
+    fn damaged_bytes_are_survived(
+        (case, file) in prop_oneof![files(), Just(("classify", "model.safetensors"))],
+        edits in prop::collection::vec((any::<Index>(), any::<u8>()), 1..8),
+        cut in prop::option::weighted(0.2, any::<Index>()),
+    ) {
+        let folder = assemble(case);
+        let path = folder.path().join(file);
+        let mut bytes = fs::read(&path).expect("the file is there");
+        for (place, value) in edits {
+            let place = place.index(bytes.len());
+            bytes[place] = value;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        fs::write(&path, bytes).expect("temporary folders can be written");
+        exercise(folder.path());
+    }
+}

@@ -1,0 +1,162 @@
+//! Int8 matrix multiplication: quantised rows by packed weights, with the epilogue of the f32 kernel.
+//!
+//! `out = activation(scale_row · scale_column · (sum - zero_point · column_sum) + bias) + residual`. The
+//! integer sums are exact, and each step after them is rounded on its own, so results depend neither on
+//! the split nor on the instruction set (up to the rounding inside the activation).
+#![allow(unsafe_code)]
+
+use std::ops::Range;
+
+use super::ActivationBits;
+use super::pack::PackedInt8;
+use super::rows::{QuantizedRows, code_words};
+use crate::dispatch::Kernels;
+use crate::error::{KernelError, expect_dimension, expect_length};
+use crate::gemm::{Epilogue, MAX_TILE, Sums, Target, finish};
+use crate::matrix::MatrixMut;
+use crate::pack::PANEL;
+use crate::simd::dot::Dot;
+use crate::tile::Pieces;
+
+/// Checked operands of [`multiply`].
+pub(crate) struct Job<'a> {
+    x: QuantizedRows<'a>,
+    b: PackedInt8<'a>,
+    panels: Range<usize>,
+    target: Target<'a>,
+}
+
+impl Kernels {
+    /// Multiplies all rows of `x`, `[m, k]`, by the columns of `b` in `panels` (16 columns each) and
+    /// writes those columns of `out`, `[m, n]`. Rows and weights must be made for the same bits.
+    ///
+    /// Threads split the work by giving each its own rows of `x` and `out`, or its own panels. The
+    /// result does not depend on the split, bit for bit.
+    pub fn gemm_int8(
+        self,
+        x: QuantizedRows<'_>,
+        b: PackedInt8<'_>,
+        panels: Range<usize>,
+        epilogue: &Epilogue<'_>,
+        out: &mut MatrixMut<'_>,
+    ) -> Result<(), KernelError> {
+        const NAME: &str = "gemm_int8";
+        expect_dimension(NAME, "k of x", x.k(), b.k())?;
+        expect_dimension(NAME, "bits of x", x.bits().count() as usize, b.bits().count() as usize)?;
+        expect_length(NAME, "range of panels", b.panels(), panels.end)?;
+        let target = Target::new(NAME, (x.rows(), b.n()), epilogue, out)?;
+        // SAFETY: all shapes agree and the views vouch for their elements.
+        unsafe { (self.int8.gemm)(&Job { x, b, panels, target }) };
+        Ok(())
+    }
+}
+
+/// Bytes of rows that are kept in the second-level cache while the panels pass by.
+const ROW_BLOCK_BYTES: usize = 256 * 1024;
+
+/// # Safety
+/// The shapes of the job agree: `x` has the depth of `b`, the target is `[rows of x, n]`, and the panels
+/// exist.
+#[inline(always)]
+pub(crate) unsafe fn multiply<S: Dot>(s: S, job: &Job<'_>) {
+    let chained = match job.b.bits() {
+        ActivationBits::Seven => true,
+        ActivationBits::Eight => !S::SIXTEEN_BITS,
+    };
+    let block = (ROW_BLOCK_BYTES / job.x.k().max(1)).max(S::DOT_ROWS);
+    for block in Pieces::new(0..job.x.rows(), block) {
+        let mut panel = job.panels.start;
+        while panel < job.panels.end {
+            let panels = panel..job.panels.end.min(panel + S::DOT_PANELS);
+            for rows in Pieces::new(block.clone(), S::DOT_ROWS) {
+                let mut sums = Sums([0.0; MAX_TILE]);
+                // SAFETY: rows and panels exist, and `sums` has room for the largest tile.
+                unsafe {
+                    if chained {
+                        compute::<S, true>(s, job, rows.clone(), panels.clone(), &mut sums);
+                    } else {
+                        compute::<S, false>(s, job, rows.clone(), panels.clone(), &mut sums);
+                    }
+                    finish(s, &job.target, rows, panels.clone(), &sums, S::DOT_PANELS);
+                }
+            }
+            panel = panels.end;
+        }
+    }
+}
+
+/// Computes the scaled sums of a tile.
+///
+/// # Safety
+/// Rows and panels exist; there is at least one and not more than the instruction set's tile has.
+#[inline(always)]
+unsafe fn compute<S: Dot, const CHAINED: bool>(
+    s: S,
+    job: &Job<'_>,
+    rows: Range<usize>,
+    panels: Range<usize>,
+    sums: &mut Sums,
+) {
+    macro_rules! heights {
+        ($panels:literal: $($rows:literal)*) => {
+            match rows.len() {
+                $($rows if $rows <= S::DOT_ROWS => {
+                    // SAFETY: as promised by the caller.
+                    unsafe { accumulate::<S, $rows, $panels, CHAINED>(s, job, rows.start, panels.start, sums) }
+                })*
+                height => debug_assert!(false, "no tile of {height} rows"),
+            }
+        };
+    }
+    if panels.len() == 1 {
+        heights!(1: 1 2 3 4 5 6 7 8 9 10 11 12);
+    } else if S::DOT_PANELS == 2 {
+        heights!(2: 1 2 3 4 5 6 7 8 9 10 11 12);
+    }
+}
+
+/// # Safety
+/// As [`compute`], for `ROWS` rows from `row` and `PANELS` panels from `panel` on.
+#[inline(always)]
+unsafe fn accumulate<S: Dot, const ROWS: usize, const PANELS: usize, const CHAINED: bool>(
+    s: S,
+    job: &Job<'_>,
+    row: usize,
+    panel: usize,
+    out: &mut Sums,
+) {
+    let words = code_words(job.b.k());
+    let panel_words = words * PANEL;
+    let stride = job.x.words().stride();
+    let mut sums = [[s.no_sums(); PANELS]; ROWS];
+    let mut x = job.x.words().row_pointer(row);
+    let mut b = job.b.panel_pointer(panel);
+    // SAFETY: every row has `words + 2` words, every panel `words` lines, 16 scales and 16 sums.
+    unsafe {
+        for _ in 0..words / 2 {
+            let mut lines = [[s.load_line(b), s.load_line(b.add(PANEL))]; PANELS];
+            for (p, pair) in lines.iter_mut().enumerate().skip(1) {
+                let b = b.add(p * panel_words);
+                *pair = [s.load_line(b), s.load_line(b.add(PANEL))];
+            }
+            for (i, row) in sums.iter_mut().enumerate() {
+                let x = x.add(i * stride);
+                let pair = [s.load_word(x), s.load_word(x.add(1))];
+                for (sum, lines) in row.iter_mut().zip(lines) {
+                    *sum = s.dot::<CHAINED>(*sum, pair, lines);
+                }
+            }
+            x = x.add(2);
+            b = b.add(2 * PANEL);
+        }
+        for (i, row) in sums.iter().enumerate() {
+            let scale = s.splat(*x.add(i * stride));
+            let zero_point = (*x.add(i * stride + 1)).to_bits().cast_signed();
+            for (p, sum) in row.iter().enumerate() {
+                let scale = s.mul(scale, s.load(job.b.scales_pointer(panel + p)));
+                let value = s.dequantize(*sum, zero_point, job.b.sums_pointer(panel + p), scale);
+                s.store(value, out.0.as_mut_ptr().add((i * S::DOT_PANELS + p) * PANEL));
+            }
+        }
+    }
+}

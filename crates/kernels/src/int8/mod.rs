@@ -1,0 +1,55 @@
+//! Products of 8-bit integers: `[rows, k]` activations, quantised row by row as they are made, times
+//! weights that were quantised column by column when they were packed.
+//!
+//! The integers belong to the model and not to the machine: for the same rows and weights every
+//! instruction set computes the same 32-bit sums, and the same f32 results where the activation in the
+//! epilogue gives the same. Instruction sets without a byte dot product sum products in 16 bits;
+//! [`check_overflow`] proves when weights are packed that those never overflow.
+
+pub(crate) mod gemm;
+mod pack;
+pub(crate) mod quantize;
+mod rows;
+mod table;
+mod weight;
+
+pub use pack::{PackedInt8, pack_int8, packed_int8_len};
+pub use quantize::Quantization;
+pub use rows::{QuantizedRows, QuantizedRowsMut, quantized_columns};
+pub use table::{Int8Table, int8_table_columns, pack_table, quantize_table};
+pub use weight::{QuantizedWeight, check_overflow, quantize_weight};
+
+/// Depth that is summed at once: packed weights and quantised rows are padded to a multiple of it.
+pub(crate) const GROUP: usize = 8;
+
+/// How many bits an activation has. Fewer bits let AVX2 add more products before it widens them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ActivationBits {
+    /// 0..=127: products of two pairs of weights are added in 16 bits.
+    Seven,
+    /// 0..=255: products of one pair of weights are added in 16 bits.
+    Eight,
+}
+
+impl ActivationBits {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Seven, Self::Eight];
+
+    /// The number of bits.
+    #[must_use]
+    pub fn count(self) -> u32 {
+        match self {
+            Self::Seven => 7,
+            Self::Eight => 8,
+        }
+    }
+
+    /// The largest code of an activation.
+    #[must_use]
+    pub fn levels(self) -> u8 {
+        match self {
+            Self::Seven => 127,
+            Self::Eight => 255,
+        }
+    }
+}

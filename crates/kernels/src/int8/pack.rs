@@ -1,0 +1,114 @@
+//! The layout of int8 weights, in f32 words: panels of 16 columns, each made of 64-byte lines of 16
+//! columns × 4 of depth, the depth padded with zeros to a multiple of 8; then the scales of all columns
+//! and the sums of their codes (i32), both padded to whole panels.
+//!
+//! It is the same for every instruction set, so packed weights can be stored.
+
+use super::ActivationBits;
+use super::rows::code_words;
+use super::weight::{MAX_DEPTH, QuantizedWeight};
+use crate::error::{KernelError, expect_dimension, expect_length};
+use crate::pack::{PANEL, panels};
+
+/// Words of packed weights of `n` columns and depth `k`, a multiple of 16; `usize::MAX` if that overflows.
+#[must_use]
+pub fn packed_int8_len(n: usize, k: usize) -> usize {
+    panels(n).saturating_mul(PANEL).saturating_mul(code_words(k).saturating_add(2))
+}
+
+/// Packs `weight` into `packed`, whose length must be [`packed_int8_len`]`(n, k)`. Refuses codes whose
+/// products could overflow.
+pub fn pack_int8(weight: &QuantizedWeight, packed: &mut [f32]) -> Result<(), KernelError> {
+    weight.check()?;
+    let (n, k) = (weight.n, weight.k);
+    expect_dimension("pack_int8", "length of the packed weights", packed.len(), packed_int8_len(n, k))?;
+    let columns = panels(n) * PANEL;
+    let (codes, tail) = packed.split_at_mut(columns * code_words(k));
+    let (scales, sums) = tail.split_at_mut(columns);
+    let codes: &mut [u8] = bytemuck::cast_slice_mut(codes);
+    let sums: &mut [i32] = bytemuck::cast_slice_mut(sums);
+    codes.fill(0);
+    scales.fill(0.0);
+    sums.fill(0);
+    scales[..n].copy_from_slice(&weight.scales);
+    if k == 0 {
+        return Ok(());
+    }
+    for (column, row) in weight.codes.chunks_exact(k).enumerate() {
+        sums[column] = row.iter().map(|code| i32::from(*code)).sum();
+        let panel = column / PANEL * PANEL * 4 * code_words(k);
+        for (word, four) in row.chunks(4).enumerate() {
+            let start = panel + (word * PANEL + column % PANEL) * 4;
+            for (to, code) in codes[start..start + 4].iter_mut().zip(four) {
+                *to = code.cast_unsigned();
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Packed int8 weights of `n` columns and depth `k`.
+///
+/// Kernels are fastest if the words start at a multiple of 64 bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct PackedInt8<'a> {
+    words: &'a [f32],
+    n: usize,
+    k: usize,
+    bits: ActivationBits,
+}
+
+impl<'a> PackedInt8<'a> {
+    /// A view of what [`pack_int8`] wrote for activations of `bits`. Errors if there are fewer words than
+    /// [`packed_int8_len`]`(n, k)`.
+    pub fn new(words: &'a [f32], n: usize, k: usize, bits: ActivationBits) -> Result<Self, KernelError> {
+        const NAME: &str = "packed int8 weights";
+        if k > MAX_DEPTH {
+            return Err(KernelError::TooLarge { kernel: NAME, what: "k", found: k, limit: MAX_DEPTH });
+        }
+        expect_length(NAME, "data", words.len(), packed_int8_len(n, k))?;
+        Ok(Self { words, n, k, bits })
+    }
+
+    /// Columns: outputs of the layer.
+    #[must_use]
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Depth: inputs of the layer.
+    #[must_use]
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Bits of the activations that these weights take.
+    #[must_use]
+    pub fn bits(&self) -> ActivationBits {
+        self.bits
+    }
+
+    /// Number of panels.
+    #[must_use]
+    pub fn panels(&self) -> usize {
+        panels(self.n)
+    }
+
+    /// Address of a panel's lines; to be read only if the panel exists.
+    #[inline(always)]
+    pub(crate) fn panel_pointer(&self, panel: usize) -> *const f32 {
+        self.words.as_ptr().wrapping_add(panel * PANEL * code_words(self.k))
+    }
+
+    /// Address of a panel's 16 scales; to be read only if the panel exists.
+    #[inline(always)]
+    pub(crate) fn scales_pointer(&self, panel: usize) -> *const f32 {
+        self.panel_pointer(self.panels()).wrapping_add(panel * PANEL)
+    }
+
+    /// Address of a panel's 16 column sums; to be read only if the panel exists.
+    #[inline(always)]
+    pub(crate) fn sums_pointer(&self, panel: usize) -> *const i32 {
+        self.scales_pointer(self.panels() + panel).cast()
+    }
+}

@@ -1,0 +1,79 @@
+//! Embedding tables of bytes, in f32 words: each row is its codes, four in a word, and its scale.
+
+use super::weight::{symmetric_codes, symmetric_scale};
+use crate::error::{KernelError, expect_dimension};
+use crate::matrix::Matrix;
+
+/// Words of a table's row of `columns` elements.
+#[must_use]
+pub fn int8_table_columns(columns: usize) -> usize {
+    columns.div_ceil(4) + 1
+}
+
+/// Quantises each row of `table` symmetrically (its largest magnitude becomes 127) into `words`, whose
+/// length must be rows × [`int8_table_columns`].
+pub fn quantize_table(table: Matrix<'_>, words: &mut [f32]) -> Result<(), KernelError> {
+    const NAME: &str = "quantize_table";
+    let width = int8_table_columns(table.columns());
+    expect_dimension(NAME, "length of the quantised table", words.len(), table.rows().saturating_mul(width))?;
+    for (number, out) in words.chunks_exact_mut(width).enumerate() {
+        let row = table.row(number).unwrap_or(&[]);
+        if let Some(column) = row.iter().position(|value| !value.is_finite()) {
+            return Err(KernelError::NotFinite { kernel: NAME, what: "table", row: number, column });
+        }
+        let scale = symmetric_scale(row);
+        out.fill(0.0);
+        symmetric_codes(row, scale, bytemuck::cast_slice_mut(&mut out[..width - 1]));
+        out[width - 1] = scale;
+    }
+    Ok(())
+}
+
+/// Lays out codes, `[rows, columns]`, and a scale per row in `words`, whose length must be
+/// rows × [`int8_table_columns`].
+pub fn pack_table(codes: &[i8], scales: &[f32], columns: usize, words: &mut [f32]) -> Result<(), KernelError> {
+    const NAME: &str = "pack_table";
+    let width = int8_table_columns(columns);
+    expect_dimension(NAME, "number of codes", codes.len(), scales.len().saturating_mul(columns))?;
+    expect_dimension(NAME, "length of the packed table", words.len(), scales.len().saturating_mul(width))?;
+    for (row, (out, scale)) in words.chunks_exact_mut(width).zip(scales).enumerate() {
+        out.fill(0.0);
+        let bytes: &mut [i8] = bytemuck::cast_slice_mut(&mut out[..width - 1]);
+        bytes[..columns].copy_from_slice(&codes[row * columns..(row + 1) * columns]);
+        out[width - 1] = *scale;
+    }
+    Ok(())
+}
+
+/// A table that [`pack_table`] laid out.
+#[derive(Debug, Clone, Copy)]
+pub struct Int8Table<'a> {
+    words: Matrix<'a>,
+    columns: usize,
+}
+
+impl<'a> Int8Table<'a> {
+    /// A view of `words` as `rows` rows of `columns` elements. Errors if there are too few words.
+    pub fn new(words: &'a [f32], rows: usize, columns: usize) -> Result<Self, KernelError> {
+        Ok(Self { words: Matrix::contiguous(words, rows, int8_table_columns(columns))?, columns })
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.words.rows()
+    }
+
+    /// Elements in a row.
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Codes and scale of a row, or `None` past the end: element i is `code[i] · scale`.
+    #[must_use]
+    pub fn row(&self, index: usize) -> Option<(&'a [i8], f32)> {
+        let (scale, words) = self.words.row(index)?.split_last()?;
+        Some((bytemuck::cast_slice(words).get(..self.columns)?, *scale))
+    }
+}

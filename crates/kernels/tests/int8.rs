@@ -1,0 +1,261 @@
+//! Int8 matrix multiplication against integer loops, on every instruction set, and its independence of
+//! how work is split.
+
+mod support;
+
+use centuple_kernels::{
+    Activation, ActivationBits, Epilogue, Isa, KernelError, Kernels, Matrix, MatrixMut, PackedInt8, QuantizedRows,
+    QuantizedRowsMut, QuantizedWeight, check_overflow, pack_int8, packed_int8_len, quantize_weight, quantized_columns,
+};
+use proptest::prelude::*;
+use support::{all_kernels, assert_close, bits, values};
+
+/// Words between quantised rows.
+const GAP: usize = 3;
+
+/// Operands of one product.
+struct Case {
+    m: usize,
+    n: usize,
+    k: usize,
+    x: Vec<f32>,
+    rows: Vec<f32>,
+    weight: QuantizedWeight,
+    packed: Vec<f32>,
+    bias: Vec<f32>,
+    residual: Vec<f32>,
+}
+
+impl Case {
+    fn new(m: usize, n: usize, k: usize, bits: ActivationBits) -> Self {
+        let weight = values(n * k, 2);
+        let weight = quantize_weight(Matrix::contiguous(&weight, n, k).unwrap(), bits).unwrap();
+        Self::with(m, values(m * k, 1), weight)
+    }
+
+    fn with(m: usize, x: Vec<f32>, weight: QuantizedWeight) -> Self {
+        let (n, k) = (weight.n, weight.k);
+        let stride = quantized_columns(k) + GAP;
+        let mut rows = vec![f32::NAN; m * stride];
+        let words = MatrixMut::new(&mut rows, m, quantized_columns(k), stride).unwrap();
+        let mut view = QuantizedRowsMut::new(words, k, weight.bits).unwrap();
+        let portable = Kernels::new(Isa::Portable).unwrap();
+        portable.quantize_rows(Matrix::contiguous(&x, m, k).unwrap(), None, &mut view).unwrap();
+        let mut packed = vec![f32::NAN; packed_int8_len(n, k)];
+        pack_int8(&weight, &mut packed).unwrap();
+        Self { m, n, k, x, rows, weight, packed, bias: values(n, 3), residual: values(m * n, 4) }
+    }
+
+    fn rows(&self) -> QuantizedRows<'_> {
+        let columns = quantized_columns(self.k);
+        let words = Matrix::new(&self.rows, self.m, columns, columns + GAP).unwrap();
+        QuantizedRows::new(words, self.k, self.weight.bits).unwrap()
+    }
+
+    fn b(&self) -> PackedInt8<'_> {
+        PackedInt8::new(&self.packed, self.n, self.k, self.weight.bits).unwrap()
+    }
+
+    fn epilogue(&self, activation: Option<Activation>) -> Epilogue<'_> {
+        let residual = Matrix::contiguous(&self.residual, self.m, self.n).unwrap();
+        Epilogue { bias: Some(&self.bias), activation, residual: Some(residual) }
+    }
+
+    fn run(&self, kernels: Kernels, epilogue: &Epilogue<'_>) -> Vec<f32> {
+        let mut out = vec![f32::NAN; self.m * self.n];
+        let mut view = MatrixMut::contiguous(&mut out, self.m, self.n).unwrap();
+        kernels.gemm_int8(self.rows(), self.b(), 0..self.b().panels(), epilogue, &mut view).unwrap();
+        out
+    }
+
+    /// The definition, sums in i64: any overflow in a kernel shows as a difference.
+    fn expected(&self, epilogue: &Epilogue<'_>) -> Vec<f32> {
+        let (rows, mut out) = (self.rows(), Vec::new());
+        for i in 0..self.m {
+            let (codes, scale) = (rows.codes(i).unwrap(), rows.scale(i).unwrap());
+            let zero_point = i64::from(rows.zero_point(i).unwrap());
+            for j in 0..self.n {
+                let weights = &self.weight.codes[j * self.k..(j + 1) * self.k];
+                let products = codes.iter().zip(weights).map(|(x, w)| (i64::from(*x) - zero_point) * i64::from(*w));
+                let mut value = products.sum::<i64>() as f32 * (scale * self.weight.scales[j]);
+                value += epilogue.bias.map_or(0.0, |bias| bias[j]);
+                out.push(value + epilogue.residual.map_or(0.0, |residual| residual.row(i).unwrap()[j]));
+            }
+        }
+        out
+    }
+}
+
+#[test]
+fn every_instruction_set_computes_the_same_integers() {
+    for kernels in all_kernels() {
+        for activation_bits in ActivationBits::ALL {
+            for m in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 25, 70] {
+                for (n, k) in [(1, 1), (15, 3), (16, 8), (17, 40), (33, 7), (64, 129), (100, 5), (48, 384)] {
+                    let case = Case::new(m, n, k, activation_bits);
+                    let what = format!("{} {activation_bits:?} {m}x{n}x{k}", kernels.isa());
+                    for epilogue in [Epilogue::default(), case.epilogue(None)] {
+                        assert_eq!(bits(&case.run(kernels, &epilogue)), bits(&case.expected(&epilogue)), "{what}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn activations_equal_the_separate_kernel() {
+    for kernels in all_kernels() {
+        let case = Case::new(9, 35, 24, ActivationBits::Seven);
+        let epilogue = Epilogue { residual: None, ..case.epilogue(None) };
+        for activation in Activation::ALL {
+            let mut want = case.run(kernels, &epilogue);
+            kernels.activate(activation, &mut want);
+            let got = case.run(kernels, &Epilogue { activation: Some(activation), ..epilogue });
+            assert_eq!(bits(&got), bits(&want), "{} {activation:?}", kernels.isa());
+        }
+    }
+}
+
+#[test]
+fn the_product_is_near_that_of_f32() {
+    for activation_bits in ActivationBits::ALL {
+        let (m, n, k) = (5, 20, 300);
+        let (x, weight) = (values(m * k, 1), values(n * k, 2));
+        let quantized = quantize_weight(Matrix::contiguous(&weight, n, k).unwrap(), activation_bits).unwrap();
+        let shrink = f64::from(quantized.shrink);
+        let case = Case::with(m, x, quantized);
+        let got = case.run(Kernels::new(Isa::best()).unwrap(), &Epilogue::default());
+        let dot = |i: usize, j: usize| -> f64 {
+            let rows = case.x[i * k..][..k].iter().zip(&weight[j * k..][..k]);
+            rows.map(|(x, w)| f64::from(*x) * f64::from(*w)).sum()
+        };
+        let want: Vec<f64> = (0..m * n).map(|at| dot(at / n, at % n)).collect();
+        // Half a step of each operand against values up to 1, errors adding up like a random walk.
+        let step = 1.0 / f64::from(activation_bits.levels()) + 0.5 * shrink / 127.0;
+        assert_close(&got, &want, 4.0 * step * (k as f64).sqrt(), &format!("{activation_bits:?}"));
+    }
+}
+
+/// Codes of a column as large as the proof allows, all rows of activations at 0 or at the largest code.
+fn extreme(weight: &[f32], k: usize, activation_bits: ActivationBits) -> Case {
+    let n = weight.len() / k;
+    let weight = quantize_weight(Matrix::contiguous(weight, n, k).unwrap(), activation_bits).unwrap();
+    check_overflow(&weight.codes, k, activation_bits).unwrap();
+    // One row of ones and one of the pattern of signs, each at full range.
+    let ones = vec![1.0; k];
+    let alternating = (0..k).map(|i| if i % 2 == 0 { 1.0 } else { 0.0 });
+    Case::with(3, ones.iter().copied().chain(alternating).chain(vec![-1.0; k]).collect(), weight)
+}
+
+#[test]
+fn adversarial_weights_do_not_overflow() {
+    let k = 48;
+    let rows: [fn(usize) -> f32; 6] = [
+        |_| 1.0,
+        |_| -1.0,
+        |i| if i % 2 == 0 { 1.0 } else { -1.0 },
+        |i| if i % 4 < 2 { 1.0 } else { -1.0 },
+        |i| if i == 13 { 1.0 } else { 0.99 },
+        |i| if i % 8 == 3 { -1.0 } else { 0.3 },
+    ];
+    let weight: Vec<f32> = rows.iter().flat_map(|row| (0..k).map(row)).collect();
+    for activation_bits in ActivationBits::ALL {
+        let case = extreme(&weight, k, activation_bits);
+        assert!(case.weight.shrink > 1.9, "{}", case.weight.shrink);
+        assert_eq!(case.rows().codes(0).unwrap(), vec![activation_bits.levels(); k]);
+        for kernels in all_kernels() {
+            let epilogue = Epilogue::default();
+            assert_eq!(bits(&case.run(kernels, &epilogue)), bits(&case.expected(&epilogue)), "{}", kernels.isa());
+        }
+    }
+}
+
+#[test]
+fn packing_refuses_what_could_overflow() {
+    for activation_bits in ActivationBits::ALL {
+        let (n, k) = (2, 8);
+        let mut weight =
+            QuantizedWeight { codes: vec![0; n * k], scales: vec![1.0; n], n, k, bits: activation_bits, shrink: 1.0 };
+        let mut packed = vec![0.0; packed_int8_len(n, k)];
+        pack_int8(&weight, &mut packed).unwrap();
+        weight.codes[8..].fill(127);
+        let error = pack_int8(&weight, &mut packed).unwrap_err();
+        assert!(matches!(error, KernelError::Overflow { column: 1, depth: 0, .. }), "{error}");
+        weight.codes.truncate(15);
+        assert!(pack_int8(&weight, &mut packed).is_err());
+    }
+}
+
+#[test]
+fn misfits_are_refused() {
+    let kernels = Kernels::new(Isa::best()).unwrap();
+    let case = Case::new(3, 20, 5, ActivationBits::Seven);
+    let epilogue = Epilogue::default();
+    let mut out = vec![0.0; 60];
+    let mut view = MatrixMut::contiguous(&mut out, 3, 20).unwrap();
+    assert!(kernels.gemm_int8(case.rows(), case.b(), 0..3, &epilogue, &mut view).is_err());
+    let other = PackedInt8::new(&case.packed, 20, 5, ActivationBits::Eight).unwrap();
+    let error = kernels.gemm_int8(case.rows(), other, 0..2, &epilogue, &mut view).unwrap_err();
+    assert!(error.to_string().contains("bits of x is 7, but 8 is needed"), "{error}");
+    let deeper = PackedInt8::new(&case.packed, 20, 6, ActivationBits::Seven).unwrap();
+    assert!(kernels.gemm_int8(case.rows(), deeper, 0..2, &epilogue, &mut view).is_err());
+    let short = Epilogue { bias: Some(&[0.0; 19]), ..epilogue };
+    assert!(kernels.gemm_int8(case.rows(), case.b(), 0..2, &short, &mut view).is_err());
+    assert!(PackedInt8::new(&case.packed[1..], 20, 5, ActivationBits::Seven).is_err());
+    assert!(PackedInt8::new(&[], 1, usize::MAX, ActivationBits::Seven).is_err());
+    assert!(QuantizedRows::new(Matrix::contiguous(&out, 3, 20).unwrap(), 20, ActivationBits::Seven).is_err());
+    let infinite = [1.0, f32::INFINITY];
+    let error = quantize_weight(Matrix::contiguous(&infinite, 2, 1).unwrap(), ActivationBits::Seven).unwrap_err();
+    assert!(error.to_string().contains("row 1, column 0"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Any cut into row blocks and panel ranges gives the bits of the whole.
+    #[test]
+    fn splits_do_not_change_a_bit(
+        m in 1usize..80, n in 1usize..100, k in 1usize..200, eight in any::<bool>(),
+        row_cuts in prop::collection::vec(0usize..80, 0..4),
+        panel_cuts in prop::collection::vec(0usize..8, 0..3),
+    ) {
+        let case = Case::new(m, n, k, if eight { ActivationBits::Eight } else { ActivationBits::Seven });
+        let epilogue = case.epilogue(Some(Activation::Gelu));
+        let edges = |cuts: &[usize], end: usize| {
+            let mut edges: Vec<usize> = cuts.iter().map(|cut| cut % (end + 1)).collect();
+            edges.extend([0, end]);
+            edges.sort_unstable();
+            edges
+        };
+        for kernels in all_kernels() {
+            let whole = case.run(kernels, &epilogue);
+            let mut out = vec![f32::NAN; m * n];
+            let mut view = MatrixMut::contiguous(&mut out, m, n).unwrap();
+            for rows in edges(&row_cuts, m).windows(2).map(|pair| pair[0]..pair[1]) {
+                for part in edges(&panel_cuts, case.b().panels()).windows(2).map(|pair| pair[0]..pair[1]) {
+                    let residual = epilogue.residual.map(|r| r.slice_rows(rows.clone()).unwrap());
+                    let epilogue = Epilogue { residual, ..epilogue };
+                    let x = case.rows().slice_rows(rows.clone()).unwrap();
+                    let mut out = view.reborrow().slice_rows(rows.clone()).unwrap();
+                    kernels.gemm_int8(x, case.b(), part, &epilogue, &mut out).unwrap();
+                }
+            }
+            prop_assert_eq!(bits(&out), bits(&whole));
+        }
+    }
+
+    /// Whatever the weights, their codes pass the proof, and at full range kernels agree with i64 sums.
+    #[test]
+    fn any_weights_are_safe_at_full_range(
+        weight in prop::collection::vec(prop_oneof![-1.0f32..1.0, Just(1.0), Just(-1.0), Just(0.0)], 1..300),
+        eight in any::<bool>(),
+    ) {
+        let activation_bits = if eight { ActivationBits::Eight } else { ActivationBits::Seven };
+        let case = extreme(&weight, weight.len(), activation_bits);
+        for kernels in all_kernels() {
+            let epilogue = Epilogue::default();
+            prop_assert_eq!(bits(&case.run(kernels, &epilogue)), bits(&case.expected(&epilogue)));
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Attention stages: which queries and keys go to the kernel together.
+
+use std::ops::Range;
+
+use centuple_graph::Attention;
+use centuple_kernels::{AttentionBlock, KernelError, KeyRun};
+use centuple_tensor::{Layout, PAGE_TOKENS, Span};
+
+use crate::compute::{Block, Run};
+use crate::kv_cache::{KvCache, Side};
+use crate::plan::{Kernel, Stage, View};
+use crate::views::copy;
+
+type Result<T> = std::result::Result<T, KernelError>;
+
+/// Queries of one head that are computed together.
+const QUERIES: usize = 32;
+
+impl Run<'_> {
+    /// Writes new keys and values to their pages.
+    pub(crate) fn append(&self, stage: &Stage, rows: Range<usize>, block: &Block) -> Result<()> {
+        let (Kernel::AppendCache { k, v, slot }, Some(cache)) = (&stage.kernel, self.cache) else { return Ok(()) };
+        for (span, part) in spans_within(self.layout, rows) {
+            for token in part {
+                let position = span.past + token - span.start;
+                for (view, side) in [(k, Side::Keys), (v, Side::Values)] {
+                    let mut row = cache.row(*slot, side, span, position)?;
+                    copy(self.read(*view, token..token + 1, block)?, &mut row);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One head of one block of queries.
+    pub(crate) fn attend(
+        &self,
+        stage: &Stage,
+        out: View,
+        queries: &QueryBlock,
+        head: usize,
+        block: &Block,
+    ) -> Result<()> {
+        let Kernel::Attention { q, k, v, attention } = &stage.kernel else { return Ok(()) };
+        let width = attention.head_dim;
+        let of_head = |view: View, head: usize| View { start: view.start + head * width, columns: width, ..view };
+        let kv_head = head / (attention.heads / attention.kv_heads);
+        let span = queries.span;
+        let mut target = self.write(of_head(out, head), queries.rows.clone(), block)?;
+        let source = self.read(of_head(*q, head), queries.rows.clone(), block)?;
+        let offset = queries.rows.start - span.start;
+        let scratch = self.scratch.write_slice(block.worker * self.scratch_length, self.scratch_length)?;
+        let mut compute = |runs: &[KeyRun], first_position: usize| {
+            let causal = attention.causal;
+            let problem =
+                AttentionBlock { queries: source, runs, first_position, causal, scale: attention.scale, mask: None };
+            self.kernels.attention(&problem, scratch, &mut target)
+        };
+        match (attention.cache, self.cache) {
+            (Some(slot), Some(cache)) => {
+                compute(&cached_runs(cache, slot, span, attention, kv_head)?, span.past + offset)
+            }
+            _ => {
+                let rows = span.start..span.start + span.tokens;
+                let keys = self.gather(of_head(*k, kv_head), rows.clone())?;
+                compute(&[KeyRun { keys, values: self.gather(of_head(*v, kv_head), rows)? }], offset)
+            }
+        }
+    }
+}
+
+/// Keys and values of a sequence, page by page.
+fn cached_runs<'a>(
+    cache: &'a KvCache,
+    slot: usize,
+    span: &Span,
+    attention: &Attention,
+    kv_head: usize,
+) -> Result<Vec<KeyRun<'a>>> {
+    let total = span.past + span.tokens;
+    let columns = kv_head * attention.head_dim..(kv_head + 1) * attention.head_dim;
+    let mut runs = Vec::with_capacity(span.pages.len());
+    for (index, &page) in span.pages.iter().enumerate() {
+        let tokens = total.saturating_sub(index * PAGE_TOKENS).min(PAGE_TOKENS);
+        if tokens > 0 {
+            let keys = cache.page(slot, Side::Keys, page, tokens)?.slice_columns(columns.clone())?;
+            let values = cache.page(slot, Side::Values, page, tokens)?.slice_columns(columns.clone())?;
+            runs.push(KeyRun { keys, values });
+        }
+    }
+    Ok(runs)
+}
+
+/// Queries of one sequence that are computed together: packed rows.
+pub(crate) struct QueryBlock<'a> {
+    span: &'a Span,
+    rows: Range<usize>,
+}
+
+/// The sequences that have rows in a range, each with those rows.
+fn spans_within(layout: &Layout, rows: Range<usize>) -> impl Iterator<Item = (&Span, Range<usize>)> {
+    let spans = layout.spans();
+    let first = spans.partition_point(|span| span.start + span.tokens <= rows.start);
+    spans[first..].iter().take_while(move |span| span.start < rows.end).map({
+        let rows = rows.clone();
+        move |span| (span, span.start.max(rows.start)..(span.start + span.tokens).min(rows.end))
+    })
+}
+
+/// The query blocks that cover a range of rows.
+pub(crate) fn query_blocks(layout: &Layout, rows: Range<usize>) -> impl Iterator<Item = QueryBlock<'_>> {
+    spans_within(layout, rows).flat_map(|(span, part)| {
+        let end = part.end;
+        part.step_by(QUERIES).map(move |start| QueryBlock { span, rows: start..end.min(start + QUERIES) })
+    })
+}
