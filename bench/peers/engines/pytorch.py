@@ -55,10 +55,12 @@ class Compiled(Eager):
 
 
 class Int8(Eager):
-    """The linear layers by dynamic quantisation: 8-bit weights per tensor, activations per tensor and call."""
+    """The linear layers by dynamic quantisation: weights per output channel, activations per tensor."""
 
-    setting = "int8 linear layers (quantize_dynamic), sdpa"
+    setting = "int8 linear layers (quantize_dynamic, per channel), sdpa"
 
     def convert(self, encoder: torch.nn.Module) -> torch.nn.Module:
         self.setting += f", {torch.backends.quantized.engine} kernels"
-        return torch.ao.quantization.quantize_dynamic(encoder, {torch.nn.Linear}, dtype=torch.qint8)
+        quantization = torch.ao.quantization
+        layers = {torch.nn.Linear: quantization.per_channel_dynamic_qconfig}
+        return quantization.quantize_dynamic(encoder, layers, dtype=torch.qint8)

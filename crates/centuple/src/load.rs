@@ -23,6 +23,8 @@ pub enum Precision {
     /// 32-bit floats.
     #[default]
     F32,
+    /// 32-bit floats over weights that are stored in 16 bits.
+    F16,
     /// Integers: 8-bit weights, 7-bit activations, calibrated on shipped texts.
     Int8,
 }
@@ -32,6 +34,7 @@ impl Precision {
     pub fn dtype(self) -> &'static str {
         match self {
             Precision::F32 => "float32",
+            Precision::F16 => "float16",
             Precision::Int8 => "int8",
         }
     }
@@ -130,6 +133,11 @@ impl Host {
         let (mut graph, mut passes) = centuple_passes::optimize(&source.graph)?;
         match options.precision {
             Precision::F32 => {}
+            Precision::F16 => {
+                let (halved, report) = centuple_passes::halve_weights(&graph)?;
+                graph = halved;
+                passes.push(report);
+            }
             Precision::Int8 => {
                 let observations = calibrate::observe(self, &graph, &model.tokenizer)?;
                 let (quantized, report) = centuple_passes::quantize(&graph, &observations, &options.quantization)?;

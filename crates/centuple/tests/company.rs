@@ -55,7 +55,7 @@ fn loads() -> &'static Loads {
     LOADS.get_or_init(|| {
         let mut loads = Loads::new();
         for (isa, case) in Isa::available().flat_map(|isa| CASES.map(|case| (isa, case))) {
-            for precision in [Precision::F32, Precision::Int8] {
+            for precision in [Precision::F32, Precision::F16, Precision::Int8] {
                 let of = |threads| std::sync::Mutex::new(load(case, precision, isa, threads));
                 loads.push((format!("{case} in {precision:?} on {isa}"), [1, 2, 3].map(of).into()));
             }

@@ -161,7 +161,11 @@ pub(crate) struct Machine {
 /// Precision of the computation.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Precision {
+    /// 32-bit floats.
     F32,
+    /// 32-bit floats over weights that are stored in 16 bits.
+    F16,
+    /// Integers, calibrated on shipped texts when the model is loaded.
     Int8,
 }
 
@@ -185,6 +189,7 @@ impl Machine {
     pub(crate) fn precision_name(&self) -> &'static str {
         match self.precision {
             Precision::F32 => "f32",
+            Precision::F16 => "f16",
             Precision::Int8 => "int8",
         }
     }
@@ -193,6 +198,7 @@ impl Machine {
     pub(crate) fn load_options(&self) -> LoadOptions {
         let precision = match self.precision {
             Precision::F32 => centuple::Precision::F32,
+            Precision::F16 => centuple::Precision::F16,
             Precision::Int8 => centuple::Precision::Int8,
         };
         LoadOptions { precision, ..LoadOptions::default() }

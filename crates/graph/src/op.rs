@@ -25,7 +25,7 @@ pub enum Op {
     /// Inputs `table₀ [V₀, H], ids₀, table₁, ids₁, ...`: the sum over the pairs of `table[ids]`, in order.
     Embedding,
     /// Inputs `x [..., K], weight [N, K]`, then `bias [N]` and `residual [..., N]` where set:
-    /// `activation(x · weightᵀ + bias) + residual`.
+    /// `activation(x · weightᵀ + bias) + residual`. The weight may be stored as f16; arithmetic is f32 in any case.
     Linear {
         /// Whether there is a bias.
         bias: bool,

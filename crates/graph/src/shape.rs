@@ -219,9 +219,12 @@ fn embedding(operands: &Operands) -> Result<Shape> {
 fn linear(operands: &Operands, bias: bool, residual: bool) -> Result<Shape> {
     operands.exactly(2 + usize::from(bias) + usize::from(residual))?;
     let (rows, k) = operands.rows(0)?;
-    let (outputs, found) = operands.rows(1)?;
-    let [n] = outputs else { return Err(operands.unfit(1, "[N, K]")) };
-    if found != k {
+    let weight = operands.get(1)?;
+    let [n, inner] = weight.shape.as_slice() else { return Err(operands.unfit(1, "[N, K]")) };
+    if weight.dtype != DType::F16 {
+        operands.float(1)?;
+    }
+    if inner.constant() != Some(k) {
         return Err(operands.unfit(1, &format!("[N, {k}]")));
     }
     let shape = [rows, std::slice::from_ref(n)].concat();

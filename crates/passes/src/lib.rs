@@ -5,6 +5,7 @@
 mod constant_folding;
 mod dead_code;
 mod embedding_sum;
+mod half_weights;
 mod layer_norm_residual;
 mod linear_activation;
 mod linear_residual;
@@ -13,6 +14,7 @@ mod qkv_merge;
 mod quantize;
 mod rewrite;
 
+pub use half_weights::halve_weights;
 pub use pipeline::{PassError, optimize};
 pub use quantize::{Channels, Observations, Quantization, observed_values, quantize};
 pub use rewrite::{Refusal, Report};

@@ -69,8 +69,9 @@ pub(crate) fn linear(
     let bias_of = if bias { Some(operands[2].as_f32()?) } else { None };
     let residual_of = if residual { Some(operands[2 + usize::from(bias)].as_f32()?) } else { None };
     let mut out = Vec::with_capacity(x.len() / k * n);
+    let weight = weight.to_f32()?;
     for row in x.as_f32()?.chunks_exact(k) {
-        for (column, weights) in weight.as_f32()?.chunks_exact(k).enumerate() {
+        for (column, weights) in weight.chunks_exact(k).enumerate() {
             let mut sum: f64 = row.iter().zip(weights).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
             sum += bias_of.map_or(0.0, |bias| f64::from(bias[column]));
             sum = activation.map_or(sum, |activation| activate(activation, sum));

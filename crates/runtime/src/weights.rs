@@ -57,7 +57,7 @@ impl WeightsBuilder {
 
     /// Adds a matrix `[n, k]` in packed form.
     pub(crate) fn packed(&mut self, tensor: &Tensor) -> Result<Packed> {
-        tensor.as_f32()?;
+        tensor.to_f32()?;
         let (n, k) = (tensor.shape()[0], tensor.shape()[1]);
         Ok(Packed { offset: self.add(tensor, Form::Packed { n, k }, packed_len(n, k)), n, k })
     }
@@ -96,7 +96,7 @@ impl WeightsBuilder {
             let target = &mut buffer.as_f32_mut()[part.offset..part.offset + part.length];
             match part.form {
                 Form::Floats => target.copy_from_slice(part.tensor.as_f32()?),
-                Form::Packed { n, k } => pack(Matrix::contiguous(part.tensor.as_f32()?, n, k)?, target)?,
+                Form::Packed { n, k } => pack(Matrix::contiguous(&part.tensor.to_f32()?, n, k)?, target)?,
                 Form::PackedCodes { n, k, bits, scales } => {
                     let (codes, scales) = (part.tensor.as_i8()?.to_vec(), scales.as_f32()?.to_vec());
                     pack_int8(&QuantizedWeight { codes, scales, n, k, bits, shrink: 1.0 }, target)?;

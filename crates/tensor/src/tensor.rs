@@ -1,8 +1,13 @@
 //! Concrete tensors: weights, constants, and the values of the reference evaluator.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+
+use half::slice::HalfFloatSliceExt;
+use half::vec::HalfFloatVecExt;
+use half::{bf16, f16};
 
 use crate::{Buffer, DType};
 
@@ -123,6 +128,24 @@ impl Tensor {
         self.expect(DType::F32).map(bytemuck::cast_slice)
     }
 
+    /// The elements of a floating-point tensor, widened if they are stored in 16 bits.
+    pub fn to_f32(&self) -> Result<Cow<'_, [f32]>, TensorError> {
+        match self.dtype {
+            DType::F16 => Ok(Cow::Owned(bytemuck::cast_slice::<u8, f16>(self.bytes()).to_f32_vec())),
+            DType::BF16 => Ok(Cow::Owned(bytemuck::cast_slice::<u8, bf16>(self.bytes()).to_f32_vec())),
+            DType::F32 | DType::I8 | DType::I64 => self.as_f32().map(Cow::Borrowed),
+        }
+    }
+
+    /// The same tensor stored as f16, each element rounded to nearest; `None` where one is not finite in f16.
+    pub fn to_f16(&self) -> Result<Option<Tensor>, TensorError> {
+        let halves = Vec::<f16>::from_f32_slice(&self.to_f32()?);
+        if !halves.iter().all(|half| half.is_finite()) {
+            return Ok(None);
+        }
+        Tensor::from_slice(DType::F16, &self.shape, bytemuck::cast_slice(&halves)).map(Some)
+    }
+
     /// The elements of an i8 tensor.
     pub fn as_i8(&self) -> Result<&[i8], TensorError> {
         self.expect(DType::I8).map(bytemuck::cast_slice)
@@ -170,6 +193,17 @@ mod tests {
         let bytes: Bytes = Arc::new(Buffer::zeroed(8));
         assert!(Tensor::from_shared(DType::F32, &[2], Arc::clone(&bytes), 4..12).is_err());
         assert!(Tensor::from_shared(DType::F32, &[1], bytes, 4..8).is_ok());
+    }
+
+    #[test]
+    fn halves_are_rounded_and_widened() -> Result<(), TensorError> {
+        let tensor = Tensor::from_f32(&[3], &[1.0, 0.1, -65504.0])?;
+        let half = tensor.to_f16()?.expect("all fit");
+        assert_eq!(half.dtype(), DType::F16);
+        assert_eq!(&*half.to_f32()?, &[1.0, 0.099975586, -65504.0]);
+        assert!(Tensor::from_f32(&[1], &[1e6])?.to_f16()?.is_none());
+        assert!(half.as_f32().is_err() && Tensor::from_i64(&[1], &[1])?.to_f32().is_err());
+        Ok(())
     }
 
     #[test]

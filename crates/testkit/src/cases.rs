@@ -34,6 +34,7 @@ pub(crate) fn cases() -> Result<Vec<Case>> {
     {
         all.push(linear(None, bias, residual, size)?);
     }
+    all.push(half_weights()?);
     for (bits, activation, residual, size) in [
         (7, None, false, [33, 21]),
         (7, Some(Activation::Gelu), true, [48, 64]),
@@ -101,6 +102,17 @@ fn linear(activation: Option<Activation>, bias: bool, residual: bool, [n, k]: [u
     }
     let out = graph.push("linear", Op::Linear { bias, activation, residual }, &inputs)?;
     case(format!("linear {activation:?} bias {bias} residual {residual} {n}x{k}"), graph, k, out)
+}
+
+/// A weight that is stored as f16.
+fn half_weights() -> Result<Case> {
+    let (mut graph, x) = packed(52)?;
+    let weight = Random::new(47).tensor(&[35, 52], 0.5)?.to_f16()?;
+    let weight = weight.ok_or_else(|| CaseError("a weight is too large for f16".to_owned()))?;
+    let weight = graph.constant("weight", weight)?;
+    let op = Op::Linear { bias: false, activation: Some(Activation::Silu), residual: false };
+    let out = graph.push("linear", op, &[x, weight])?;
+    case("linear with f16 weights".to_owned(), graph, 52, out)
 }
 
 /// Codes so small that no 16-bit lane can overflow, and scales that bring them back to the size of weights.

@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use centuple::LoadOptions;
+use centuple::tasks::{Engine, Sequence};
 use centuple_serve::{ApiKey, Config, ServedModel, Server};
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{LogFormat, Serve};
+
+/// Length of the sequence that each model runs before it serves.
+const WARM_UP_TOKENS: usize = 16;
 
 /// Serves models until Ctrl-C or SIGTERM.
 pub(crate) fn serve(command: &Serve) -> anyhow::Result<ExitCode> {
@@ -64,7 +68,10 @@ fn config(command: &Serve) -> anyhow::Result<Config> {
 fn load(host: &centuple::Host, names: &[String], options: &LoadOptions) -> anyhow::Result<Vec<ServedModel>> {
     let mut models: Vec<ServedModel> = Vec::with_capacity(names.len());
     for name in names {
-        let loaded = host.load(name, options)?;
+        let mut loaded = host.load(name, options)?;
+        // The first client finds every page touched and every thread awake.
+        let tokens = WARM_UP_TOKENS.min(loaded.engine.limits().max_tokens_per_sequence);
+        loaded.engine.run(&[&Sequence::from_ids(vec![0; tokens])])?;
         let id = &loaded.model.card.id;
         let known = models.iter().any(|other| other.model.card.id == *id);
         anyhow::ensure!(
