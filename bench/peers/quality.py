@@ -46,7 +46,7 @@ class Texts:
         return cls(texts, left, right, [float(row["score"]) for row in rows])
 
     @classmethod
-    def made(cls, count: int = 300) -> "Texts":
+    def made(cls, count: int = 200) -> "Texts":
         """Texts of one to eight simple sentences, the same on every machine."""
         draw = random.Random(1)
         who = ["A child", "The old captain", "Nobody", "Our neighbour", "Une amie", "The committee", "An engine", "Der Hund"]

@@ -47,7 +47,7 @@ class Compiled(Eager):
         start = time.monotonic()
         # One sequence and several, with padding and without, are graphs of their own.
         for shape, length in [((1, 16), 16), ((2, 24), 24), ((2, 24), 20)]:
-            mask = numpy.broadcast_to(numpy.arange(shape[1]) < length, shape).astype(numpy.int64)
+            mask = numpy.broadcast_to(numpy.arange(shape[1]) < length, shape).astype(numpy.int64, order="C")
             self.run(numpy.full(shape, 100, numpy.int64), mask)
             if (seconds := time.monotonic() - start) > self.longest_seconds:
                 raise RuntimeError(f"compiling took {seconds:.0f} s, more than {self.longest_seconds} s")

@@ -2,7 +2,9 @@
 
 mod support;
 
-use centuple_kernels::{Activation, Epilogue, Matrix, MatrixMut, PackedMatrix, packed_len, row_stride};
+use centuple_kernels::{
+    Activation, Epilogue, Matrix, MatrixMut, PackedHalf, PackedMatrix, packed_half_len, packed_len, row_stride,
+};
 use criterion::{Criterion, criterion_group, criterion_main};
 use support::{Buffer, groups};
 
@@ -31,5 +33,33 @@ fn gemm(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, gemm);
+/// Bytes of weights that no cache holds.
+const COLD_BYTES: usize = 256 << 20;
+
+/// Few tokens by weights that come from memory each time: those of a different matrix in each iteration.
+fn cold_gemm(criterion: &mut Criterion) {
+    let mut words = Buffer::new(COLD_BYTES / size_of::<f32>());
+    // An ordinary number as one f32 and as two f16.
+    words.get_mut().fill(f32::from_bits(0x3C00_3800));
+    groups(criterion, "gemm_cold", |group| {
+        for (m, n, k) in [(16, 384, 384), (16, 1536, 384), (16, 768, 768), (16, 3072, 768), (1, 3072, 768)] {
+            let (a, mut out) = (Buffer::new(m * k), Buffer::new(m * n));
+            let a = Matrix::contiguous(a.get(), m, k).expect("the buffer fits");
+            let mut out = MatrixMut::contiguous(out.get_mut(), m, n).expect("the buffer fits");
+            let (kernels, epilogue) = (group.kernels, Epilogue::default());
+            let mut matrices = words.get().chunks_exact(packed_len(n, k)).cycle();
+            group.bench_macs(&format!("f32/{m}x{n}x{k}"), m * n * k, || {
+                let b = PackedMatrix::new(matrices.next().unwrap_or_default(), n, k).expect("the words suffice");
+                kernels.gemm(a, b, 0..b.panels(), &epilogue, &mut out).expect("the shapes fit");
+            });
+            let mut matrices = words.get().chunks_exact(packed_half_len(n, k)).cycle();
+            group.bench_macs(&format!("f16/{m}x{n}x{k}"), m * n * k, || {
+                let b = PackedHalf::from_words(matrices.next().unwrap_or_default(), n, k).expect("the words suffice");
+                kernels.gemm_half(a, b, 0..b.panels(), &epilogue, &mut out).expect("the shapes fit");
+            });
+        }
+    });
+}
+
+criterion_group!(benches, gemm, cold_gemm);
 criterion_main!(benches);

@@ -1,12 +1,15 @@
 //! Int8 matrix multiplication and quantisation at the shapes of MiniLM and BERT-base layers, on one thread.
 
+#[path = "../tests/support/quantized.rs"]
+mod quantized;
 mod support;
 
 use centuple_kernels::{
     Activation, ActivationBits, Epilogue, LayerNorm, Matrix, MatrixMut, PackedInt8, Quantization, QuantizedRowsMut,
-    pack_int8, packed_int8_len, quantize_weight, quantized_columns, row_stride,
+    pack_int8, packed_int8_len, quantized_columns, row_stride,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
+use quantized::Quantized;
 use support::{Buffer, Group, groups};
 
 /// Columns and depth of linear layers of each model.
@@ -30,9 +33,8 @@ fn product(group: &mut Group<'_>, (m, n, k): (usize, usize, usize), bits: Activa
     let (x, weight, bias) = (Buffer::new(m * k), Buffer::new(n * k), Buffer::new(n));
     let (mut rows, mut packed) = (Buffer::new(m * x_stride), Buffer::new(packed_int8_len(n, k)));
     let mut out = Buffer::new(m * out_stride);
-    let weight = Matrix::contiguous(weight.get(), n, k).expect("the buffer fits");
-    let weight = quantize_weight(weight, bits).expect("the weights are finite");
-    pack_int8(&weight, packed.get_mut()).expect("the buffer fits");
+    let weight = Quantized::new(weight.get(), k, bits);
+    pack_int8(&weight.view(), packed.get_mut()).expect("the buffer fits");
     let b = PackedInt8::new(packed.get(), n, k, bits).expect("the buffer fits");
     let words = MatrixMut::new(rows.get_mut(), m, quantized_columns(k), x_stride).expect("the buffer fits");
     let mut rows = QuantizedRowsMut::new(words, k, bits).expect("the columns fit");

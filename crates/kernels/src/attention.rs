@@ -234,7 +234,7 @@ unsafe fn score<S: Simd>(s: S, job: &Job<'_>, lanes: &Lanes) {
                 resume: false,
             };
             // SAFETY: the keys exist, and their scores have a place.
-            unsafe { tile::compute::<S, false>(s, &tile, rows.len(), lanes.panels) };
+            unsafe { tile::compute::<S, f32, false>(s, &tile, rows.len(), lanes.panels) };
         }
     }
 }
@@ -341,7 +341,7 @@ unsafe fn weigh_values<S: Simd>(s: S, job: &Job<'_>, lanes: &Lanes) {
         // SAFETY: the values exist, and their sums have a place. Without keys, zeros are stored.
         unsafe {
             if lanes.keys == 0 {
-                tile::compute::<S, true>(s, &tile, rows.len(), lanes.panels);
+                tile::compute::<S, f32, true>(s, &tile, rows.len(), lanes.panels);
             }
             for (start, count, run) in visible(job.block.runs, lanes.keys) {
                 if count > 0 {
@@ -350,7 +350,7 @@ unsafe fn weigh_values<S: Simd>(s: S, job: &Job<'_>, lanes: &Lanes) {
                     tile.a_stride = run.values.stride();
                     tile.b = lanes.scores.add(start * LANES);
                     tile.resume = start > 0;
-                    tile::compute::<S, true>(s, &tile, rows.len(), lanes.panels);
+                    tile::compute::<S, f32, true>(s, &tile, rows.len(), lanes.panels);
                 }
             }
         }

@@ -74,22 +74,22 @@ macro_rules! kernel_table {
     (@isa avx2 $entries:tt) => {
         #[cfg(target_arch = "x86_64")]
         kernel_table!(@module avx2, <crate::simd::avx2::Avx2>::assume(),
-            { #[target_feature(enable = "avx2,fma")] }, $entries);
+            { #[target_feature(enable = "avx2,fma,f16c")] }, $entries);
     };
     (@isa avxvnni $entries:tt) => {
         #[cfg(target_arch = "x86_64")]
         kernel_table!(@module avxvnni, crate::simd::avx2::Avx2::<true>::assume(),
-            { #[target_feature(enable = "avx2,fma,avxvnni")] }, $entries);
+            { #[target_feature(enable = "avx2,fma,f16c,avxvnni")] }, $entries);
     };
     (@isa avx512 $entries:tt) => {
         #[cfg(target_arch = "x86_64")]
         kernel_table!(@module avx512, <crate::simd::avx512::Avx512>::assume(),
-            { #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")] }, $entries);
+            { #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")] }, $entries);
     };
     (@isa avx512vnni $entries:tt) => {
         #[cfg(target_arch = "x86_64")]
         kernel_table!(@module avx512vnni, crate::simd::avx512::Avx512::<true>::assume(),
-            { #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")] }, $entries);
+            { #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")] }, $entries);
     };
     (@module $module:ident, $token:expr, $attributes:tt,
         { $($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? = $kernel:path;)* }) => {
@@ -113,7 +113,9 @@ macro_rules! kernel_table {
 
 kernel_table! { [portable avx2 avx512] {
     /// Packed matrix multiplication with epilogue.
-    gemm(job: &gemm::Job<'_>) = gemm::multiply;
+    gemm(job: &gemm::Job<'_, f32>) = gemm::multiply;
+    /// The same with weights stored as f16.
+    gemm_half(job: &gemm::Job<'_, half::f16>) = gemm::multiply;
     /// Softmax attention of one head.
     attention(job: &attention::Job<'_>) = attention::attend;
     /// LayerNorm of rows.

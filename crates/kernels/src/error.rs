@@ -80,16 +80,14 @@ pub enum KernelError {
         /// Shape of the second operand.
         right: Vec<usize>,
     },
-    /// A number is NaN or infinite where it must not be.
-    #[error("{kernel}: {what} is NaN or infinite in row {row}, column {column}")]
-    NotFinite {
-        /// Function that was called.
-        kernel: &'static str,
-        /// The operand.
-        what: &'static str,
-        /// Where the number stands.
+    /// A weight that is not finite, or not once it is rounded to f16.
+    #[error("weight {value} in row {row}, column {column} is beyond the range of f16; keep this matrix in f32")]
+    BeyondHalf {
+        /// The weight.
+        value: f32,
+        /// Its output of the layer.
         row: usize,
-        /// Where the number stands in its row.
+        /// Its input of the layer.
         column: usize,
     },
     /// Weight codes could overflow the 16-bit sums of a kernel.

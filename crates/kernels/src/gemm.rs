@@ -1,19 +1,21 @@
 //! Matrix multiplication with packed weights: `out = activation(a · weightᵀ + bias) + residual`.
 //!
+//! Weights are stored as f32, or as f16 and widened as they are loaded: the arithmetic is the same.
 //! A stays where it is, row-major: its elements are broadcast straight into the multiply-adds. The
 //! whole depth is summed in one pass in registers; see [`crate::tile`] for why every element of the
 //! result is bit-identical however rows and panels are split.
 #![allow(unsafe_code)]
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use crate::activation::{Activation, Elementwise, with_activation};
 use crate::dispatch::Kernels;
 use crate::error::{KernelError, expect_dimension, expect_length};
 use crate::matrix::{Matrix, MatrixMut};
-use crate::pack::{PANEL, PackedMatrix};
+use crate::pack::{PANEL, PackedHalf, PackedMatrix};
 use crate::simd::Simd;
-use crate::tile::{self, PREFETCH_STEPS, Pieces, Tile};
+use crate::tile::{self, Element, PREFETCH_STEPS, Pieces, Tile, line_elements};
 
 /// What happens to the sums before they are stored: `activation(sum + bias) + residual`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,11 +35,28 @@ pub(crate) struct Target<'a> {
 }
 
 /// Checked operands of [`multiply`].
-pub(crate) struct Job<'a> {
+pub(crate) struct Job<'a, E> {
     a: Matrix<'a>,
-    b: PackedMatrix<'a>,
+    b: PackedMatrix<'a, E>,
     panels: Range<usize>,
     target: Target<'a>,
+}
+
+impl<'a, E> Job<'a, E> {
+    /// Errors unless all shapes agree and the panels exist.
+    fn new(
+        kernel: &'static str,
+        a: Matrix<'a>,
+        b: PackedMatrix<'a, E>,
+        panels: Range<usize>,
+        epilogue: &Epilogue<'a>,
+        out: &'a mut MatrixMut<'_>,
+    ) -> Result<Self, KernelError> {
+        expect_dimension(kernel, "columns of a", a.columns(), b.k())?;
+        expect_length(kernel, "range of panels", b.panels(), panels.end)?;
+        let target = Target::new(kernel, (a.rows(), b.n()), epilogue, out)?;
+        Ok(Self { a, b, panels, target })
+    }
 }
 
 impl<'a> Target<'a> {
@@ -75,13 +94,25 @@ impl Kernels {
         epilogue: &Epilogue<'_>,
         out: &mut MatrixMut<'_>,
     ) -> Result<(), KernelError> {
-        const NAME: &str = "gemm";
-        expect_dimension(NAME, "columns of a", a.columns(), b.k())?;
-        expect_length(NAME, "range of panels", b.panels(), panels.end)?;
-        let target = Target::new(NAME, (a.rows(), b.n()), epilogue, out)?;
-        let job = Job { a, b, panels, target };
+        let job = Job::new("gemm", a, b, panels, epilogue, out)?;
         // SAFETY: all shapes agree and the views vouch for their elements.
         unsafe { (self.table.gemm)(&job) };
+        Ok(())
+    }
+
+    /// [`Kernels::gemm`] with weights stored as f16. The result is that of the same weights stored as f32,
+    /// bit for bit; it takes less time where weights come from memory.
+    pub fn gemm_half(
+        self,
+        a: Matrix<'_>,
+        b: PackedHalf<'_>,
+        panels: Range<usize>,
+        epilogue: &Epilogue<'_>,
+        out: &mut MatrixMut<'_>,
+    ) -> Result<(), KernelError> {
+        let job = Job::new("gemm_half", a, b, panels, epilogue, out)?;
+        // SAFETY: all shapes agree and the views vouch for their elements.
+        unsafe { (self.table.gemm_half)(&job) };
         Ok(())
     }
 }
@@ -93,7 +124,7 @@ const ROW_BLOCK_BYTES: usize = 384 * 1024;
 /// The shapes of the job agree: `a` is `[m, k]`, `out` and `residual` are `[m, n]`, `bias` has `n`
 /// elements, and the panels exist.
 #[inline(always)]
-pub(crate) unsafe fn multiply<S: Simd>(s: S, job: &Job<'_>) {
+pub(crate) unsafe fn multiply<S: Simd, E: Element>(s: S, job: &Job<'_, E>) {
     let k = job.b.k();
     let block = (ROW_BLOCK_BYTES / (size_of::<f32>() * k.max(1))).max(S::TILE_ROWS);
     for rows in Pieces::new(0..job.a.rows(), block) {
@@ -104,19 +135,19 @@ pub(crate) unsafe fn multiply<S: Simd>(s: S, job: &Job<'_>) {
             // rows there is no time for that, and the CPU's own prefetching does better.
             let tiles = rows.len().div_ceil(S::TILE_ROWS);
             let more = panels.end < job.panels.end && rows.len() >= S::TILE_ROWS / 2;
-            let lines = PREFETCH_STEPS * S::TILE_PANELS;
+            let lines = PREFETCH_STEPS * S::TILE_PANELS * PANEL / line_elements::<E>();
             let prefetch_lines = if more { lines.div_ceil(tiles) } else { 0 };
-            let fetched = k.div_ceil(PREFETCH_STEPS) * prefetch_lines * PANEL;
+            let fetched = k.div_ceil(PREFETCH_STEPS) * prefetch_lines * line_elements::<E>();
             let mut prefetch = job.b.panel_pointer(panels.end);
             for rows in Pieces::new(rows.clone(), S::TILE_ROWS) {
-                let mut sums = Sums([0.0; MAX_TILE]);
+                let mut sums = Sums::new();
                 let tile = Tile {
                     depth: k,
                     a: job.a.row_pointer(rows.start),
                     a_stride: job.a.stride(),
                     b: job.b.panel_pointer(panel),
                     b_panel: PANEL * k,
-                    c: sums.0.as_mut_ptr(),
+                    c: sums.as_mut_ptr(),
                     c_row: PANEL * S::TILE_PANELS,
                     c_panel: PANEL,
                     prefetch,
@@ -126,7 +157,7 @@ pub(crate) unsafe fn multiply<S: Simd>(s: S, job: &Job<'_>) {
                 prefetch = prefetch.wrapping_add(fetched);
                 // SAFETY: the rows and panels exist, and `sums` has room for the largest tile.
                 unsafe {
-                    tile::compute::<S, false>(s, &tile, rows.len(), panels.len());
+                    tile::compute::<S, E, false>(s, &tile, rows.len(), panels.len());
                     finish(s, &job.target, rows, panels.clone(), &sums, S::TILE_PANELS);
                 }
             }
@@ -136,16 +167,36 @@ pub(crate) unsafe fn multiply<S: Simd>(s: S, job: &Job<'_>) {
 }
 
 /// Elements of the largest tile of any instruction set.
-pub(crate) const MAX_TILE: usize = 12 * 2 * PANEL;
+const MAX_TILE: usize = 12 * 2 * PANEL;
 
-/// Sums of one tile, between the registers and the epilogue.
+/// Sums of one tile, between the registers and the epilogue; uninitialised until the tile stores them.
 #[repr(align(64))]
-pub(crate) struct Sums(pub(crate) [f32; MAX_TILE]);
+pub(crate) struct Sums(MaybeUninit<[f32; MAX_TILE]>);
+
+impl Sums {
+    /// Room for the largest tile.
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        Self(MaybeUninit::uninit())
+    }
+
+    /// Address of the first sum.
+    #[inline(always)]
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut f32 {
+        self.0.as_mut_ptr().cast()
+    }
+
+    /// Address of the first sum; to be read only where the tile has stored.
+    #[inline(always)]
+    fn as_ptr(&self) -> *const f32 {
+        self.0.as_ptr().cast()
+    }
+}
 
 /// Runs the epilogue on the sums of a tile, whose rows are `stride` panels apart, and stores them.
 ///
 /// # Safety
-/// Rows and panels exist in the target, and the tile fits `sums`.
+/// Rows and panels exist in the target, and the tile has stored all its sums.
 #[inline(always)]
 pub(crate) unsafe fn finish<S: Simd>(
     s: S,
@@ -184,7 +235,7 @@ unsafe fn finish_with<S: Simd, F: Elementwise>(
                 None => s.splat(0.0),
             };
             for (i, row) in rows.clone().enumerate() {
-                let sum = s.load(sums.0.as_ptr().add((i * stride + p) * PANEL));
+                let sum = s.load(sums.as_ptr().add((i * stride + p) * PANEL));
                 let mut value = F::apply(s, s.add(sum, bias));
                 if let Some(residual) = target.epilogue.residual {
                     let residual = residual.row_pointer(row).add(column);

@@ -11,9 +11,9 @@ use crate::error::KernelError;
 pub enum Isa {
     /// Plain Rust, compiled for the baseline of the target.
     Portable,
-    /// AVX2 and FMA.
+    /// AVX2, FMA and F16C.
     Avx2,
-    /// AVX2, FMA and AVX-VNNI: int8 dot products in one instruction.
+    /// As AVX2, and AVX-VNNI: int8 dot products in one instruction.
     AvxVnni,
     /// AVX-512 F, BW, DQ and VL.
     Avx512,
@@ -31,7 +31,9 @@ impl Isa {
         match self {
             Self::Portable => true,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Self::Avx2 => {
+                is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+            }
             #[cfg(target_arch = "x86_64")]
             Self::AvxVnni => Self::Avx2.is_available() && is_x86_feature_detected!("avxvnni"),
             #[cfg(target_arch = "x86_64")]

@@ -6,11 +6,12 @@
 //! checks the shapes it is given; results are bit-identical however work is split.
 //!
 //! - matrices: [`Matrix`], [`MatrixMut`], [`row_stride`]; packed weights: [`PackedMatrix`], [`pack()`]
+//! - f16-stored weights with f32 arithmetic: [`PackedHalf`], [`pack_half`], [`Kernels::gemm_half`]
 //! - fused kernels: [`Kernels::gemm`], [`Kernels::attention`], [`Kernels::layer_norm`],
 //!   [`Kernels::activate`], [`Kernels::softmax`], [`embed`], [`pool`], [`l2_normalize`]
-//! - int8: [`quantize_weight`], [`pack_int8`] and [`PackedInt8`] for weights; [`Kernels::quantize_rows`],
+//! - int8: [`Int8Weight`], [`pack_int8`] and [`PackedInt8`] for weights; [`Kernels::quantize_rows`],
 //!   [`Kernels::layer_norm_quantize`] and [`QuantizedRows`] for activations; [`Kernels::gemm_int8`];
-//!   [`quantize_table`] for embeddings
+//!   [`pack_table`] and [`Int8Table`] for embeddings
 //! - n-dimensional building blocks for graphs that no fused kernel fits: [`primitive`]
 //! - threads: [`ThreadPool`], [`Worker`], [`CpuBudget`]
 
@@ -42,13 +43,12 @@ pub use embedding::{EmbeddingTable, Table, embed};
 pub use error::KernelError;
 pub use gemm::Epilogue;
 pub use int8::{
-    ActivationBits, Int8Table, PackedInt8, Quantization, QuantizedRows, QuantizedRowsMut, QuantizedWeight,
-    check_overflow, int8_table_columns, pack_int8, pack_table, packed_int8_len, quantize_table, quantize_weight,
-    quantized_columns,
+    ActivationBits, Int8Table, Int8Weight, PackedInt8, Quantization, QuantizedRows, QuantizedRowsMut, check_overflow,
+    int8_table_columns, pack_int8, pack_table, packed_int8_len, quantized_columns,
 };
 pub use isa::Isa;
 pub use matrix::{Matrix, MatrixMut, row_stride};
 pub use norm::{LayerNorm, l2_normalize};
-pub use pack::{PANEL, PackedMatrix, pack, pack_right, packed_len, panels};
+pub use pack::{PANEL, PackedHalf, PackedMatrix, pack, pack_half, pack_right, packed_half_len, packed_len, panels};
 pub use pooling::{Pooling, pool};
 pub use thread_pool::{ThreadPool, Worker, share};

@@ -3,19 +3,52 @@
 //! A tile multiplies `rows` rows of A by one or two panels of B (16 columns each, `[depth][16]`) and
 //! keeps every sum in a register. Each element of the result is one accumulator that takes its
 //! products in the order of the depth, so it does not depend on the height or width of the tile that
-//! computed it, nor on how the work was split.
+//! computed it, nor on how the work was split. B is stored as f32 or narrower ([`Element`]) and widened,
+//! exactly, as it is loaded.
 #![allow(unsafe_code)]
 
 use std::ops::Range;
+
+use half::f16;
 
 use crate::simd::{LANES, Simd};
 
 /// Steps of depth between two bursts of prefetches.
 pub(crate) const PREFETCH_STEPS: usize = 16;
 
+/// Elements in a cache line of 64 bytes.
+pub(crate) const fn line_elements<E>() -> usize {
+    64 / size_of::<E>()
+}
+
+/// A number that B is made of.
+pub(crate) trait Element: Copy {
+    /// 16 of them, widened.
+    ///
+    /// # Safety
+    /// 16 elements at `from` are readable.
+    unsafe fn load<S: Simd>(s: S, from: *const Self) -> S::Vector;
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, from: *const f32) -> S::Vector {
+        // SAFETY: as promised by the caller.
+        unsafe { s.load(from) }
+    }
+}
+
+impl Element for f16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, from: *const f16) -> S::Vector {
+        // SAFETY: as promised by the caller.
+        unsafe { s.load_halves(from) }
+    }
+}
+
 /// Operands of one tile.
 #[derive(Clone, Copy)]
-pub(crate) struct Tile {
+pub(crate) struct Tile<E> {
     /// Products per sum.
     pub(crate) depth: usize,
     /// First element of A.
@@ -23,7 +56,7 @@ pub(crate) struct Tile {
     /// Elements from one row of A to the next; of a column-major A, from one column to the next.
     pub(crate) a_stride: usize,
     /// First panel of B.
-    pub(crate) b: *const f32,
+    pub(crate) b: *const E,
     /// Elements from one panel of B to the next.
     pub(crate) b_panel: usize,
     /// Where the sums go: 16 of each row and panel.
@@ -33,7 +66,7 @@ pub(crate) struct Tile {
     /// Elements from one panel of sums to the next.
     pub(crate) c_panel: usize,
     /// What the tile after this one will read; see [`Tile::prefetch_lines`].
-    pub(crate) prefetch: *const f32,
+    pub(crate) prefetch: *const E,
     /// Cache lines to ask for during every [`PREFETCH_STEPS`] steps of depth.
     pub(crate) prefetch_lines: usize,
     /// Whether the sums continue those found at `c` (else they start at zero).
@@ -47,13 +80,18 @@ pub(crate) struct Tile {
 /// `1 <= rows <= S::TILE_ROWS`, `1 <= panels <= S::TILE_PANELS`, and all elements that the operands
 /// describe are readable (A, B) or writable (C); C is initialised if `resume`.
 #[inline(always)]
-pub(crate) unsafe fn compute<S: Simd, const COLUMN_MAJOR: bool>(s: S, tile: &Tile, rows: usize, panels: usize) {
+pub(crate) unsafe fn compute<S: Simd, E: Element, const COLUMN_MAJOR: bool>(
+    s: S,
+    tile: &Tile<E>,
+    rows: usize,
+    panels: usize,
+) {
     macro_rules! heights {
         ($panels:literal: $($rows:literal)*) => {
             match rows {
                 $($rows if $rows <= S::TILE_ROWS => {
                     // SAFETY: as promised by the caller.
-                    unsafe { accumulate::<S, $rows, $panels, COLUMN_MAJOR>(s, tile) }
+                    unsafe { accumulate::<S, E, $rows, $panels, COLUMN_MAJOR>(s, tile) }
                 })*
                 _ => debug_assert!(false, "no tile of {rows} rows"),
             }
@@ -69,7 +107,10 @@ pub(crate) unsafe fn compute<S: Simd, const COLUMN_MAJOR: bool>(s: S, tile: &Til
 /// # Safety
 /// As [`compute`].
 #[inline(always)]
-unsafe fn accumulate<S: Simd, const ROWS: usize, const PANELS: usize, const COLUMN_MAJOR: bool>(s: S, tile: &Tile) {
+unsafe fn accumulate<S: Simd, E: Element, const ROWS: usize, const PANELS: usize, const COLUMN_MAJOR: bool>(
+    s: S,
+    tile: &Tile<E>,
+) {
     let mut sums = [[s.splat(0.0); PANELS]; ROWS];
     // SAFETY: all addresses are of elements that the tile describes.
     unsafe {
@@ -87,15 +128,15 @@ unsafe fn accumulate<S: Simd, const ROWS: usize, const PANELS: usize, const COLU
         let mut left = tile.depth;
         while left > 0 {
             for _ in 0..tile.prefetch_lines {
-                s.prefetch(prefetch);
-                prefetch = prefetch.wrapping_add(LANES);
+                s.prefetch(prefetch.cast());
+                prefetch = prefetch.wrapping_add(line_elements::<E>());
             }
             let steps = left.min(PREFETCH_STEPS);
             left -= steps;
             for _ in 0..steps {
                 let mut columns = [s.splat(0.0); PANELS];
                 for (p, column) in columns.iter_mut().enumerate() {
-                    *column = s.load(b.add(p * tile.b_panel));
+                    *column = E::load(s, b.add(p * tile.b_panel));
                 }
                 for (i, row) in sums.iter_mut().enumerate() {
                     let x = s.splat(*a.add(i * row_step));

@@ -4,10 +4,11 @@
 mod support;
 
 use centuple_kernels::{
-    Activation, ActivationBits, Epilogue, Isa, KernelError, Kernels, Matrix, MatrixMut, PackedInt8, QuantizedRows,
-    QuantizedRowsMut, QuantizedWeight, check_overflow, pack_int8, packed_int8_len, quantize_weight, quantized_columns,
+    Activation, ActivationBits, Epilogue, Int8Weight, Isa, KernelError, Kernels, Matrix, MatrixMut, PackedInt8,
+    QuantizedRows, QuantizedRowsMut, check_overflow, pack_int8, packed_int8_len, quantized_columns,
 };
 use proptest::prelude::*;
+use support::quantized::Quantized;
 use support::{all_kernels, assert_close, bits, values};
 
 /// Words between quantised rows.
@@ -20,7 +21,7 @@ struct Case {
     k: usize,
     x: Vec<f32>,
     rows: Vec<f32>,
-    weight: QuantizedWeight,
+    weight: Quantized,
     packed: Vec<f32>,
     bias: Vec<f32>,
     residual: Vec<f32>,
@@ -28,13 +29,11 @@ struct Case {
 
 impl Case {
     fn new(m: usize, n: usize, k: usize, bits: ActivationBits) -> Self {
-        let weight = values(n * k, 2);
-        let weight = quantize_weight(Matrix::contiguous(&weight, n, k).unwrap(), bits).unwrap();
-        Self::with(m, values(m * k, 1), weight)
+        Self::with(m, values(m * k, 1), Quantized::new(&values(n * k, 2), k, bits))
     }
 
-    fn with(m: usize, x: Vec<f32>, weight: QuantizedWeight) -> Self {
-        let (n, k) = (weight.n, weight.k);
+    fn with(m: usize, x: Vec<f32>, weight: Quantized) -> Self {
+        let (n, k) = (weight.n(), weight.k);
         let stride = quantized_columns(k) + GAP;
         let mut rows = vec![f32::NAN; m * stride];
         let words = MatrixMut::new(&mut rows, m, quantized_columns(k), stride).unwrap();
@@ -42,7 +41,7 @@ impl Case {
         let portable = Kernels::new(Isa::Portable).unwrap();
         portable.quantize_rows(Matrix::contiguous(&x, m, k).unwrap(), None, &mut view).unwrap();
         let mut packed = vec![f32::NAN; packed_int8_len(n, k)];
-        pack_int8(&weight, &mut packed).unwrap();
+        pack_int8(&weight.view(), &mut packed).unwrap();
         Self { m, n, k, x, rows, weight, packed, bias: values(n, 3), residual: values(m * n, 4) }
     }
 
@@ -122,8 +121,8 @@ fn the_product_is_near_that_of_f32() {
     for activation_bits in ActivationBits::ALL {
         let (m, n, k) = (5, 20, 300);
         let (x, weight) = (values(m * k, 1), values(n * k, 2));
-        let quantized = quantize_weight(Matrix::contiguous(&weight, n, k).unwrap(), activation_bits).unwrap();
-        let shrink = f64::from(quantized.shrink);
+        let quantized = Quantized::new(&weight, k, activation_bits);
+        let largest_scale = f64::from(quantized.scales.iter().fold(0.0f32, |largest, scale| largest.max(*scale)));
         let case = Case::with(m, x, quantized);
         let got = case.run(Kernels::new(Isa::best()).unwrap(), &Epilogue::default());
         let dot = |i: usize, j: usize| -> f64 {
@@ -132,15 +131,14 @@ fn the_product_is_near_that_of_f32() {
         };
         let want: Vec<f64> = (0..m * n).map(|at| dot(at / n, at % n)).collect();
         // Half a step of each operand against values up to 1, errors adding up like a random walk.
-        let step = 1.0 / f64::from(activation_bits.levels()) + 0.5 * shrink / 127.0;
+        let step = 1.0 / f64::from(activation_bits.levels()) + 0.5 * largest_scale;
         assert_close(&got, &want, 4.0 * step * (k as f64).sqrt(), &format!("{activation_bits:?}"));
     }
 }
 
 /// Codes of a column as large as the proof allows, all rows of activations at 0 or at the largest code.
 fn extreme(weight: &[f32], k: usize, activation_bits: ActivationBits) -> Case {
-    let n = weight.len() / k;
-    let weight = quantize_weight(Matrix::contiguous(weight, n, k).unwrap(), activation_bits).unwrap();
+    let weight = Quantized::new(weight, k, activation_bits);
     check_overflow(&weight.codes, k, activation_bits).unwrap();
     // One row of ones and one of the pattern of signs, each at full range.
     let ones = vec![1.0; k];
@@ -162,7 +160,7 @@ fn adversarial_weights_do_not_overflow() {
     let weight: Vec<f32> = rows.iter().flat_map(|row| (0..k).map(row)).collect();
     for activation_bits in ActivationBits::ALL {
         let case = extreme(&weight, k, activation_bits);
-        assert!(case.weight.shrink > 1.9, "{}", case.weight.shrink);
+        assert_eq!(case.weight.codes[..k], vec![64; k], "half of what 8 bits hold is the most that is safe");
         assert_eq!(case.rows().codes(0).unwrap(), vec![activation_bits.levels(); k]);
         for kernels in all_kernels() {
             let epilogue = Epilogue::default();
@@ -175,15 +173,17 @@ fn adversarial_weights_do_not_overflow() {
 fn packing_refuses_what_could_overflow() {
     for activation_bits in ActivationBits::ALL {
         let (n, k) = (2, 8);
-        let mut weight =
-            QuantizedWeight { codes: vec![0; n * k], scales: vec![1.0; n], n, k, bits: activation_bits, shrink: 1.0 };
+        let mut codes = [0; 16];
         let mut packed = vec![0.0; packed_int8_len(n, k)];
+        let weight = Int8Weight { codes: &codes, scales: &[1.0, 1.0], n, k, bits: activation_bits };
         pack_int8(&weight, &mut packed).unwrap();
-        weight.codes[8..].fill(127);
+        assert!(pack_int8(&Int8Weight { codes: &codes[..15], ..weight }, &mut packed).is_err());
+        assert!(pack_int8(&Int8Weight { scales: &[1.0], ..weight }, &mut packed).is_err());
+        assert!(pack_int8(&weight, &mut packed[1..]).is_err());
+        codes[8..].fill(127);
+        let weight = Int8Weight { codes: &codes, scales: &[1.0, 1.0], n, k, bits: activation_bits };
         let error = pack_int8(&weight, &mut packed).unwrap_err();
         assert!(matches!(error, KernelError::Overflow { column: 1, depth: 0, .. }), "{error}");
-        weight.codes.truncate(15);
-        assert!(pack_int8(&weight, &mut packed).is_err());
     }
 }
 
@@ -205,9 +205,6 @@ fn misfits_are_refused() {
     assert!(PackedInt8::new(&case.packed[1..], 20, 5, ActivationBits::Seven).is_err());
     assert!(PackedInt8::new(&[], 1, usize::MAX, ActivationBits::Seven).is_err());
     assert!(QuantizedRows::new(Matrix::contiguous(&out, 3, 20).unwrap(), 20, ActivationBits::Seven).is_err());
-    let infinite = [1.0, f32::INFINITY];
-    let error = quantize_weight(Matrix::contiguous(&infinite, 2, 1).unwrap(), ActivationBits::Seven).unwrap_err();
-    assert!(error.to_string().contains("row 1, column 0"), "{error}");
 }
 
 proptest! {

@@ -4,9 +4,10 @@ mod support;
 
 use centuple_kernels::{
     ActivationBits, EmbeddingTable, Int8Table, Kernels, LayerNorm, Matrix, MatrixMut, Quantization, QuantizedRows,
-    QuantizedRowsMut, embed, int8_table_columns, quantize_table, quantized_columns,
+    QuantizedRowsMut, embed, int8_table_columns, pack_table, quantized_columns,
 };
 use proptest::prelude::*;
+use support::quantized::symmetric;
 use support::{all_kernels, bits, values};
 
 const COLUMNS: [usize; 12] = [1, 2, 7, 8, 9, 16, 17, 31, 33, 100, 384, 1000];
@@ -147,7 +148,9 @@ fn int8_tables_are_looked_up() {
     let mut table = values(rows * columns, 1);
     table[columns..2 * columns].fill(0.0);
     let mut words = vec![f32::NAN; rows * int8_table_columns(columns)];
-    quantize_table(Matrix::contiguous(&table, rows, columns).unwrap(), &mut words).unwrap();
+    let (codes, scales): (Vec<_>, Vec<_>) = table.chunks(columns).map(|row| symmetric(row, 1.0)).unzip();
+    let codes = codes.concat();
+    pack_table(&codes, &scales, columns, &mut words).unwrap();
     let int8 = Int8Table::new(&words, rows, columns).unwrap();
     let float = Matrix::contiguous(&table, rows, columns).unwrap();
     let ids = [4, 1, 0];
@@ -166,7 +169,8 @@ fn int8_tables_are_looked_up() {
     let mut view = MatrixMut::contiguous(&mut out, 1, columns).unwrap();
     assert!(embed(&[EmbeddingTable { table: int8.into(), ids: &[5] }], &mut view).is_err());
     assert!(Int8Table::new(&words[1..], rows, columns).is_err());
-    assert!(quantize_table(float, &mut words[1..]).is_err());
+    assert!(pack_table(&codes, &scales, columns, &mut words[1..]).is_err());
+    assert!(pack_table(&codes[1..], &scales, columns, &mut words).is_err());
 }
 
 proptest! {

@@ -156,7 +156,11 @@ impl<'a> Run<'a> {
             residual: residual.map(|view| self.read(view, rows.clone(), block)).transpose()?,
         };
         let x = self.read(*x, rows.clone(), block)?;
-        self.kernels.gemm(x, self.packed(*weight)?, panels, &epilogue, &mut self.write(out, rows, block)?)
+        let mut target = self.write(out, rows, block)?;
+        if weight.half {
+            return self.kernels.gemm_half(x, self.packed_half(*weight)?, panels, &epilogue, &mut target);
+        }
+        self.kernels.gemm(x, self.packed(*weight)?, panels, &epilogue, &mut target)
     }
 
     fn quantized_linear(&self, stage: &Stage, out: View, panels: Range<usize>, block: &Block) -> Result<()> {

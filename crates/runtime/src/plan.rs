@@ -128,6 +128,8 @@ pub(crate) struct Packed {
     pub(crate) offset: usize,
     pub(crate) n: usize,
     pub(crate) k: usize,
+    /// Whether it is stored as f16.
+    pub(crate) half: bool,
 }
 
 /// A matrix of 8-bit codes packed for the integer GEMM, with its scales.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use centuple_kernels::{KernelError, Matrix, MatrixMut, PackedMatrix, packed_len};
+use centuple_kernels::{KernelError, Matrix, MatrixMut, PackedHalf, PackedMatrix, packed_half_len, packed_len};
 
 use crate::compute::{Block, Run};
 use crate::plan::{Packed, Place, View};
@@ -19,6 +19,10 @@ impl<'a> Run<'a> {
             found: self.weights.len(),
             needed: offset + length,
         })
+    }
+
+    pub(crate) fn packed_half(&self, weight: Packed) -> Result<PackedHalf<'a>> {
+        PackedHalf::from_words(self.weight(weight.offset, packed_half_len(weight.n, weight.k))?, weight.n, weight.k)
     }
 
     pub(crate) fn packed(&self, weight: Packed) -> Result<PackedMatrix<'a>> {

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use centuple_kernels::{
-    ActivationBits, Matrix, QuantizedWeight, int8_table_columns, pack, pack_int8, pack_table, packed_int8_len,
-    packed_len,
+    ActivationBits, Int8Weight, Matrix, int8_table_columns, pack, pack_half, pack_int8, pack_table, packed_half_len,
+    packed_int8_len, packed_len,
 };
-use centuple_tensor::{Buffer, Tensor};
+use centuple_tensor::{Buffer, DType, Tensor};
 
 use crate::error::Result;
 use crate::plan::{Packed, PackedCodes};
@@ -35,7 +35,7 @@ enum Form {
     /// As it lies.
     Floats,
     /// A matrix for the GEMM.
-    Packed { n: usize, k: usize },
+    Packed { n: usize, k: usize, half: bool },
     /// A matrix of codes for the integer GEMM.
     PackedCodes { n: usize, k: usize, bits: ActivationBits, scales: Tensor },
     /// Codes by row, each row with its scale.
@@ -59,7 +59,9 @@ impl WeightsBuilder {
     pub(crate) fn packed(&mut self, tensor: &Tensor) -> Result<Packed> {
         tensor.to_f32()?;
         let (n, k) = (tensor.shape()[0], tensor.shape()[1]);
-        Ok(Packed { offset: self.add(tensor, Form::Packed { n, k }, packed_len(n, k)), n, k })
+        let half = tensor.dtype() == DType::F16;
+        let length = if half { packed_half_len(n, k) } else { packed_len(n, k) };
+        Ok(Packed { offset: self.add(tensor, Form::Packed { n, k, half }, length), n, k, half })
     }
 
     /// Adds a matrix `[n, k]` of codes with a scale per row, in packed form.
@@ -96,10 +98,14 @@ impl WeightsBuilder {
             let target = &mut buffer.as_f32_mut()[part.offset..part.offset + part.length];
             match part.form {
                 Form::Floats => target.copy_from_slice(part.tensor.as_f32()?),
-                Form::Packed { n, k } => pack(Matrix::contiguous(&part.tensor.to_f32()?, n, k)?, target)?,
+                Form::Packed { n, k, half } => {
+                    let floats = part.tensor.to_f32()?;
+                    let matrix = Matrix::contiguous(&floats, n, k)?;
+                    if half { pack_half(matrix, target)? } else { pack(matrix, target)? }
+                }
                 Form::PackedCodes { n, k, bits, scales } => {
-                    let (codes, scales) = (part.tensor.as_i8()?.to_vec(), scales.as_f32()?.to_vec());
-                    pack_int8(&QuantizedWeight { codes, scales, n, k, bits, shrink: 1.0 }, target)?;
+                    let (codes, scales) = (part.tensor.as_i8()?, scales.as_f32()?);
+                    pack_int8(&Int8Weight { codes, scales, n, k, bits }, target)?;
                 }
                 Form::Table { columns, scales } => pack_table(part.tensor.as_i8()?, scales.as_f32()?, columns, target)?,
             }

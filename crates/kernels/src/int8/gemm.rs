@@ -12,7 +12,7 @@ use super::pack::PackedInt8;
 use super::rows::{QuantizedRows, code_words};
 use crate::dispatch::Kernels;
 use crate::error::{KernelError, expect_dimension, expect_length};
-use crate::gemm::{Epilogue, MAX_TILE, Sums, Target, finish};
+use crate::gemm::{Epilogue, Sums, Target, finish};
 use crate::matrix::MatrixMut;
 use crate::pack::PANEL;
 use crate::simd::dot::Dot;
@@ -69,7 +69,7 @@ pub(crate) unsafe fn multiply<S: Dot>(s: S, job: &Job<'_>) {
         while panel < job.panels.end {
             let panels = panel..job.panels.end.min(panel + S::DOT_PANELS);
             for rows in Pieces::new(block.clone(), S::DOT_ROWS) {
-                let mut sums = Sums([0.0; MAX_TILE]);
+                let mut sums = Sums::new();
                 // SAFETY: rows and panels exist, and `sums` has room for the largest tile.
                 unsafe {
                     if chained {
@@ -155,7 +155,7 @@ unsafe fn accumulate<S: Dot, const ROWS: usize, const PANELS: usize, const CHAIN
             for (p, sum) in row.iter().enumerate() {
                 let scale = s.mul(scale, s.load(job.b.scales_pointer(panel + p)));
                 let value = s.dequantize(*sum, zero_point, job.b.sums_pointer(panel + p), scale);
-                s.store(value, out.0.as_mut_ptr().add((i * S::DOT_PANELS + p) * PANEL));
+                s.store(value, out.as_mut_ptr().add((i * S::DOT_PANELS + p) * PANEL));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Products of 8-bit integers: `[rows, k]` activations, quantised row by row as they are made, times
-//! weights that were quantised column by column when they were packed.
+//! weights that come quantised, with a scale for each column. How weights are best quantised is not
+//! decided here.
 //!
 //! The integers belong to the model and not to the machine: for the same rows and weights every
 //! instruction set computes the same 32-bit sums, and the same f32 results where the activation in the
@@ -16,8 +17,8 @@ mod weight;
 pub use pack::{PackedInt8, pack_int8, packed_int8_len};
 pub use quantize::Quantization;
 pub use rows::{QuantizedRows, QuantizedRowsMut, quantized_columns};
-pub use table::{Int8Table, int8_table_columns, pack_table, quantize_table};
-pub use weight::{QuantizedWeight, check_overflow, quantize_weight};
+pub use table::{Int8Table, int8_table_columns, pack_table};
+pub use weight::{Int8Weight, check_overflow};
 
 /// Depth that is summed at once: packed weights and quantised rows are padded to a multiple of it.
 pub(crate) const GROUP: usize = 8;

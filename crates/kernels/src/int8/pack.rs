@@ -6,7 +6,7 @@
 
 use super::ActivationBits;
 use super::rows::code_words;
-use super::weight::{MAX_DEPTH, QuantizedWeight};
+use super::weight::{Int8Weight, MAX_DEPTH};
 use crate::error::{KernelError, expect_dimension, expect_length};
 use crate::pack::{PANEL, panels};
 
@@ -18,7 +18,7 @@ pub fn packed_int8_len(n: usize, k: usize) -> usize {
 
 /// Packs `weight` into `packed`, whose length must be [`packed_int8_len`]`(n, k)`. Refuses codes whose
 /// products could overflow.
-pub fn pack_int8(weight: &QuantizedWeight, packed: &mut [f32]) -> Result<(), KernelError> {
+pub fn pack_int8(weight: &Int8Weight<'_>, packed: &mut [f32]) -> Result<(), KernelError> {
     weight.check()?;
     let (n, k) = (weight.n, weight.k);
     expect_dimension("pack_int8", "length of the packed weights", packed.len(), packed_int8_len(n, k))?;
@@ -30,7 +30,7 @@ pub fn pack_int8(weight: &QuantizedWeight, packed: &mut [f32]) -> Result<(), Ker
     codes.fill(0);
     scales.fill(0.0);
     sums.fill(0);
-    scales[..n].copy_from_slice(&weight.scales);
+    scales[..n].copy_from_slice(weight.scales);
     if k == 0 {
         return Ok(());
     }

@@ -1,6 +1,5 @@
 //! Embedding tables of bytes, in f32 words: each row is its codes, four in a word, and its scale.
 
-use super::weight::{symmetric_codes, symmetric_scale};
 use crate::error::{KernelError, expect_dimension};
 use crate::matrix::Matrix;
 
@@ -8,25 +7,6 @@ use crate::matrix::Matrix;
 #[must_use]
 pub fn int8_table_columns(columns: usize) -> usize {
     columns.div_ceil(4) + 1
-}
-
-/// Quantises each row of `table` symmetrically (its largest magnitude becomes 127) into `words`, whose
-/// length must be rows × [`int8_table_columns`].
-pub fn quantize_table(table: Matrix<'_>, words: &mut [f32]) -> Result<(), KernelError> {
-    const NAME: &str = "quantize_table";
-    let width = int8_table_columns(table.columns());
-    expect_dimension(NAME, "length of the quantised table", words.len(), table.rows().saturating_mul(width))?;
-    for (number, out) in words.chunks_exact_mut(width).enumerate() {
-        let row = table.row(number).unwrap_or(&[]);
-        if let Some(column) = row.iter().position(|value| !value.is_finite()) {
-            return Err(KernelError::NotFinite { kernel: NAME, what: "table", row: number, column });
-        }
-        let scale = symmetric_scale(row);
-        out.fill(0.0);
-        symmetric_codes(row, scale, bytemuck::cast_slice_mut(&mut out[..width - 1]));
-        out[width - 1] = scale;
-    }
-    Ok(())
 }
 
 /// Lays out codes, `[rows, columns]`, and a scale per row in `words`, whose length must be

@@ -1,30 +1,37 @@
-//! Quantisation of weights, and the proof that 16-bit sums of their products never overflow.
+//! Quantised weights, and the proof that 16-bit sums of their products never overflow.
 
 use super::{ActivationBits, GROUP};
 use crate::error::{KernelError, expect_dimension};
-use crate::matrix::Matrix;
-
-/// The largest code of a weight; codes are symmetric.
-const LEVELS: f32 = 127.0;
 
 /// The depth up to which 32-bit sums cannot overflow.
 pub(crate) const MAX_DEPTH: usize = 65_536;
 
-/// Weights of a linear layer, `[n, k]`, quantised symmetrically per output.
-#[derive(Debug, Clone, PartialEq)]
-pub struct QuantizedWeight {
-    /// `[n, k]` codes: `weight ≈ code · scale`.
-    pub codes: Vec<i8>,
+/// Weights of a linear layer, `[n, k]`, quantised symmetrically per output: `weight ≈ code · scale`.
+#[derive(Debug, Clone, Copy)]
+pub struct Int8Weight<'a> {
+    /// `[n, k]`
+    pub codes: &'a [i8],
     /// One for each output.
-    pub scales: Vec<f32>,
+    pub scales: &'a [f32],
     /// Number of outputs.
     pub n: usize,
     /// Number of inputs.
     pub k: usize,
     /// Bits of the activations that the codes were made for.
     pub bits: ActivationBits,
-    /// How much larger than ideal the scale of the worst output had to be; at least 1.
-    pub shrink: f32,
+}
+
+impl Int8Weight<'_> {
+    /// Errors unless lengths fit the shape and no sum of products can overflow.
+    pub(super) fn check(&self) -> Result<(), KernelError> {
+        const NAME: &str = "int8 weight";
+        expect_dimension(NAME, "number of codes", self.codes.len(), self.n.saturating_mul(self.k))?;
+        expect_dimension(NAME, "number of scales", self.scales.len(), self.n)?;
+        if self.k > MAX_DEPTH {
+            return Err(KernelError::TooLarge { kernel: NAME, what: "k", found: self.k, limit: MAX_DEPTH });
+        }
+        check_overflow(self.codes, self.k, self.bits)
+    }
 }
 
 /// Positions in a group of 8 weights whose products are added up in one 16-bit sum.
@@ -69,70 +76,6 @@ pub fn check_overflow(codes: &[i8], k: usize, bits: ActivationBits) -> Result<()
         }
     }
     Ok(())
-}
-
-/// Quantises `weight`, `[n, k]`: the largest magnitude of each output becomes 127, or less where
-/// [`check_overflow`] demands it.
-pub fn quantize_weight(weight: Matrix<'_>, bits: ActivationBits) -> Result<QuantizedWeight, KernelError> {
-    const NAME: &str = "quantize_weight";
-    let (n, k) = (weight.rows(), weight.columns());
-    if k > MAX_DEPTH {
-        return Err(KernelError::TooLarge { kernel: NAME, what: "columns of weight", found: k, limit: MAX_DEPTH });
-    }
-    let mut codes = vec![0i8; n.saturating_mul(k)];
-    let mut scales = Vec::with_capacity(n);
-    let mut shrink = 1.0f32;
-    for row in 0..n {
-        let from = weight.row(row).unwrap_or(&[]);
-        if let Some(column) = from.iter().position(|value| !value.is_finite()) {
-            return Err(KernelError::NotFinite { kernel: NAME, what: "weight", row, column });
-        }
-        let (scale, factor) = quantize_row(from, bits, &mut codes[row * k..(row + 1) * k]);
-        scales.push(scale);
-        shrink = shrink.max(factor);
-    }
-    Ok(QuantizedWeight { codes, scales, n, k, bits, shrink })
-}
-
-/// Quantises one output; gives its scale, and how much larger than ideal that is.
-fn quantize_row(from: &[f32], bits: ActivationBits, codes: &mut [i8]) -> (f32, f32) {
-    let ideal = symmetric_scale(from);
-    let mut factor = 1.0f32;
-    loop {
-        let scale = ideal * factor;
-        symmetric_codes(from, scale, codes);
-        let (sum, _) = worst(codes, bits);
-        if sum <= limit(bits) {
-            return (scale, factor);
-        }
-        // Rounding may leave the sum too large by little: go on in small steps.
-        factor *= (sum as f32 / limit(bits) as f32).max(1.0 + 1.0 / 512.0);
-    }
-}
-
-/// The scale at which the largest magnitude gets the code 127.
-pub(crate) fn symmetric_scale(values: &[f32]) -> f32 {
-    values.iter().fold(0.0f32, |largest, value| largest.max(value.abs())) / LEVELS
-}
-
-/// `round(value / scale)`, halves to even, all zeros for a scale of zero.
-pub(crate) fn symmetric_codes(values: &[f32], scale: f32, codes: &mut [i8]) {
-    for (code, value) in codes.iter_mut().zip(values) {
-        *code = if scale > 0.0 { (value / scale).round_ties_even().clamp(-LEVELS, LEVELS) as i8 } else { 0 };
-    }
-}
-
-impl QuantizedWeight {
-    /// Errors unless lengths fit the shape and no sum of products can overflow.
-    pub fn check(&self) -> Result<(), KernelError> {
-        const NAME: &str = "quantized weight";
-        expect_dimension(NAME, "number of codes", self.codes.len(), self.n.saturating_mul(self.k))?;
-        expect_dimension(NAME, "number of scales", self.scales.len(), self.n)?;
-        if self.k > MAX_DEPTH {
-            return Err(KernelError::TooLarge { kernel: NAME, what: "k", found: self.k, limit: MAX_DEPTH });
-        }
-        check_overflow(&self.codes, self.k, self.bits)
-    }
 }
 
 #[cfg(test)]

@@ -3,15 +3,17 @@
 
 use std::arch::x86_64::*;
 
+use half::f16;
+
 use super::{LANES, Simd};
 
-/// The CPU has AVX2 and FMA, and AVX-VNNI if so marked.
+/// The CPU has AVX2, FMA and F16C, and AVX-VNNI if so marked.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2<const VNNI: bool = false>(());
 
 impl<const VNNI: bool> Avx2<VNNI> {
     /// # Safety
-    /// The CPU has AVX2 and FMA, and AVX-VNNI if `VNNI`.
+    /// The CPU has AVX2, FMA and F16C, and AVX-VNNI if `VNNI`.
     #[inline(always)]
     pub(crate) unsafe fn assume() -> Self {
         Self(())
@@ -81,6 +83,14 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     unsafe fn load(self, from: *const f32) -> [__m256; 2] {
         // SAFETY: the token vouches for AVX, the caller for 16 elements.
         unsafe { [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))] }
+    }
+    #[inline(always)]
+    unsafe fn load_halves(self, from: *const f16) -> [__m256; 2] {
+        // SAFETY: the token vouches for F16C, the caller for 16 elements.
+        unsafe {
+            let half = |from: *const f16| _mm256_cvtph_ps(_mm_loadu_si128(from.cast()));
+            [half(from), half(from.add(8))]
+        }
     }
     #[inline(always)]
     unsafe fn load_first(self, from: *const f32, count: usize) -> [__m256; 2] {

@@ -3,6 +3,8 @@
 
 use std::arch::x86_64::*;
 
+use half::f16;
+
 use super::avx2::Avx2;
 use super::{LANES, Simd};
 
@@ -12,7 +14,7 @@ pub(crate) struct Avx512<const VNNI: bool = false>(());
 
 impl<const VNNI: bool> Avx512<VNNI> {
     /// # Safety
-    /// The CPU has AVX-512 F, BW, DQ and VL (and so AVX2 and FMA), and AVX-512 VNNI if `VNNI`.
+    /// The CPU has AVX-512 F, BW, DQ and VL (and so AVX2, FMA and F16C), and AVX-512 VNNI if `VNNI`.
     #[inline(always)]
     pub(crate) unsafe fn assume() -> Self {
         Self(())
@@ -54,6 +56,11 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     unsafe fn load(self, from: *const f32) -> __m512 {
         // SAFETY: the token vouches for AVX-512, the caller for 16 elements.
         unsafe { _mm512_loadu_ps(from) }
+    }
+    #[inline(always)]
+    unsafe fn load_halves(self, from: *const f16) -> __m512 {
+        // SAFETY: the token vouches for AVX-512, the caller for 16 elements.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
     }
     #[inline(always)]
     unsafe fn load_first(self, from: *const f32, count: usize) -> __m512 {

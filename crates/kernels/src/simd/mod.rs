@@ -14,6 +14,8 @@ pub(crate) mod dot;
 pub(crate) mod math;
 pub(crate) mod portable;
 
+use half::f16;
+
 /// Lanes of a vector, on every instruction set.
 pub(crate) const LANES: usize = 16;
 
@@ -38,6 +40,11 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// 16 elements at `from` are readable.
     unsafe fn load(self, from: *const f32) -> Self::Vector;
+    /// 16 numbers widened to f32, which is exact.
+    ///
+    /// # Safety
+    /// 16 elements at `from` are readable.
+    unsafe fn load_halves(self, from: *const f16) -> Self::Vector;
     /// The first `count < 16` elements, then zeros.
     ///
     /// # Safety

@@ -2,6 +2,8 @@
 //! addition.
 #![allow(unsafe_code)]
 
+use half::f16;
+
 use super::{LANES, Simd};
 
 /// Needs nothing of the CPU.
@@ -14,6 +16,19 @@ const FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
 #[inline(always)]
 fn mul_add(a: f32, b: f32, c: f32) -> f32 {
     if FUSED { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// Widens the bits of an f16, without branches.
+///
+/// The magnitude is shifted to where f32 has exponent and mantissa, and multiplied by the power of two that the
+/// exponents' biases differ by, which takes care of subnormal numbers.
+#[inline(always)]
+fn widen(bits: u16) -> f32 {
+    const INFINITY: u32 = 0x7C00;
+    let magnitude = u32::from(bits & 0x7FFF);
+    let value = f32::from_bits(magnitude << 13) * f32::from_bits((127 + 112) << 23);
+    let special = if magnitude >= INFINITY { f32::INFINITY.to_bits() } else { 0 };
+    f32::from_bits(value.to_bits() | special | u32::from(bits & 0x8000) << 16)
 }
 
 /// Applies an expression lane by lane. A macro, because a closure might not be inlined.
@@ -43,6 +58,12 @@ impl Simd for Portable {
     unsafe fn load(self, from: *const f32) -> [f32; LANES] {
         // SAFETY: the caller vouches for 16 elements; the read may be unaligned.
         unsafe { from.cast::<[f32; LANES]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn load_halves(self, from: *const f16) -> [f32; LANES] {
+        // SAFETY: the caller vouches for 16 elements; the read may be unaligned.
+        let halves = unsafe { from.cast::<[u16; LANES]>().read_unaligned() };
+        lanes!(i => widen(halves[i]))
     }
     #[inline(always)]
     unsafe fn load_first(self, from: *const f32, count: usize) -> [f32; LANES] {
@@ -152,5 +173,21 @@ impl Simd for Portable {
             }
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_halves_are_widened() {
+        for bits in 0..=u16::MAX {
+            let (got, want) = (widen(bits), f16::from_bits(bits).to_f32());
+            assert!(
+                got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan(),
+                "{bits:#06x}: {got}, want {want}"
+            );
+        }
     }
 }

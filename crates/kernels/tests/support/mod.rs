@@ -1,6 +1,8 @@
 //! What the tests of all kernels share.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub(crate) mod quantized;
+
 use centuple_kernels::{Isa, Kernels};
 
 /// The kernels of every instruction set that this machine has.
