@@ -47,7 +47,7 @@ class Texts:
 
     @classmethod
     def made(cls, count: int = 200) -> "Texts":
-        """Texts of one to eight simple sentences, the same on every machine."""
+        """Texts of one to four simple sentences, the same on every machine."""
         draw = random.Random(1)
         who = ["A child", "The old captain", "Nobody", "Our neighbour", "Une amie", "The committee", "An engine", "Der Hund"]
         does = ["waits for", "repairs", "has never seen", "complains about", "pays for", "draws", "forgets", "sells"]
@@ -58,7 +58,7 @@ class Texts:
         def sentence() -> str:
             return " ".join(draw.choice(part) for part in parts) + "."
 
-        return cls([" ".join(sentence() for _ in range(draw.randint(1, 8))) for _ in range(count)], [], [], [])
+        return cls([" ".join(sentence() for _ in range(draw.randint(1, 4))) for _ in range(count)], [], [], [])
 
 
 def measure(lineup: Lineup, oracle: Peer, recipe: Recipe, texts: Texts, precision: str) -> dict[str, list[Quality]]:

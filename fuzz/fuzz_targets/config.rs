@@ -13,7 +13,7 @@ use centuple_fuzz::{Folder, fitting_weights};
 use centuple_graph::{Graph, NodeId};
 use centuple_kernels::{Isa, ThreadPool};
 use centuple_models::{Model, Purpose};
-use centuple_passes::{Channels, Observations, Quantization, observed_values, quantize};
+use centuple_passes::{Channels, Observations, Quantization, halve_weights, observed_values, quantize};
 use centuple_reference::{self as reference, Cache};
 use centuple_runtime::{Batch, InputData, Session, lower};
 use centuple_tensor::{Dim, Layout, Tensor};
@@ -64,7 +64,7 @@ fuzz_target!(|data: &[u8]| {
     });
 });
 
-/// Holds the optimised and the quantised plan against the reference evaluator.
+/// Holds the plan in each precision against the reference evaluator.
 fn compare(model: &Model) {
     let (graph, _) = centuple_passes::optimize(&model.graph).expect("passes take what models make");
     compare_graphs(&model.graph, &graph);
@@ -75,6 +75,8 @@ fn compare(model: &Model) {
     let observations: Observations = observed_values(&graph).iter().map(observed).collect();
     let (quantised, _) = quantize(&graph, &observations, &Quantization::default()).expect("any graph is quantised");
     compare_graphs(&quantised, &quantised);
+    let (halved, _) = halve_weights(&graph).expect("any graph is halved");
+    compare_graphs(&halved, &halved);
 }
 
 /// Holds the plan of `graph` against what the reference evaluator makes of `plain`.

@@ -6,7 +6,9 @@ use std::sync::OnceLock;
 
 use centuple_fuzz::Folder;
 use centuple_serve::EmbeddingsRequest;
-use centuple_tasks::{Embedding, Head, Job, Limits, Model, ModelCard, Output, Problem, Request, Sequence, Task, TaskError};
+use centuple_tasks::{
+    Embedding, Head, Job, Limits, Model, ModelCard, Output, Problem, Request, Sequence, Task, TaskError,
+};
 use centuple_text::{TextOptions, Tokenizer};
 use libfuzzer_sys::fuzz_target;
 

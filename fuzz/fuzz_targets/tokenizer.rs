@@ -10,7 +10,8 @@ use centuple_fuzz::Folder;
 use centuple_text::{Text, TextOptions, Tokenizer, Truncation, max_tokens};
 use libfuzzer_sys::fuzz_target;
 
-const TEXTS: [&str; 4] = ["", "Hello world! 3.14", "今天 😀 \u{0}\u{301}é [MASK]", "a a a a a a a a a a a a a a a a a a"];
+const TEXTS: [&str; 4] =
+    ["", "Hello world! 3.14", "今天 😀 \u{0}\u{301}é [MASK]", "a a a a a a a a a a a a a a a a a a"];
 
 thread_local! {
     static FOLDER: RefCell<Folder> = RefCell::new(Folder::new());

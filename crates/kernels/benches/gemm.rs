@@ -6,7 +6,7 @@ use centuple_kernels::{
     Activation, Epilogue, Matrix, MatrixMut, PackedHalf, PackedMatrix, packed_half_len, packed_len, row_stride,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
-use support::{Buffer, groups};
+use support::{Buffer, cold_weights, groups};
 
 /// Columns and depth of the four linear layers of an encoder layer of each model.
 const LAYERS: [(usize, usize); 8] =
@@ -33,14 +33,9 @@ fn gemm(criterion: &mut Criterion) {
     });
 }
 
-/// Bytes of weights that no cache holds.
-const COLD_BYTES: usize = 256 << 20;
-
 /// Few tokens by weights that come from memory each time: those of a different matrix in each iteration.
 fn cold_gemm(criterion: &mut Criterion) {
-    let mut words = Buffer::new(COLD_BYTES / size_of::<f32>());
-    // An ordinary number as one f32 and as two f16.
-    words.get_mut().fill(f32::from_bits(0x3C00_3800));
+    let words = cold_weights();
     groups(criterion, "gemm_cold", |group| {
         for (m, n, k) in [(16, 384, 384), (16, 1536, 384), (16, 768, 768), (16, 3072, 768), (1, 3072, 768)] {
             let (a, mut out) = (Buffer::new(m * k), Buffer::new(m * n));

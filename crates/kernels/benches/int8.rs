@@ -10,7 +10,7 @@ use centuple_kernels::{
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 use quantized::Quantized;
-use support::{Buffer, Group, groups};
+use support::{Buffer, Group, cold_weights, groups};
 
 /// Columns and depth of linear layers of each model.
 const LAYERS: [(usize, usize); 7] =
@@ -49,6 +49,26 @@ fn product(group: &mut Group<'_>, (m, n, k): (usize, usize, usize), bits: Activa
     });
 }
 
+/// Few tokens by weights that come from memory each time.
+fn cold_gemm(criterion: &mut Criterion) {
+    let weights = cold_weights();
+    groups(criterion, "gemm_int8_cold", |group| {
+        for (m, n, k) in [(16, 1536, 384), (16, 3072, 768), (1, 3072, 768)] {
+            let (mut rows, mut out) = (Buffer::new(m * quantized_columns(k)), Buffer::new(m * n));
+            let words = MatrixMut::contiguous(rows.get_mut(), m, quantized_columns(k)).expect("the buffer fits");
+            let rows = QuantizedRowsMut::new(words, k, ActivationBits::Seven).expect("the columns fit");
+            let mut out = MatrixMut::contiguous(out.get_mut(), m, n).expect("the buffer fits");
+            let (kernels, epilogue) = (group.kernels, Epilogue::default());
+            let mut matrices = weights.get().chunks_exact(packed_int8_len(n, k)).cycle();
+            group.bench_int8_macs(&format!("{m}x{n}x{k}"), m * n * k, || {
+                let words = matrices.next().unwrap_or_default();
+                let b = PackedInt8::new(words, n, k, ActivationBits::Seven).expect("the words suffice");
+                kernels.gemm_int8(rows.as_rows(), b, 0..b.panels(), &epilogue, &mut out).expect("the shapes fit");
+            });
+        }
+    });
+}
+
 fn quantize(criterion: &mut Criterion) {
     groups(criterion, "quantize", |group| {
         let (rows, kernels) = (128, group.kernels);
@@ -73,5 +93,5 @@ fn quantize(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, gemm, quantize);
+criterion_group!(benches, gemm, cold_gemm, quantize);
 criterion_main!(benches);

@@ -232,3 +232,20 @@ fn instruction_sets_and_threads_are_chosen() {
     }
     assert_eq!(portable.text(), run(&["--isa", "portable", "--threads", "3"]).text());
 }
+
+#[test]
+fn smaller_precisions_stay_close() {
+    let model = Tiny::new("sentence-normalize");
+    let known = model.known("embeddings");
+    let input = lines(known.iter().map(|known| known.body()));
+    for (precision, least) in [("f16", 0.9999), ("int8", 0.99)] {
+        let run = || finish(command("feature-extraction", &model).args(["--precision", precision]), input.as_bytes());
+        let finished = run();
+        assert_eq!((finished.code, finished.stderr.as_str()), (Some(0), ""));
+        for (known, answer) in known.iter().zip(answers(&finished)) {
+            let cosine = numbers(&answer).iter().zip(&known.expected).map(|(a, b)| a * b).sum::<f32>();
+            assert!(cosine > least, "{precision}: {:?} is off by a cosine of {cosine}", known.text);
+        }
+        assert_eq!(finished.text(), run().text());
+    }
+}

@@ -16,21 +16,27 @@ fn concurrent_clients_get_the_bits_of_run() {
     let model = Tiny::new("sentence-mean");
     let texts = (0..60).map(|index| format!("{index} {}", "what a great film ".repeat(index % 7)));
     let bodies: Vec<String> = texts.map(|text| json!({"inputs": text}).to_string()).collect();
-    let alone = finish(centuple("run").arg("feature-extraction").arg(model.path()), bodies.join("\n").as_bytes());
-    let expected: Vec<&str> = alone.text().lines().collect();
-    let server = Server::start(&[model.path()], &[]);
-    thread::scope(|scope| {
-        for client in 0..8 {
-            let (mut connection, bodies, expected) = (server.connect(), &bodies, &expected);
-            scope.spawn(move || {
-                for step in 0..bodies.len() {
-                    let index = (step * 7 + client * 11) % bodies.len();
-                    let answer = connection.post("/", &bodies[index]);
-                    assert_eq!((answer.status, answer.body.as_str()), (200, expected[index]));
-                }
-            });
-        }
-    });
+    for precision in ["f32", "int8"] {
+        let flags = ["--precision", precision];
+        let mut run = centuple("run");
+        run.args(flags).arg("feature-extraction").arg(model.path());
+        let alone = finish(&mut run, bodies.join("\n").as_bytes());
+        let expected: Vec<&str> = alone.text().lines().collect();
+        assert_eq!(expected.len(), bodies.len());
+        let server = Server::start(&[model.path()], &flags);
+        thread::scope(|scope| {
+            for client in 0..8 {
+                let (mut connection, bodies, expected) = (server.connect(), &bodies, &expected);
+                scope.spawn(move || {
+                    for step in 0..bodies.len() {
+                        let index = (step * 7 + client * 11) % bodies.len();
+                        let answer = connection.post("/", &bodies[index]);
+                        assert_eq!((answer.status, answer.body.as_str()), (200, expected[index]));
+                    }
+                });
+            }
+        });
+    }
 }
 
 #[test]

@@ -30,6 +30,14 @@ impl Buffer {
     }
 }
 
+/// More words than any cache holds, each an ordinary number as one f32, as two f16 and as four i8: weights
+/// that come from memory every time, if each iteration takes a different matrix.
+pub(crate) fn cold_weights() -> Buffer {
+    let mut words = Buffer::new((256 << 20) / size_of::<f32>());
+    words.get_mut().fill(f32::from_bits(0x3C00_3800));
+    words
+}
+
 /// A criterion group for each instruction set.
 pub(crate) fn groups(criterion: &mut Criterion, name: &str, mut bench: impl FnMut(&mut Group<'_>)) {
     let pool = ThreadPool::new(1).expect("no thread is started");

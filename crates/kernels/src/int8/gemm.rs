@@ -68,14 +68,22 @@ pub(crate) unsafe fn multiply<S: Dot>(s: S, job: &Job<'_>) {
         let mut panel = job.panels.start;
         while panel < job.panels.end {
             let panels = panel..job.panels.end.min(panel + S::DOT_PANELS);
+            // As in the f32 kernel, the tiles of these panels share the work of fetching the next ones.
+            let tiles = block.len().div_ceil(S::DOT_ROWS);
+            let more = panels.end < job.panels.end && block.len() >= S::DOT_ROWS;
+            let lines = if more { (2 * S::DOT_PANELS).div_ceil(tiles) } else { 0 };
+            let fetched = code_words(job.b.k()) / 2 * lines * PANEL;
+            let mut prefetch = job.b.panel_pointer(panels.end);
             for rows in Pieces::new(block.clone(), S::DOT_ROWS) {
                 let mut sums = Sums::new();
+                let tile = Tile { rows: rows.clone(), panels: panels.clone(), prefetch, prefetch_lines: lines };
+                prefetch = prefetch.wrapping_add(fetched);
                 // SAFETY: rows and panels exist, and `sums` has room for the largest tile.
                 unsafe {
                     if chained {
-                        compute::<S, true>(s, job, rows.clone(), panels.clone(), &mut sums);
+                        compute::<S, true>(s, job, &tile, &mut sums);
                     } else {
-                        compute::<S, false>(s, job, rows.clone(), panels.clone(), &mut sums);
+                        compute::<S, false>(s, job, &tile, &mut sums);
                     }
                     finish(s, &job.target, rows, panels.clone(), &sums, S::DOT_PANELS);
                 }
@@ -85,30 +93,34 @@ pub(crate) unsafe fn multiply<S: Dot>(s: S, job: &Job<'_>) {
     }
 }
 
+/// Rows and panels that are computed in registers.
+struct Tile {
+    rows: Range<usize>,
+    panels: Range<usize>,
+    /// What the tile after this one will read.
+    prefetch: *const f32,
+    /// Cache lines to ask for with every 8 of depth.
+    prefetch_lines: usize,
+}
+
 /// Computes the scaled sums of a tile.
 ///
 /// # Safety
 /// Rows and panels exist; there is at least one and not more than the instruction set's tile has.
 #[inline(always)]
-unsafe fn compute<S: Dot, const CHAINED: bool>(
-    s: S,
-    job: &Job<'_>,
-    rows: Range<usize>,
-    panels: Range<usize>,
-    sums: &mut Sums,
-) {
+unsafe fn compute<S: Dot, const CHAINED: bool>(s: S, job: &Job<'_>, tile: &Tile, sums: &mut Sums) {
     macro_rules! heights {
         ($panels:literal: $($rows:literal)*) => {
-            match rows.len() {
+            match tile.rows.len() {
                 $($rows if $rows <= S::DOT_ROWS => {
                     // SAFETY: as promised by the caller.
-                    unsafe { accumulate::<S, $rows, $panels, CHAINED>(s, job, rows.start, panels.start, sums) }
+                    unsafe { accumulate::<S, $rows, $panels, CHAINED>(s, job, tile, sums) }
                 })*
                 height => debug_assert!(false, "no tile of {height} rows"),
             }
         };
     }
-    if panels.len() == 1 {
+    if tile.panels.len() == 1 {
         heights!(1: 1 2 3 4 5 6 7 8 9 10 11 12);
     } else if S::DOT_PANELS == 2 {
         heights!(2: 1 2 3 4 5 6 7 8 9 10 11 12);
@@ -116,24 +128,29 @@ unsafe fn compute<S: Dot, const CHAINED: bool>(
 }
 
 /// # Safety
-/// As [`compute`], for `ROWS` rows from `row` and `PANELS` panels from `panel` on.
+/// As [`compute`], for a tile of `ROWS` rows and `PANELS` panels.
 #[inline(always)]
 unsafe fn accumulate<S: Dot, const ROWS: usize, const PANELS: usize, const CHAINED: bool>(
     s: S,
     job: &Job<'_>,
-    row: usize,
-    panel: usize,
+    tile: &Tile,
     out: &mut Sums,
 ) {
     let words = code_words(job.b.k());
     let panel_words = words * PANEL;
     let stride = job.x.words().stride();
     let mut sums = [[s.no_sums(); PANELS]; ROWS];
-    let mut x = job.x.words().row_pointer(row);
+    let panel = tile.panels.start;
+    let mut prefetch = tile.prefetch;
+    let mut x = job.x.words().row_pointer(tile.rows.start);
     let mut b = job.b.panel_pointer(panel);
     // SAFETY: every row has `words + 2` words, every panel `words` lines, 16 scales and 16 sums.
     unsafe {
         for _ in 0..words / 2 {
+            for _ in 0..tile.prefetch_lines {
+                s.prefetch(prefetch);
+                prefetch = prefetch.wrapping_add(PANEL);
+            }
             let mut lines = [[s.load_line(b), s.load_line(b.add(PANEL))]; PANELS];
             for (p, pair) in lines.iter_mut().enumerate().skip(1) {
                 let b = b.add(p * panel_words);
