@@ -4,8 +4,9 @@
     accuracy.py sts MODEL TSV       sentence pairs: Spearman correlation and vectors beside sentence-transformers'
     accuracy.py classify MODEL TSV  texts: labels and accuracy beside PyTorch's
 
-What `--precision` promises is in `PROMISES`. TSV files have a header: `score sentence1 sentence2`, and `text label` in any order of columns. Uses the environment of
-the goldens (scripts/goldens/.venv), made on first use. Exit code 1 if a promise is broken.
+What a precision promises is in `PROMISES`. TSV files have a header: `score sentence1 sentence2`, and `text label` in
+any order of columns. Uses the environment of the goldens (scripts/goldens/.venv), made on first use. Exit code 1 if a
+promise is broken.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, LABELS, BARS = 560, 200, 280
+WIDTH, LABELS, BARS = 600, 256, 270
 ROW, GROUP, HEADING = 18, 26, 44
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #24292f }
@@ -38,7 +38,9 @@ def draw(title: str, panels: list[Panel], accent: str) -> str:
             lines.append(f'<g transform="translate({place * WIDTH} {top})">{_panel(panel, accent)}</g>')
         top += max(panel.height for panel in pair)
     size = f'viewBox="0 0 {columns * WIDTH} {top + 12}" width="{columns * WIDTH}" height="{top + 12}"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n<style>{STYLE}</style>\n' + "\n".join(lines) + "\n</svg>\n"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n<style>{STYLE}</style>\n' + "\n".join(lines) + "\n</svg>\n"
+    )
 
 
 def _panel(panel: Panel, accent: str) -> str:

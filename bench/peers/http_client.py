@@ -76,7 +76,7 @@ def drive(address: tuple[str, int], requests: Iterator[bytes], clients: int) -> 
             client = _Client(address)
             selector.register(client.socket, selectors.EVENT_READ, client)
         start, latencies, waiting = time.perf_counter(), [], 0
-        for key, request in zip(list(selector.get_map().values()), requests):
+        for key, request in zip(list(selector.get_map().values()), requests, strict=False):
             key.data.send(request)
             waiting += 1
         while waiting:

@@ -11,7 +11,9 @@ def processor() -> str:
 
 def describe(threads: int) -> str:
     """Processor, vector extensions that decide about int8, threads and system in one line."""
-    found = [name for name in ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm") if _has(name)]
+    found = [
+        name for name in ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm") if _has(name)
+    ]
     return f"{processor()} ({', '.join(found)}), {threads} threads, {platform.system()} {platform.release()}"
 
 

@@ -65,13 +65,15 @@ class Section:
         ratios = {name: [self.ratio(shape, name) for shape in self.rounds] for name in others}
         rows += [[f"{name} / {self.baseline}", *(f"{ratio:.2f}x" for ratio in row)] for name, row in ratios.items()]
         if Product.name in self.notes and others:
-            rows.append([f"fastest peer / {Product.name}", *(f"{min(row):.2f}x" for row in zip(*ratios.values()))])
+            rows.append(
+                [f"fastest peer / {Product.name}", *(f"{min(row):.2f}x" for row in zip(*ratios.values(), strict=True))]
+            )
         if Product.name in self.notes:
             rows.append(["share of the measured ceiling", *map(self._share, self.rounds)])
         return table(["median / best ms", *map(str, self.rounds)], rows)
 
     def _share(self, shape: Shape) -> str:
-        """What the multiply-adds alone would take at the ceilings measured in the same process, to the product's time."""
+        """What the multiply-adds alone would take at the ceilings measured in the same process, to its time."""
         linear, attention = macs(self.config, shape)
         shares = []
         for row in self.rounds[shape]:
@@ -84,11 +86,21 @@ class Section:
 
     def _answers(self) -> str:
         rows = [
-            [name, one.how, f"{one.mean:.6f}", f"{one.worst:.6f}", "–" if one.spearman is None else f"{one.spearman:.5f}"]
+            [
+                name,
+                one.how,
+                f"{one.mean:.6f}",
+                f"{one.worst:.6f}",
+                "–" if one.spearman is None else f"{one.spearman:.5f}",
+            ]
             for name, qualities in self.qualities.items()
             for one in qualities
         ]
-        return table(["answers", "computed", "cosine to PyTorch f32, mean", "worst", "STS-B Spearman"], rows) if rows else ""
+        return (
+            table(["answers", "computed", "cosine to PyTorch f32, mean", "worst", "STS-B Spearman"], rows)
+            if rows
+            else ""
+        )
 
 
 def macs(config: dict, shape: Shape) -> tuple[int, int]:

@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 import environment  # noqa: E402
 
-DESCRIPTION = "Milliseconds are median over the rounds of each round's median / best of all; ratios are medians of each round's."
+DESCRIPTION = "Milliseconds: median over the rounds of a round's median / best of all. Ratios: median of each round's."
 
 
 def main() -> None:
@@ -83,8 +83,7 @@ def _section(model: Path, precision: str, options: argparse.Namespace):
     lineup = assemble(model, precision, options)
     rounds = {shape: _rounds(shape, lineup, options) for shape in options.shapes}
     oracle = open_peer(ORACLE, model, options.threads)
-    judged = options.sts if model == options.model else None
-    texts = quality.Texts.of_pairs(judged) if judged else quality.Texts.made()
+    texts = _judged_by(model, options)
     print(f"{model.name} {precision}: answers to {len(texts.texts)} texts", file=sys.stderr)
     qualities = quality.measure(lineup, oracle, Recipe(model), texts, precision)
     for system in [oracle, *lineup.systems]:
@@ -92,6 +91,15 @@ def _section(model: Path, precision: str, options: argparse.Namespace):
     config = json.loads((model / "config.json").read_text())
     notes = {system.name: system.note for system in lineup.systems}
     return Section(model.name, config, precision, rounds, notes, qualities, lineup.absent)
+
+
+def _judged_by(model: Path, options: argparse.Namespace):
+    """The texts whose answers are compared; random weights need few, because their answers mean nothing."""
+    from quality import Texts
+
+    if model != options.model:
+        return Texts.made(40)
+    return Texts.of_pairs(options.sts) if options.sts else Texts.made(200)
 
 
 def _rounds(shape, lineup, options: argparse.Namespace) -> list[dict]:

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from typing import Self
 
 import http_client
 from systems import Product, Unavailable, last_line
@@ -22,7 +23,7 @@ class Server:
         self._said = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen([str(product.binary), *arguments], stderr=self._said)
 
-    def __enter__(self) -> "Server":
+    def __enter__(self) -> Self:
         give_up = time.monotonic() + LONGEST_START_SECONDS
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > give_up:

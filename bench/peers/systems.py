@@ -130,7 +130,9 @@ class Product:
         return self._command("run", "feature-extraction", str(self.model), *self.settings, given=lines)
 
     def _command(self, *arguments: str, given: str = "") -> str:
-        finished = subprocess.run([str(self.binary), *arguments], input=given, capture_output=True, text=True)
+        finished = subprocess.run(
+            [str(self.binary), *arguments], input=given, capture_output=True, text=True, check=False
+        )
         if finished.returncode != 0:
             raise Unavailable(f"`centuple {arguments[0]}` failed: {last_line(finished.stderr)}")
         return finished.stdout

@@ -94,7 +94,8 @@ class Throughput:
 
         product = self._median(next(iter(self.texts_per_second), ""))
         rows = [
-            [name, f"{self._median(name):.1f}", f"{product / self._median(name):.2f}x"] for name in self.texts_per_second
+            [name, f"{self._median(name):.1f}", f"{product / self._median(name):.2f}x"]
+            for name in self.texts_per_second
         ]
         first = next(iter(self.texts_per_second), "")
         parts = [f"## {self.precision}", table(["", "texts/s", f"{first} / this"], rows) if rows else ""]
@@ -118,7 +119,9 @@ class Throughput:
         turns = {f"{name} run": turn for name, turn in turns.items()}
         for peer in lineup.peers:
             for how, sort in (("sorted", True), ("arrival order", False)):
-                turns[f"{peer.name}, {how}"] = lambda given, peer=peer, sort=sort: peer.texts_seconds(given, BATCH, sort)
+                turns[f"{peer.name}, {how}"] = lambda given, peer=peer, sort=sort: peer.texts_seconds(
+                    given, BATCH, sort
+                )
         for name in turns:
             self.texts_per_second.setdefault(name, [])
         for name in random.sample(list(turns), len(turns)):
@@ -128,20 +131,22 @@ class Throughput:
     def _http_round(self, product, texts: list[str], clients: list[int]) -> None:
         from server import Server
 
+        for count in clients:
+            self.http.setdefault(_clients(count), [])
         for count in random.sample(clients, len(clients)):
             with Server(product) as server:
                 server.embed(texts[:1] * count, count)
                 load, health = server.embed(texts, count), server.health(len(texts), count)
             figures = {"p50_ms": load.p50, "p99_ms": load.p99, "per_second": load.per_second}
             figures |= {"health_p50_ms": health.p50, "health_per_second": health.per_second}
-            self.http.setdefault(f"{count} clients" if count > 1 else "1 client", []).append(figures)
+            self.http[_clients(count)].append(figures)
 
     def _http_table(self, run: float) -> str:
         from report import table
 
         heading = ["over HTTP", "p50 ms", "p99 ms", "texts/s", "of `run`", "GET /health p50 ms", "requests/s"]
         rows = []
-        for name in sorted(self.http, key=lambda name: int(name.split()[0])):
+        for name in self.http:
             value = {key: self._http(name, key) for key in self.http[name][0]}
             share = f"{100 * value['per_second'] / run:.0f} %"
             speed = [f"{value['p50_ms']:.2f}", f"{value['p99_ms']:.2f}", f"{value['per_second']:.1f}", share]
@@ -160,6 +165,10 @@ class Throughput:
 
     def _http(self, name: str, key: str) -> float:
         return statistics.median(row[key] for row in self.http[name])
+
+
+def _clients(count: int) -> str:
+    return "1 client" if count == 1 else f"{count} clients"
 
 
 def _one_client(product, model: Path, seed: int) -> dict[str, float]:

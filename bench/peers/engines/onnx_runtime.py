@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: the graph as exported, rewritten by its transformer optimizer, or quantised on top of that."""
+"""ONNX Runtime on the CPU: the graph as exported, rewritten by its transformer optimizer, or quantised."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,8 @@ class Session:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         self._session = onnxruntime.InferenceSession(str(artefact), options, providers=["CPUExecutionProvider"])
         about = artefact.with_suffix(".json")
-        made = f" ({json.loads(about.read_text())})" if about.is_file() else ""
+        settings = json.loads(about.read_text()) if about.is_file() else {}
+        made = "".join(f", {name}={value}" for name, value in settings.items())
         self.note = f"onnxruntime {onnxruntime.__version__}, {artefact.name}{made}"
 
     def run(self, ids: numpy.ndarray, mask: numpy.ndarray) -> numpy.ndarray:

@@ -15,7 +15,10 @@ use tempfile::TempDir;
 
 /// Cases whose folders have, together, every kind of file that is read, and the JSON files of each.
 const CASES: [(&str, &[&str]); 4] = [
-    ("bert-tiny-bf16-sharded", &["config.json", "tokenizer_config.json", "model.safetensors.index.json"]),
+    (
+        "bert-tiny-bf16-sharded",
+        &["config.json", "tokenizer_config.json", "tokenizer.json", "model.safetensors.index.json"],
+    ),
     ("classify", &["config.json"]),
     ("sentence-dense", &["modules.json", "1_Pooling/config.json", "2_Dense/config.json", "sentence_bert_config.json"]),
     ("sentence-default-prompt", &["config_sentence_transformers.json", "sentence_bert_config.json"]),

@@ -68,6 +68,12 @@ impl Worker<'_> {
     pub fn barrier(&self) {
         self.shared.barrier();
     }
+
+    /// Waits for a condition that workers of the run fulfil with what they have begun, so that one which has begun nothing
+    /// holds up nobody. If a worker panics meanwhile, this one unwinds from here.
+    pub fn wait_until(&self, done: impl Fn() -> bool) {
+        self.shared.wait_or_unwind(done);
+    }
 }
 
 type Job<'a> = dyn Fn(&Worker<'_>) + Sync + 'a;
@@ -80,8 +86,10 @@ struct Shared {
     job: UnsafeCell<Option<*const Job<'static>>>,
     /// Number of the current run; its change starts the workers.
     run: AtomicU32,
-    /// Workers that have not finished the current run.
-    running: AtomicUsize,
+    /// Number of workers that have entered the current run, the caller apart; [`CLOSED`] while none may enter.
+    gate: AtomicUsize,
+    /// Number of workers that have left it again.
+    left: AtomicUsize,
     stop: AtomicBool,
     /// Workers that sleep, or are about to, until `run` changes.
     sleepers: AtomicUsize,
@@ -95,11 +103,14 @@ struct Shared {
     message: Mutex<Option<String>>,
 }
 
-// SAFETY: `job` is written only by the thread that holds the pool's lock while `running` is 0, and read
-// by workers after the release of `run` that follows; the closure itself is `Sync`.
+// SAFETY: `job` is written only by the thread that holds the pool's lock while the gate is closed and everybody has left,
+// and read only by workers that have entered; the closure itself is `Sync`.
 unsafe impl Sync for Shared {}
 // SAFETY: the pointer in `job` is only followed during the run, in which the closure is borrowed.
 unsafe impl Send for Shared {}
+
+/// Set in the gate of a run that nobody may enter any more.
+const CLOSED: usize = 1 << (usize::BITS - 1);
 
 /// Unwinds a worker whose companion panicked, without printing.
 struct CompanionPanicked;
@@ -121,11 +132,20 @@ impl Shared {
             self.opened.store(opened.wrapping_add(1), Ordering::Release);
             return;
         }
-        let is_open = || self.opened.load(Ordering::Acquire) != opened;
-        self.wait(|| is_open() || self.panicked.load(Ordering::Acquire));
-        if !is_open() {
+        self.wait_or_unwind(|| self.opened.load(Ordering::Acquire) != opened);
+    }
+
+    fn wait_or_unwind(&self, done: impl Fn() -> bool) {
+        self.wait(|| done() || self.panicked.load(Ordering::Acquire));
+        if !done() {
             panic::resume_unwind(Box::new(CompanionPanicked));
         }
+    }
+
+    /// Enters the current run, unless it is over.
+    fn enter(&self) -> bool {
+        let one_more = |gate: usize| (gate & CLOSED == 0).then_some(gate + 1);
+        self.gate.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_ok()
     }
 
     /// Waits for a condition that another running thread will fulfil soon.
@@ -163,13 +183,18 @@ impl Shared {
             if self.stop.load(Ordering::Acquire) {
                 return;
             }
-            // SAFETY: `run` has changed, so the caller has written `job` before, and does not write
-            // it or let the closure go until this worker has left `running`.
+            if !self.enter() {
+                continue;
+            }
+            // Nobody starts another run while this worker is in one; it may be later than the one that was noticed.
+            seen = self.run.load(Ordering::SeqCst);
+            // SAFETY: the gate was open, so the caller has written `job` before, and does not write it or let the closure
+            // go until this worker has left.
             if let Some(job) = unsafe { *self.job.get() } {
                 // SAFETY: as above.
                 self.work(index, unsafe { &*job });
             }
-            self.running.fetch_sub(1, Ordering::AcqRel);
+            self.left.fetch_add(1, Ordering::AcqRel);
         }
     }
 
@@ -231,7 +256,8 @@ impl ThreadPool {
             spin: CpuBudget::detect().may_spin(threads),
             job: UnsafeCell::new(None),
             run: AtomicU32::new(0),
-            running: AtomicUsize::new(0),
+            gate: AtomicUsize::new(CLOSED),
+            left: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             sleepers: AtomicUsize::new(0),
             sleep: Mutex::new(()),
@@ -264,6 +290,17 @@ impl ThreadPool {
     ///
     /// Errors if a worker panicked (the pool stays usable), or if called from inside a run.
     pub fn run(&self, job: &(dyn Fn(&Worker<'_>) + Sync)) -> Result<(), KernelError> {
+        self.start(job, true)
+    }
+
+    /// As [`ThreadPool::run`], but returns as soon as the calling thread's part is done and every worker that has begun
+    /// has ended: one whose CPU is taken by somebody else is left out. For jobs whose workers claim their work and wait
+    /// with [`Worker::wait_until`] only; [`Worker::barrier`] would wait for ever.
+    pub fn run_available(&self, job: &(dyn Fn(&Worker<'_>) + Sync)) -> Result<(), KernelError> {
+        self.start(job, false)
+    }
+
+    fn start(&self, job: &(dyn Fn(&Worker<'_>) + Sync), everyone: bool) -> Result<(), KernelError> {
         if WORKING.get() {
             return Err(KernelError::NestedRun);
         }
@@ -271,17 +308,24 @@ impl ThreadPool {
         let shared = &*self.shared;
         shared.arrived.store(0, Ordering::Relaxed);
         shared.panicked.store(false, Ordering::Relaxed);
-        shared.running.store(shared.threads - 1, Ordering::Relaxed);
+        shared.left.store(0, Ordering::Relaxed);
         // SAFETY: no worker runs now, so nobody reads `job`. Extending the closure's lifetime is sound
         // because this function returns only after all workers are done with it.
         unsafe {
             *shared.job.get() = Some(std::mem::transmute::<*const Job<'_>, *const Job<'static>>(job));
         }
         if shared.threads > 1 {
+            shared.gate.store(0, Ordering::Release);
             shared.start_run();
         }
         shared.work(0, job);
-        shared.wait(|| shared.running.load(Ordering::Acquire) == 0);
+        if shared.threads > 1 {
+            if everyone {
+                shared.wait(|| shared.gate.load(Ordering::Acquire) == shared.threads - 1);
+            }
+            let entered = shared.gate.fetch_or(CLOSED, Ordering::AcqRel);
+            shared.wait(|| shared.left.load(Ordering::Acquire) == entered);
+        }
         match lock(&shared.message).take() {
             Some(message) => Err(KernelError::WorkerPanicked(message)),
             None => Ok(()),
@@ -320,6 +364,35 @@ mod tests {
         }
         assert!(share(5, 2, 7).is_empty());
         assert!(share(5, 2, usize::MAX).is_empty());
+    }
+
+    #[test]
+    fn claimed_work_is_done_whoever_comes() {
+        for threads in 1..=5 {
+            let pool = ThreadPool::new(threads).unwrap();
+            for _ in 0..500 {
+                let claims: Vec<AtomicUsize> = (0..4).map(|_| AtomicUsize::new(0)).collect();
+                let done: Vec<AtomicUsize> = (0..4).map(|_| AtomicUsize::new(0)).collect();
+                pool.run_available(&|worker| {
+                    for (stage, claim) in claims.iter().enumerate() {
+                        while claim.fetch_add(1, Ordering::Relaxed) < 3 {
+                            let before = stage.checked_sub(1).map_or(3, |stage| done[stage].load(Ordering::Acquire));
+                            assert_eq!(before, 3);
+                            done[stage].fetch_add(1, Ordering::Release);
+                        }
+                        worker.wait_until(|| done[stage].load(Ordering::Acquire) == 3);
+                    }
+                })
+                .unwrap();
+                assert!(done.iter().all(|done| done.load(Ordering::Relaxed) == 3));
+            }
+            let panics = pool.run_available(&|worker| {
+                assert!(worker.index() != 0, "on purpose");
+                worker.wait_until(|| false);
+            });
+            assert!(matches!(panics, Err(KernelError::WorkerPanicked(message)) if message.contains("on purpose")));
+            pool.run(&|worker| worker.barrier()).unwrap();
+        }
     }
 
     #[test]

@@ -94,7 +94,8 @@ pub struct Session {
     scratch: SharedFloats,
     /// Floats of scratch per worker.
     scratch_length: usize,
-    claims: Vec<AtomicUsize>,
+    /// Work of each stage, and behind them of each phase, that has been claimed and that is done.
+    progress: Vec<Progress>,
     slot_starts: Vec<usize>,
     /// Ids of every input of the running batch.
     ids: Vec<IdBuffer>,
@@ -121,7 +122,7 @@ impl Session {
             local_rows,
             scratch: SharedFloats::zeroed(scratch_length * pool.threads()),
             scratch_length,
-            claims: (0..plan.stages.len() + plan.phases.len()).map(|_| AtomicUsize::new(0)).collect(),
+            progress: (0..plan.stages.len() + plan.phases.len()).map(|_| Progress::default()).collect(),
             slot_starts,
             ids: vec![IdBuffer::default(); plan.inputs.len()],
             positions: IdBuffer::default(),
@@ -160,7 +161,7 @@ impl Session {
         self.admit(batch)?;
         self.inputs(batch)?;
         let rows = self.phase_rows(&batch.bindings)?;
-        self.claims.iter().for_each(|claim| claim.store(0, Ordering::Relaxed));
+        self.progress.iter().for_each(Progress::reset);
         let run = Run {
             plan: &self.plan,
             kernels: self.kernels,
@@ -177,7 +178,7 @@ impl Session {
             cache: batch.cache,
         };
         let team = Team { session: self, run: &run, rows: &rows, failure: OnceLock::new() };
-        self.pool.run(&|worker| team.work(worker))?;
+        self.pool.run_available(&|worker| team.work(worker))?;
         let failure = team.failure.into_inner();
         self.last = batch.bindings;
         failure.map_or(Ok(()), Err)
@@ -270,6 +271,34 @@ fn lay_out(plan: &Plan, bindings: &Bindings, starts: &mut Vec<usize>) -> Result<
     Ok(length)
 }
 
+/// How far the workers are with pieces of work that they claim one by one.
+#[derive(Default)]
+struct Progress {
+    claimed: AtomicUsize,
+    done: AtomicUsize,
+}
+
+impl Progress {
+    fn reset(&self) {
+        self.claimed.store(0, Ordering::Relaxed);
+        self.done.store(0, Ordering::Relaxed);
+    }
+
+    /// Does pieces until none is left, then waits for those that others have begun. A worker that has begun none, its CPU
+    /// being taken by another process, holds up nobody.
+    fn share(&self, worker: &Worker, pieces: usize, work: impl Fn(usize)) {
+        loop {
+            let piece = self.claimed.fetch_add(1, Ordering::Relaxed);
+            if piece >= pieces {
+                break;
+            }
+            work(piece);
+            self.done.fetch_add(1, Ordering::Release);
+        }
+        worker.wait_until(|| self.done.load(Ordering::Acquire) >= pieces);
+    }
+}
+
 /// All workers on one batch.
 struct Team<'a> {
     session: &'a Session,
@@ -283,32 +312,24 @@ impl Team<'_> {
     /// One worker's part of the whole plan.
     fn work(&self, worker: &Worker) {
         for (index, (phase, &rows)) in self.run.plan.phases.iter().zip(self.rows).enumerate() {
-            if !phase.row_wise {
-                if worker.index() == 0 {
-                    self.stages(phase, 0..rows, worker);
-                }
-            } else if worker.threads() > 1 && rows <= column_rows(worker.threads()) {
+            if phase.row_wise && worker.threads() > 1 && rows <= column_rows(worker.threads()) {
                 self.split_columns(phase, rows, worker);
-                continue;
             } else {
                 self.split_rows(index, phase, rows, worker);
             }
-            worker.barrier();
         }
     }
 
-    /// Takes blocks of rows until none is left, and runs every stage of the phase on each.
+    /// Takes blocks of rows until none is left, and runs every stage of the phase on each. A phase whose rows depend on
+    /// each other is one block.
     fn split_rows(&self, index: usize, phase: &Phase, rows: usize, worker: &Worker) {
-        let claim = &self.session.claims[self.run.plan.stages.len() + index];
-        let blocks = block_count(rows, worker.threads());
-        let size = rows.div_ceil(blocks.max(1)).max(1);
-        loop {
-            let start = claim.fetch_add(1, Ordering::Relaxed).saturating_mul(size);
-            if start >= rows {
-                return;
-            }
-            self.stages(phase, start..rows.min(start + size), worker);
-        }
+        let progress = &self.session.progress[self.run.plan.stages.len() + index];
+        let wanted = if phase.row_wise { block_count(rows, worker.threads()) } else { 1 };
+        let size = rows.div_ceil(wanted.max(1)).max(1);
+        let blocks = rows.div_ceil(size);
+        progress.share(worker, blocks, |block| {
+            self.stages(phase, block * size..rows.min((block + 1) * size), worker);
+        });
     }
 
     /// Runs every stage of a phase on one block, in this worker's private memory.
@@ -323,24 +344,18 @@ impl Team<'_> {
         }
     }
 
-    /// Splits each stage over the workers, with a barrier behind each; private memory is worker 0's.
+    /// Splits each stage over the workers, one stage after the other; private memory is worker 0's.
     fn split_columns(&self, phase: &Phase, rows: usize, worker: &Worker) {
         let block = self.block(0..rows, worker.index(), 0);
         for index in phase.stages.clone() {
             let stage = &self.run.plan.stages[index];
             let items = self.run.items(stage, rows, worker.threads());
-            loop {
-                let item = self.session.claims[index].fetch_add(1, Ordering::Relaxed);
-                if item >= items {
-                    break;
-                }
+            self.session.progress[index].share(worker, items, |item| {
                 if let Err(source) = self.run.item(stage, item, items, &block) {
                     let stage = stage.name.clone();
                     let _ = self.failure.set(RuntimeError::Stage { stage, source });
-                    break;
                 }
-            }
-            worker.barrier();
+            });
         }
     }
 

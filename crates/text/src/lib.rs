@@ -10,6 +10,7 @@
 mod cache;
 mod error;
 mod folder;
+mod guard;
 mod limit;
 mod tokenizer;
 mod truncation;

@@ -9,6 +9,7 @@ use tokenizers::PostProcessor;
 use tokenizers::utils::parallelism::set_parallelism;
 
 use crate::cache::{Key, TokenCache};
+use crate::guard::guarded;
 use crate::truncation::longest_first;
 use crate::{TextError, Truncation, folder};
 
@@ -63,6 +64,11 @@ pub struct Encoding {
 impl Tokenizer {
     /// Opens the tokenizer of a model folder: `tokenizer.json`, or a BERT `vocab.txt`.
     pub fn open(folder: &Path, options: &TextOptions) -> Result<Self, TextError> {
+        let broken = |reason| TextError::Broken { path: folder.to_path_buf(), reason };
+        guarded(|| Self::open_unguarded(folder, options), broken)
+    }
+
+    fn open_unguarded(folder: &Path, options: &TextOptions) -> Result<Self, TextError> {
         set_parallelism(false);
         let inner = folder::open(folder, options.lowercase)?;
         let largest = inner.get_vocab(true).into_values().max();
@@ -122,6 +128,10 @@ impl Tokenizer {
     }
 
     fn encode_anew(&self, key: &Key) -> Result<Encoding, TextError> {
+        guarded(|| self.encode_unguarded(key), |reason| TextError::Encode { reason })
+    }
+
+    fn encode_unguarded(&self, key: &Key) -> Result<Encoding, TextError> {
         let (tokens, truncated) = self.tokenise(&key.first, key.second.as_deref(), key.truncation)?;
         if tokens.is_empty() {
             return Err(TextError::Empty);

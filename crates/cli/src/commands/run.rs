@@ -16,8 +16,8 @@ use crate::args::Run;
 
 /// Longest line that is read; a longer one is answered with an error.
 const LINE_LIMIT: usize = 64 << 20;
-/// Lines that wait between the reader and the engine.
-const LINES_AHEAD: usize = 4096;
+/// Parts of the input that wait between the reader and the engine, each of about [`BYTES_TOGETHER`] or one long line.
+const PARTS_AHEAD: usize = 4;
 /// Bytes of input that are answered together, so that the engine's batches are full: some thousand tokens.
 const BYTES_TOGETHER: usize = 64 << 10;
 
@@ -27,12 +27,12 @@ pub(crate) fn run(command: &Run) -> anyhow::Result<ExitCode> {
     let host = command.machine.host()?;
     let mut loaded = load(command, &host)?;
     let progress = progress(bytes);
-    let (sender, lines) = sync_channel(LINES_AHEAD);
-    std::thread::spawn(move || read_lines(input, |line| sender.send(line).is_ok()));
+    let (sender, parts) = sync_channel(PARTS_AHEAD);
+    std::thread::spawn(move || read_lines(input, |lines| sender.send(lines).is_ok()));
     let mut out = BufWriter::new(io::stdout().lock());
     let mut failed = false;
-    while let Some(lines) = next_lines(&lines) {
-        progress.inc(lines.iter().flatten().map(Vec::len).sum::<usize>() as u64);
+    while let Some(lines) = next_lines(&parts) {
+        progress.inc(bytes_of(&lines) as u64);
         let group = Group::prepare(lines, &loaded.model, command.task, host.threads());
         failed |= group.answers.iter().any(|(answer, _)| answer.is_err());
         match answer(group, &mut loaded, &mut out) {
@@ -89,39 +89,54 @@ fn progress(bytes: Option<u64>) -> ProgressBar {
 /// One line, or why it could not be read.
 type Line = Result<Vec<u8>, String>;
 
-/// Reads lines until the end, an error, or until nobody takes them.
-fn read_lines(input: Input, mut take: impl FnMut(Line) -> bool) {
-    let mut reader = BufReader::with_capacity(1 << 16, input);
-    loop {
-        let mut line = Vec::new();
-        let read = reader.by_ref().take(LINE_LIMIT as u64 + 1).read_until(b'\n', &mut line);
-        let line = match read {
-            Ok(0) => return,
-            Ok(_) if line.len() > LINE_LIMIT => {
-                let rest = reader.skip_until(b'\n');
-                rest.map_err(|error| error.to_string())
-                    .and(Err(format!("the line is longer than {LINE_LIMIT} bytes; split it")))
-            }
-            Ok(_) => Ok(line),
-            Err(error) => {
-                take(Err(format!("cannot read the input: {error}")));
-                return;
-            }
-        };
-        if !take(line) {
-            return;
-        }
-    }
+/// Bytes of the lines that could be read.
+fn bytes_of(lines: &[Line]) -> usize {
+    lines.iter().flatten().map(Vec::len).sum()
 }
 
-/// Waits for a line, then takes what else is there, up to a few batches.
-fn next_lines(waiting: &Receiver<Line>) -> Option<Vec<Line>> {
-    let mut lines = vec![waiting.recv().ok()?];
-    let mut bytes = 0;
-    while bytes < BYTES_TOGETHER {
-        bytes += lines.last().map_or(0, |line| line.as_ref().map_or(0, Vec::len));
-        match waiting.try_recv() {
-            Ok(line) => lines.push(line),
+/// Reads lines until the end, an error, or until nobody takes them; those that came together are taken together.
+fn read_lines(input: Input, mut take: impl FnMut(Vec<Line>) -> bool) {
+    let mut reader = BufReader::with_capacity(BYTES_TOGETHER, input);
+    let (mut lines, mut bytes) = (Vec::new(), 0);
+    loop {
+        match read_line(&mut reader) {
+            Ok(Some(line)) => {
+                bytes += line.as_ref().map_or(0, Vec::len);
+                lines.push(line);
+            }
+            Ok(None) => break,
+            Err(error) => {
+                lines.push(Err(format!("cannot read the input: {error}")));
+                break;
+            }
+        }
+        if bytes >= BYTES_TOGETHER || !reader.buffer().contains(&b'\n') {
+            if !take(std::mem::take(&mut lines)) {
+                return;
+            }
+            bytes = 0;
+        }
+    }
+    take(lines);
+}
+
+/// The next line; `None` at the end.
+fn read_line(reader: &mut impl BufRead) -> io::Result<Option<Line>> {
+    let mut line = Vec::new();
+    reader.by_ref().take(LINE_LIMIT as u64 + 1).read_until(b'\n', &mut line)?;
+    if line.len() > LINE_LIMIT {
+        reader.skip_until(b'\n')?;
+        return Ok(Some(Err(format!("the line is longer than {LINE_LIMIT} bytes; split it"))));
+    }
+    Ok((!line.is_empty()).then_some(Ok(line)))
+}
+
+/// Waits for lines, then takes what else is there, up to a few batches.
+fn next_lines(parts: &Receiver<Vec<Line>>) -> Option<Vec<Line>> {
+    let mut lines = parts.recv().ok()?;
+    while bytes_of(&lines) < BYTES_TOGETHER {
+        match parts.try_recv() {
+            Ok(more) => lines.extend(more),
             Err(_) => break,
         }
     }

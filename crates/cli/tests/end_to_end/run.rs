@@ -167,6 +167,19 @@ fn long_texts_are_cut_and_long_lists_are_whole() {
 }
 
 #[test]
+fn a_line_without_end_is_refused() {
+    let model = Tiny::new("sentence-mean");
+    let good = br#"{"inputs": "good"}"#;
+    let long = vec![b'x'; (64 << 20) + 1];
+    let input = [&good[..], b"\n", &long, b"\n", good].concat();
+    let finished = finish(&mut command("feature-extraction", &model), &input);
+    assert_eq!(finished.code, Some(1));
+    let answers = answers(&finished);
+    assert_eq!((answers.len(), &answers[0]), (3, &answers[2]));
+    assert!(answers[1]["error"].as_str().is_some_and(|message| message.contains("longer than 67108864 bytes")));
+}
+
+#[test]
 fn requests_come_from_a_file_too() {
     let model = Tiny::new("sentence-mean");
     let body = r#"{"inputs": "from a file"}"#;

@@ -68,16 +68,14 @@ pub(crate) unsafe fn multiply<S: Dot>(s: S, job: &Job<'_>) {
         let mut panel = job.panels.start;
         while panel < job.panels.end {
             let panels = panel..job.panels.end.min(panel + S::DOT_PANELS);
-            // As in the f32 kernel, the tiles of these panels share the work of fetching the next ones.
-            let tiles = block.len().div_ceil(S::DOT_ROWS);
-            let more = panels.end < job.panels.end && block.len() >= S::DOT_ROWS;
-            let lines = if more { (2 * S::DOT_PANELS).div_ceil(tiles) } else { 0 };
-            let fetched = code_words(job.b.k()) / 2 * lines * PANEL;
-            let mut prefetch = job.b.panel_pointer(panels.end);
-            for rows in Pieces::new(block.clone(), S::DOT_ROWS) {
+            // The first tiles of these panels fetch the next panels from afar, one each. With very few rows there
+            // is no time for that, and the CPU's own prefetching does better.
+            let busy = block.len() >= S::DOT_ROWS;
+            for (number, rows) in Pieces::new(block.clone(), S::DOT_ROWS).enumerate() {
                 let mut sums = Sums::new();
-                let tile = Tile { rows: rows.clone(), panels: panels.clone(), prefetch, prefetch_lines: lines };
-                prefetch = prefetch.wrapping_add(fetched);
+                let next = panels.end + number;
+                let prefetch = (busy && number < S::DOT_PANELS && next < job.panels.end).then_some(next);
+                let tile = Tile { rows: rows.clone(), panels: panels.clone(), prefetch };
                 // SAFETY: rows and panels exist, and `sums` has room for the largest tile.
                 unsafe {
                     if chained {
@@ -97,10 +95,8 @@ pub(crate) unsafe fn multiply<S: Dot>(s: S, job: &Job<'_>) {
 struct Tile {
     rows: Range<usize>,
     panels: Range<usize>,
-    /// What the tile after this one will read.
-    prefetch: *const f32,
-    /// Cache lines to ask for with every 8 of depth.
-    prefetch_lines: usize,
+    /// The panel to be brought into the second-level cache meanwhile.
+    prefetch: Option<usize>,
 }
 
 /// Computes the scaled sums of a tile.
@@ -114,7 +110,13 @@ unsafe fn compute<S: Dot, const CHAINED: bool>(s: S, job: &Job<'_>, tile: &Tile,
             match tile.rows.len() {
                 $($rows if $rows <= S::DOT_ROWS => {
                     // SAFETY: as promised by the caller.
-                    unsafe { accumulate::<S, $rows, $panels, CHAINED>(s, job, tile, sums) }
+                    unsafe {
+                        if tile.prefetch.is_some() {
+                            accumulate::<S, $rows, $panels, CHAINED, true>(s, job, tile, sums);
+                        } else {
+                            accumulate::<S, $rows, $panels, CHAINED, false>(s, job, tile, sums);
+                        }
+                    }
                 })*
                 height => debug_assert!(false, "no tile of {height} rows"),
             }
@@ -130,7 +132,7 @@ unsafe fn compute<S: Dot, const CHAINED: bool>(s: S, job: &Job<'_>, tile: &Tile,
 /// # Safety
 /// As [`compute`], for a tile of `ROWS` rows and `PANELS` panels.
 #[inline(always)]
-unsafe fn accumulate<S: Dot, const ROWS: usize, const PANELS: usize, const CHAINED: bool>(
+unsafe fn accumulate<S: Dot, const ROWS: usize, const PANELS: usize, const CHAINED: bool, const PREFETCH: bool>(
     s: S,
     job: &Job<'_>,
     tile: &Tile,
@@ -141,15 +143,16 @@ unsafe fn accumulate<S: Dot, const ROWS: usize, const PANELS: usize, const CHAIN
     let stride = job.x.words().stride();
     let mut sums = [[s.no_sums(); PANELS]; ROWS];
     let panel = tile.panels.start;
-    let mut prefetch = tile.prefetch;
+    let mut prefetch = job.b.panel_pointer(tile.prefetch.unwrap_or(panel));
     let mut x = job.x.words().row_pointer(tile.rows.start);
     let mut b = job.b.panel_pointer(panel);
     // SAFETY: every row has `words + 2` words, every panel `words` lines, 16 scales and 16 sums.
     unsafe {
         for _ in 0..words / 2 {
-            for _ in 0..tile.prefetch_lines {
+            if PREFETCH {
                 s.prefetch(prefetch);
-                prefetch = prefetch.wrapping_add(PANEL);
+                s.prefetch(prefetch.wrapping_add(PANEL));
+                prefetch = prefetch.wrapping_add(2 * PANEL);
             }
             let mut lines = [[s.load_line(b), s.load_line(b.add(PANEL))]; PANELS];
             for (p, pair) in lines.iter_mut().enumerate().skip(1) {
