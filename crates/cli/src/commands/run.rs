@@ -49,9 +49,17 @@ pub(crate) fn run(command: &Run) -> anyhow::Result<ExitCode> {
 fn load(command: &Run, host: &Host) -> anyhow::Result<Loaded> {
     let options = command.machine.load_options();
     let loaded = host.load(&command.model, &options)?;
-    if command.task != Task::FeatureExtraction || loaded.model.card.tasks().contains(&command.task) {
+    let card = &loaded.model.card;
+    if card.tasks().contains(&command.task) {
         return Ok(loaded);
     }
+    let offers = card.tasks().iter().map(|task| task.name()).collect::<Vec<_>>().join(", ");
+    anyhow::ensure!(
+        command.task == Task::FeatureExtraction,
+        "model `{}` does not do {}; it does {offers}",
+        card.id,
+        command.task
+    );
     Ok(host.load(&command.model, &LoadOptions { purpose: Purpose::TokenFeatures, ..options })?)
 }
 
