@@ -38,6 +38,12 @@ pub enum RuntimeError {
         /// The largest value.
         limit: usize,
     },
+    /// The system does not grant the memory.
+    #[error("the system does not grant memory for {floats} numbers; ask for smaller batches")]
+    Memory {
+        /// Number of f32 values.
+        floats: usize,
+    },
     /// A dimension has no value for this batch.
     #[error("the dimension {0} has no value for this batch")]
     Unbound(String),

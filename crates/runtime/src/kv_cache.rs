@@ -27,14 +27,17 @@ pub(crate) enum Side {
 
 impl KvCache {
     /// A cache of `pages` pages for attentions of the given key widths ([`Plan::cache_widths`](crate::Plan)).
-    pub fn new(widths: &[usize], pages: usize) -> KvCache {
+    ///
+    /// # Errors
+    /// The system does not grant the memory.
+    pub fn new(widths: &[usize], pages: usize) -> Result<KvCache> {
         let mut starts = Vec::with_capacity(widths.len());
         let mut length = 0;
         for width in widths {
             starts.push(length);
-            length += 2 * pages * PAGE_TOKENS * width;
+            length = pages.saturating_mul(2 * PAGE_TOKENS).saturating_mul(*width).saturating_add(length);
         }
-        KvCache { widths: widths.to_vec(), starts, pages, floats: SharedFloats::zeroed(length) }
+        Ok(KvCache { widths: widths.to_vec(), starts, pages, floats: SharedFloats::zeroed(length)? })
     }
 
     /// Number of pages.

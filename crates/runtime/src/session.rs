@@ -117,10 +117,10 @@ impl Session {
         let scratch_length = crate::compute::scratch_length(&plan, &capacity).next_multiple_of(16);
         Ok(Session {
             kernels,
-            arena: SharedFloats::zeroed(arena),
-            locals: SharedFloats::zeroed(plan.local_stride * local_rows * pool.threads()),
+            arena: SharedFloats::zeroed(arena)?,
+            locals: SharedFloats::zeroed(plan.local_stride * local_rows * pool.threads())?,
             local_rows,
-            scratch: SharedFloats::zeroed(scratch_length * pool.threads()),
+            scratch: SharedFloats::zeroed(scratch_length * pool.threads())?,
             scratch_length,
             progress: (0..plan.stages.len() + plan.phases.len()).map(|_| Progress::default()).collect(),
             slot_starts,

@@ -5,6 +5,8 @@
 use centuple_kernels::{KernelError, Matrix, MatrixMut};
 use centuple_tensor::Buffer;
 
+use crate::error::RuntimeError;
+
 /// A rectangle in a buffer: `rows` rows of `columns` floats, `stride` floats apart, from `start` on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Region {
@@ -38,9 +40,10 @@ pub(crate) struct SharedFloats {
 }
 
 impl SharedFloats {
-    /// Zeroed floats.
-    pub(crate) fn zeroed(length: usize) -> SharedFloats {
-        SharedFloats { buffer: Buffer::zeroed_f32(length), length }
+    /// Zeroed floats; an error where the system does not grant them.
+    pub(crate) fn zeroed(length: usize) -> Result<SharedFloats, RuntimeError> {
+        let buffer = length.checked_mul(size_of::<f32>()).and_then(Buffer::try_zeroed);
+        Ok(SharedFloats { buffer: buffer.ok_or(RuntimeError::Memory { floats: length })?, length })
     }
 
     /// Number of floats.

@@ -25,7 +25,7 @@ fn by_reference(case: &Case) -> Outputs {
 fn by_plan(case: &Case, graph: &Graph, isa: Isa, threads: usize) -> Outputs {
     let plan = Arc::new(lower(graph, isa).unwrap_or_else(|error| panic!("{}: {error}", case.name)));
     let pool = Arc::new(ThreadPool::new(threads).expect("threads start"));
-    let cache = KvCache::new(plan.cache_widths(), case.cache_pages);
+    let cache = KvCache::new(plan.cache_widths(), case.cache_pages).expect("memory");
     let capacity = Bindings { tokens: 200, sequences: 8, batch: 4, sequence: 16, past: 0 };
     let mut session = Session::new(plan, pool, capacity).expect("the session fits");
     let mut outputs = Outputs::new();
@@ -94,7 +94,7 @@ fn chunking_and_pages_change_no_bit() {
     let plan = Arc::new(lower(&case.graph, Isa::best()).expect("lowers"));
     let rows_of = |chunks: &[usize], pages: &[u32]| {
         let pool = Arc::new(ThreadPool::new(2).expect("threads start"));
-        let cache = KvCache::new(plan.cache_widths(), 8);
+        let cache = KvCache::new(plan.cache_widths(), 8).expect("memory");
         let capacity = Bindings { tokens: 64, sequences: 4, ..Bindings::default() };
         let mut session = Session::new(Arc::clone(&plan), pool, capacity).expect("the session fits");
         let (mut past, mut out) = (0, Vec::new());

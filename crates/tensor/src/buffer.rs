@@ -27,15 +27,20 @@ unsafe impl Sync for Buffer {}
 impl Buffer {
     /// A zeroed buffer of `length` bytes.
     pub fn zeroed(length: usize) -> Buffer {
-        let align = if length >= HUGE { HUGE } else { LINE };
-        let Ok(layout) = Layout::from_size_align(length.max(1), align) else {
-            panic!("a buffer of {length} bytes is beyond the address space");
-        };
+        Buffer::try_zeroed(length).unwrap_or_else(|| match layout_of(length) {
+            Some(layout) => handle_alloc_error(layout),
+            None => panic!("a buffer of {length} bytes is beyond the address space"),
+        })
+    }
+
+    /// A zeroed buffer of `length` bytes; `None` where the system does not grant them.
+    pub fn try_zeroed(length: usize) -> Option<Buffer> {
+        let layout = layout_of(length)?;
         // SAFETY: the layout has a size of at least one byte.
-        let Some(start) = NonNull::new(unsafe { alloc_zeroed(layout) }) else { handle_alloc_error(layout) };
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
         let buffer = Buffer { start, layout, length };
         buffer.advise_huge_pages();
-        buffer
+        Some(buffer)
     }
 
     /// A zeroed buffer for `length` f32 values.
@@ -75,6 +80,12 @@ impl Buffer {
     }
 }
 
+/// Size and alignment of a buffer of `length` bytes; `None` beyond the address space.
+fn layout_of(length: usize) -> Option<Layout> {
+    let align = if length >= HUGE { HUGE } else { LINE };
+    Layout::from_size_align(length.max(1), align).ok()
+}
+
 impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: the memory is owned, initialised and `length` bytes long.
@@ -98,6 +109,12 @@ impl std::fmt::Debug for Buffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn impossible_sizes_are_refused() {
+        assert!(Buffer::try_zeroed(usize::MAX).is_none());
+        assert!(Buffer::try_zeroed(isize::MAX as usize / 2).is_none());
+    }
 
     #[test]
     fn is_zeroed_and_aligned() {
