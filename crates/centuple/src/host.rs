@@ -39,6 +39,14 @@ impl Host {
         ceiling::giga_macs_per_second(Kernels::new(self.isa)?, &self.pool)
     }
 
+    /// The same for products of bytes, by the fastest exact sequence of the instruction set.
+    ///
+    /// # Errors
+    /// A thread failed.
+    pub fn int8_ceiling_gmacs(&self) -> Result<f64, KernelError> {
+        ceiling::giga_int8_macs_per_second(Kernels::new(self.isa)?, &self.pool)
+    }
+
     /// Number of threads.
     pub fn threads(&self) -> usize {
         self.pool.threads()

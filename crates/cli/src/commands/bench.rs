@@ -11,7 +11,7 @@ use centuple::{Host, LoadOptions, Loaded};
 use serde::Serialize;
 
 use super::unless_closed;
-use crate::args::{Bench, Shape};
+use crate::args::{Bench, Precision, Shape};
 
 /// Time spent on a shape where the number of runs isn't given.
 const BUDGET: Duration = Duration::from_secs(1);
@@ -38,13 +38,16 @@ struct Row {
     gmacs: f64,
     /// What this machine's multiply-add units reach in the same process.
     ceiling_gmacs: f64,
+    /// The same for products of bytes; only where the precision uses them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    int8_ceiling_gmacs: Option<f64>,
 }
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Row { shape, median_ms, min_ms, p99_ms, repeat, gmacs, .. } = self;
         write!(f, "{shape:>8} {median_ms:>10.3} {min_ms:>10.3} {p99_ms:>10.3} {repeat:>8} {gmacs:>8.1}")?;
-        write!(f, "  {:.0} %", 100.0 * gmacs / self.ceiling_gmacs)
+        write!(f, "  {:.0} %", 100.0 * gmacs / self.int8_ceiling_gmacs.unwrap_or(self.ceiling_gmacs))
     }
 }
 
@@ -99,6 +102,10 @@ fn time(command: &Bench, host: &Host, loaded: &mut Loaded, shape: Shape) -> anyh
         repeat,
         gmacs: loaded.engine.macs(&batch) as f64 / at(0.5) / 1e6,
         ceiling_gmacs: host.ceiling_gmacs()?,
+        int8_ceiling_gmacs: match command.machine.precision {
+            Precision::F32 | Precision::F16 => None,
+            Precision::Int8 => Some(host.int8_ceiling_gmacs()?),
+        },
     })
 }
 
