@@ -2,19 +2,18 @@
 //!
 //! Not in the pipeline, since it changes the numbers: the caller asks for it. Arithmetic stays f32.
 
-use centuple_graph::{Graph, Op};
+use centuple_graph::{Graph, Node, Op};
 use centuple_tensor::Symbol;
 
-use crate::pipeline::PassError;
-use crate::rewrite::{Report, rewrite};
+use crate::pipeline::{PassError, apply_alone};
+use crate::rewrite::{Report, Rewrite, rewrite};
 
 /// Stores every weight matrix over tokens as f16, unless one of its elements is too large for that.
 ///
 /// # Errors
 /// The rewritten graph does not verify.
 pub fn halve_weights(graph: &Graph) -> Result<(Graph, Report), PassError> {
-    let failed = |source| PassError { pass: "half_weights", source: Box::new(source) };
-    let outcome = rewrite(graph, |state, _, node| {
+    let rule = |state: &mut Rewrite, _, node: &Node| {
         let over_tokens = node.fact.shape.first() == Some(&Symbol::Tokens.into());
         if !matches!(node.op, Op::Linear { .. }) || !over_tokens {
             return Ok(None);
@@ -27,9 +26,6 @@ pub fn halve_weights(graph: &Graph) -> Result<(Graph, Report), PassError> {
         let mut inputs = state.images(&node.inputs);
         inputs[1] = state.new.constant(state.old.node(node.inputs[1]).name.clone(), half)?;
         state.new.push(node.name.clone(), node.op.clone(), &inputs).map(Some)
-    })
-    .map_err(failed)?;
-    let cleaned = crate::dead_code::run(&outcome.graph).map_err(failed)?;
-    cleaned.graph.verify().map_err(failed)?;
-    Ok((cleaned.graph, Report { pass: "half_weights", applied: outcome.applied, refused: outcome.refused }))
+    };
+    apply_alone("half_weights", graph, |graph| rewrite(graph, rule))
 }

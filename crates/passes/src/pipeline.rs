@@ -40,11 +40,32 @@ pub fn optimize(graph: &Graph) -> Result<(Graph, Vec<Report>), PassError> {
     let mut graph = graph.clone();
     let mut reports = Vec::with_capacity(PIPELINE.len());
     for (pass, run) in PIPELINE {
-        let failed = |source| PassError { pass, source: Box::new(source) };
-        let outcome = run(&graph).map_err(failed)?;
-        outcome.graph.verify().map_err(failed)?;
-        graph = outcome.graph;
-        reports.push(Report { pass, applied: outcome.applied, refused: outcome.refused });
+        let (next, report) = apply(pass, &graph, run)?;
+        graph = next;
+        reports.push(report);
     }
     Ok((graph, reports))
+}
+
+/// Applies a pass that stands outside of the pipeline, and clears away what nothing reads after it.
+pub(crate) fn apply_alone(
+    pass: &'static str,
+    graph: &Graph,
+    run: impl FnOnce(&Graph) -> Result<Outcome, GraphError>,
+) -> Result<(Graph, Report), PassError> {
+    let (graph, report) = apply(pass, graph, run)?;
+    let (graph, _) = apply("dead_code", &graph, dead_code::run)?;
+    Ok((graph, report))
+}
+
+/// Applies one pass and verifies what it made.
+fn apply(
+    pass: &'static str,
+    graph: &Graph,
+    run: impl FnOnce(&Graph) -> Result<Outcome, GraphError>,
+) -> Result<(Graph, Report), PassError> {
+    let failed = |source| PassError { pass, source: Box::new(source) };
+    let Outcome { graph, applied, refused } = run(graph).map_err(failed)?;
+    graph.verify().map_err(failed)?;
+    Ok((graph, Report { pass, applied, refused }))
 }

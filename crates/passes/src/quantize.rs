@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use centuple_graph::{Graph, GraphError, Node, NodeId, Op};
 use centuple_tensor::{Symbol, Tensor};
 
-use crate::pipeline::PassError;
+use crate::pipeline::{PassError, apply_alone};
 use crate::rewrite::{Report, Rewrite, rewrite};
 
 /// Largest code of a weight.
@@ -75,8 +75,7 @@ pub fn quantize(
     observations: &Observations,
     quantization: &Quantization,
 ) -> Result<(Graph, Report), PassError> {
-    let failed = |source| PassError { pass: "quantize", source: Box::new(source) };
-    let outcome = rewrite(graph, |state, _, node| {
+    let rule = |state: &mut Rewrite, _, node: &Node| {
         if matches!(node.op, Op::Linear { .. }) {
             linear(state, node, observations, quantization)
         } else if quantization.tables && node.op == Op::Embedding {
@@ -84,11 +83,8 @@ pub fn quantize(
         } else {
             Ok(None)
         }
-    })
-    .map_err(failed)?;
-    let cleaned = crate::dead_code::run(&outcome.graph).map_err(failed)?;
-    cleaned.graph.verify().map_err(failed)?;
-    Ok((cleaned.graph, Report { pass: "quantize", applied: outcome.applied, refused: outcome.refused }))
+    };
+    apply_alone("quantize", graph, |graph| rewrite(graph, rule))
 }
 
 /// The weight of a linear layer with one row per token.
@@ -223,25 +219,19 @@ fn weight_codes(row: &[f32], bits: u8) -> (Vec<i8>, f32) {
 /// products, of two neighbours and of those four channels further on. Codes of one sign may all meet the
 /// largest activation, so both signs are bounded on their own.
 fn lane_excess(codes: &[i8], bits: u8) -> f32 {
-    let activation = (1i32 << bits) - 1;
-    let at = |index: usize| codes.get(index).map_or(0, |&code| i32::from(code));
+    let lanes: &[&[usize]] =
+        if bits == 7 { &[&[0, 1, 4, 5], &[2, 3, 6, 7]] } else { &[&[0, 1], &[2, 3], &[4, 5], &[6, 7]] };
     let mut worst = 0;
-    for start in (0..codes.len()).step_by(8) {
-        for pair in [start, start + 2] {
-            let [near, far] = [pair, pair + 4].map(|first| [at(first), at(first + 1)]);
-            let lanes = if bits == 7 {
-                vec![[near[0], near[1], far[0], far[1]]]
-            } else {
-                vec![[near[0], near[1], 0, 0], [far[0], far[1], 0, 0]]
-            };
-            for lane in lanes {
-                let positive: i32 = lane.iter().filter(|&&code| code > 0).sum();
-                let negative: i32 = -lane.iter().filter(|&&code| code < 0).sum::<i32>();
-                worst = worst.max(positive.max(negative) * activation);
-            }
+    for group in codes.chunks(8) {
+        for lane in lanes {
+            let codes = || lane.iter().filter_map(|&place| group.get(place)).map(|&code| i32::from(code));
+            let positive: i32 = codes().map(|code| code.max(0)).sum();
+            let negative: i32 = codes().map(|code| code.min(0)).sum();
+            worst = worst.max(positive.max(-negative));
         }
     }
-    worst as f32 / LANE_LIMIT as f32
+    let activation = (1i32 << bits) - 1;
+    (worst * activation) as f32 / LANE_LIMIT as f32
 }
 
 /// Codes of a table and a scale per row.
