@@ -73,6 +73,7 @@ macro_rules! elementwise {
 elementwise! {
     Identity: |_s, x| x;
     Gelu: |s, x| math::gelu(s, x);
+    CoarseGelu: |s, x| math::coarse_gelu(s, x);
     GeluTanh: |s, x| math::gelu_tanh(s, x);
     QuickGelu: |s, x| s.mul(x, math::sigmoid(s, s.mul(x, s.splat(1.702))));
     Relu: |s, x| s.max(s.splat(0.0), x);

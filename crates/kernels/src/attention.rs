@@ -129,6 +129,10 @@ pub(crate) unsafe fn attend<S: Simd>(s: S, job: &Job<'_>) {
     let output_stride = job.out.columns().next_multiple_of(LANES) * LANES;
     let outputs = job.scratch.wrapping_add(query_stride * S::TILE_PANELS);
     let scores = outputs.wrapping_add(output_stride * S::TILE_PANELS);
+    for run in block.runs {
+        prefetch_rows(s, &run.keys);
+        prefetch_rows(s, &run.values);
+    }
     let mut first = 0;
     while first < block.queries.rows() {
         let queries = first..block.queries.rows().min(first + width);
@@ -164,6 +168,17 @@ pub(crate) unsafe fn attend<S: Simd>(s: S, job: &Job<'_>) {
             for (panel, scale) in scales.iter().enumerate().take(lanes.panels) {
                 store_outputs(s, job, &lanes, panel, *scale);
             }
+        }
+    }
+}
+
+/// Fetches rows from afar. A head's keys and values are short pieces far apart, which the CPU's own prefetching
+/// does not foresee.
+#[inline(always)]
+fn prefetch_rows<S: Simd>(s: S, rows: &Matrix<'_>) {
+    for row in 0..rows.rows() {
+        for column in (0..rows.columns()).step_by(LANES) {
+            s.prefetch(rows.row_pointer(row).wrapping_add(column));
         }
     }
 }
@@ -304,7 +319,7 @@ unsafe fn soften<S: Simd>(s: S, scores: *mut f32, keys: usize) -> S::Vector {
         while key < keys {
             for (i, sum) in sums.iter_mut().enumerate().take(keys - key) {
                 let at = scores.add((key + i) * LANES);
-                let power = math::exp(s, s.sub(s.load(at), maximum));
+                let power = math::exp_of_negative(s, s.sub(s.load(at), maximum));
                 s.store(power, at);
                 *sum = s.add(*sum, power);
             }

@@ -9,7 +9,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use crate::activation::{Activation, Elementwise, with_activation};
+use crate::activation::{Activation, CoarseGelu, Elementwise, with_activation};
 use crate::dispatch::Kernels;
 use crate::error::{KernelError, expect_dimension, expect_length};
 use crate::matrix::{Matrix, MatrixMut};
@@ -77,6 +77,22 @@ impl<'a> Target<'a> {
             expect_dimension(kernel, "columns of residual", residual.columns(), n)?;
         }
         Ok(Self { epilogue: *epilogue, out: out.reborrow() })
+    }
+
+    /// Takes the bias out of the epilogue, for a kernel that adds it on its own.
+    pub(crate) fn take_bias(&mut self) -> Option<&'a [f32]> {
+        self.epilogue.bias.take()
+    }
+
+    /// Whether anything is left to be done to the sums.
+    pub(crate) fn has_epilogue(&self) -> bool {
+        self.epilogue.bias.is_some() || self.epilogue.activation.is_some() || self.epilogue.residual.is_some()
+    }
+
+    /// The result.
+    #[inline(always)]
+    pub(crate) fn out(&self) -> &MatrixMut<'a> {
+        &self.out
     }
 }
 
@@ -158,7 +174,7 @@ pub(crate) unsafe fn multiply<S: Simd, E: Element>(s: S, job: &Job<'_, E>) {
                 // SAFETY: the rows and panels exist, and `sums` has room for the largest tile.
                 unsafe {
                     tile::compute::<S, E, false>(s, &tile, rows.len(), panels.len());
-                    finish(s, &job.target, rows, panels.clone(), &sums, S::TILE_PANELS);
+                    finish::<S, false>(s, &job.target, rows, panels.clone(), &sums, S::TILE_PANELS);
                 }
             }
             panel = panels.end;
@@ -193,12 +209,13 @@ impl Sums {
     }
 }
 
-/// Runs the epilogue on the sums of a tile, whose rows are `stride` panels apart, and stores them.
+/// Runs the epilogue on the sums of a tile, whose rows are `stride` panels apart, and stores them. `COARSE`
+/// allows [`CoarseGelu`].
 ///
 /// # Safety
 /// Rows and panels exist in the target, and the tile has stored all its sums.
 #[inline(always)]
-pub(crate) unsafe fn finish<S: Simd>(
+pub(crate) unsafe fn finish<S: Simd, const COARSE: bool>(
     s: S,
     target: &Target<'_>,
     rows: Range<usize>,
@@ -208,6 +225,9 @@ pub(crate) unsafe fn finish<S: Simd>(
 ) {
     // SAFETY: as promised by the caller.
     unsafe {
+        if COARSE && target.epilogue.activation == Some(Activation::Gelu) {
+            return finish_with::<S, CoarseGelu>(s, target, rows, panels, sums, stride);
+        }
         with_activation!(target.epilogue.activation, F =>
             finish_with::<S, F>(s, target, rows, panels, sums, stride));
     }
@@ -234,9 +254,17 @@ unsafe fn finish_with<S: Simd, F: Elementwise>(
                 Some(bias) => s.load_up_to(bias.as_ptr().add(column), width),
                 None => s.splat(0.0),
             };
+            let sums = sums.as_ptr().add(p * PANEL);
+            // Whole panels have a loop of their own, without a choice in it.
+            if width == PANEL && target.epilogue.residual.is_none() {
+                for (i, row) in rows.clone().enumerate() {
+                    let value = F::apply(s, s.add(s.load(sums.add(i * stride * PANEL)), bias));
+                    s.store(value, target.out.row_pointer(row).add(column));
+                }
+                continue;
+            }
             for (i, row) in rows.clone().enumerate() {
-                let sum = s.load(sums.as_ptr().add((i * stride + p) * PANEL));
-                let mut value = F::apply(s, s.add(sum, bias));
+                let mut value = F::apply(s, s.add(s.load(sums.add(i * stride * PANEL)), bias));
                 if let Some(residual) = target.epilogue.residual {
                     let residual = residual.row_pointer(row).add(column);
                     value = s.add(value, s.load_up_to(residual, width));

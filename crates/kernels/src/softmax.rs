@@ -48,13 +48,13 @@ unsafe fn softmax_row<S: Simd>(s: S, x: *mut f32, columns: usize) {
         let mut sum = s.splat(0.0);
         start = 0;
         while start < whole {
-            let power = math::exp(s, s.sub(s.load(x.add(start)), maximum));
+            let power = math::exp_of_negative(s, s.sub(s.load(x.add(start)), maximum));
             s.store(power, x.add(start));
             sum = s.add(sum, power);
             start += LANES;
         }
         if tail > 0 {
-            let power = math::exp(s, s.sub(s.load_first(x.add(whole), tail), maximum));
+            let power = math::exp_of_negative(s, s.sub(s.load_first(x.add(whole), tail), maximum));
             s.store_first(power, x.add(whole), tail);
             sum = s.add(sum, s.keep_first(power, tail));
         }

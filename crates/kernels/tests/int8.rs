@@ -111,7 +111,15 @@ fn activations_equal_the_separate_kernel() {
             let mut want = case.run(kernels, &epilogue);
             kernels.activate(activation, &mut want);
             let got = case.run(kernels, &Epilogue { activation: Some(activation), ..epilogue });
-            assert_eq!(bits(&got), bits(&want), "{} {activation:?}", kernels.isa());
+            let what = format!("{} {activation:?}", kernels.isa());
+            if activation == Activation::Gelu {
+                // By a shorter polynomial, since its result becomes codes.
+                for (got, want) in got.iter().zip(&want) {
+                    assert!((got - want).abs() <= 1.5e-5 + 1e-6 * want.abs(), "{what}: {got} for {want}");
+                }
+            } else {
+                assert_eq!(bits(&got), bits(&want), "{what}");
+            }
         }
     }
 }

@@ -112,14 +112,14 @@ fn linear(
     let [n, k] = [weight.shape()[0], weight.shape()[1]];
     let smoothing = smoothing(data, &channels.largest, quantization.smoothing);
     let bits = if is_activated(state.old, node.inputs[0]) { quantization.activated_bits } else { quantization.bits };
+    let means: Vec<f64> = channels.mean.iter().zip(&smoothing).map(|(mean, s)| f64::from(mean / s)).collect();
     let mut lost = Vec::with_capacity(n);
     let (mut codes, mut scales) = (Vec::with_capacity(n * k), Vec::with_capacity(n));
     for row in data.chunks_exact(k.max(1)) {
         let row: Vec<f32> = row.iter().zip(&smoothing).map(|(weight, factor)| weight * factor).collect();
         let (row_codes, scale) = weight_codes(&row, bits);
         let rounding = row.iter().zip(&row_codes).map(|(weight, &code)| weight - f32::from(code) * scale);
-        let means = channels.mean.iter().zip(&smoothing).map(|(mean, factor)| mean / factor);
-        lost.push(rounding.zip(means).map(|(rounding, mean)| f64::from(rounding) * f64::from(mean)).sum::<f64>() as f32);
+        lost.push(rounding.zip(&means).map(|(rounding, mean)| f64::from(rounding) * mean).sum::<f64>() as f32);
         codes.extend(row_codes);
         scales.push(scale);
     }
@@ -200,10 +200,7 @@ fn weight_codes(row: &[f32], bits: u8) -> (Vec<i8>, f32) {
     }
     let mut scale = largest / WEIGHT_LEVELS;
     loop {
-        let codes: Vec<i8> = row
-            .iter()
-            .map(|value| (value / scale).round_ties_even().clamp(-WEIGHT_LEVELS, WEIGHT_LEVELS) as i8)
-            .collect();
+        let codes: Vec<i8> = row.iter().map(|value| code(value / scale)).collect();
         let excess = lane_excess(&codes, bits);
         if excess <= 1.0 {
             return (codes, scale);
@@ -213,25 +210,36 @@ fn weight_codes(row: &[f32], bits: u8) -> (Vec<i8>, f32) {
     }
 }
 
+/// The code next to a value, of two the even one.
+fn code(value: f32) -> i8 {
+    // At this magnitude a float's last bit is 1, so adding it rounds. Unlike a call for each value, it vectorises.
+    const ROUND: f32 = 12_582_912.0;
+    ((value.clamp(-WEIGHT_LEVELS, WEIGHT_LEVELS) + ROUND) - ROUND) as i8
+}
+
 /// How many times the worst 16-bit lane exceeds its limit; at most 1 where none overflows.
 ///
 /// With 8-bit activations a lane sums the products of two neighbouring channels, with 7-bit ones it is chained: four
 /// products, of two neighbours and of those four channels further on. Codes of one sign may all meet the
 /// largest activation, so both signs are bounded on their own.
 fn lane_excess(codes: &[i8], bits: u8) -> f32 {
-    let lanes: &[&[usize]] =
-        if bits == 7 { &[&[0, 1, 4, 5], &[2, 3, 6, 7]] } else { &[&[0, 1], &[2, 3], &[4, 5], &[6, 7]] };
+    let worst_of = |group: [i16; 8]| {
+        let pairs = [group[0] + group[1], group[2] + group[3], group[4] + group[5], group[6] + group[7]];
+        let chained = [pairs[0] + pairs[2], pairs[1] + pairs[3]];
+        if bits == 7 { chained[0].max(chained[1]) } else { pairs.into_iter().fold(0, i16::max) }
+    };
     let mut worst = 0;
-    for group in codes.chunks(8) {
-        for lane in lanes {
-            let codes = || lane.iter().filter_map(|&place| group.get(place)).map(|&code| i32::from(code));
-            let positive: i32 = codes().map(|code| code.max(0)).sum();
-            let negative: i32 = codes().map(|code| code.min(0)).sum();
-            worst = worst.max(positive.max(-negative));
-        }
-    }
+    let mut widen = |codes: &[i8; 8]| {
+        worst = worst.max(worst_of(codes.map(|code| i16::from(code.max(0)))));
+        worst = worst.max(worst_of(codes.map(|code| -i16::from(code.min(0)))));
+    };
+    let (groups, rest) = codes.as_chunks::<8>();
+    groups.iter().for_each(&mut widen);
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    widen(&last);
     let activation = (1i32 << bits) - 1;
-    (worst * activation) as f32 / LANE_LIMIT as f32
+    (i32::from(worst) * activation) as f32 / LANE_LIMIT as f32
 }
 
 /// Codes of a table and a scale per row.
@@ -241,9 +249,7 @@ fn table_codes(table: &Tensor) -> Option<(Tensor, Tensor)> {
     for row in table.as_f32().ok()?.chunks_exact((*columns).max(1)) {
         let scale = row.iter().fold(0.0f32, |largest, value| largest.max(value.abs())) / WEIGHT_LEVELS;
         let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-        codes.extend(
-            row.iter().map(|value| (value * inverse).round_ties_even().clamp(-WEIGHT_LEVELS, WEIGHT_LEVELS) as i8),
-        );
+        codes.extend(row.iter().map(|value| code(value * inverse)));
         scales.push(scale);
     }
     Some((Tensor::from_i8(table.shape(), &codes).ok()?, Tensor::from_f32(&[*rows], &scales).ok()?))

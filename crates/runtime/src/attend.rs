@@ -13,8 +13,9 @@ use crate::views::copy;
 
 type Result<T> = std::result::Result<T, KernelError>;
 
-/// Queries of one head that are computed together.
-const QUERIES: usize = 32;
+/// Queries of one head that are one piece of work when few rows are shared out; as many as the kernel computes together,
+/// or a multiple.
+pub(crate) const FEW_QUERIES: usize = 32;
 
 impl Run<'_> {
     /// Writes new keys and values to their pages.
@@ -107,10 +108,21 @@ fn spans_within(layout: &Layout, rows: Range<usize>) -> impl Iterator<Item = (&S
     })
 }
 
-/// The query blocks that cover a range of rows.
-pub(crate) fn query_blocks(layout: &Layout, rows: Range<usize>) -> impl Iterator<Item = QueryBlock<'_>> {
-    spans_within(layout, rows).flat_map(|(span, part)| {
+/// The row next to `row` at which a sequence starts or ends, or has a multiple of [`FEW_QUERIES`] before it.
+pub(crate) fn whole_queries(layout: &Layout, row: usize) -> usize {
+    let spans = layout.spans();
+    let Some(span) = spans.get(spans.partition_point(|span| span.start + span.tokens <= row)) else {
+        return layout.tokens();
+    };
+    let before = (row - span.start) / FEW_QUERIES * FEW_QUERIES;
+    let after = span.tokens.min(before + FEW_QUERIES);
+    span.start + if 2 * (row - span.start) < before + after { before } else { after }
+}
+
+/// The query blocks of at most `size` rows that cover a range of rows.
+pub(crate) fn query_blocks(layout: &Layout, rows: Range<usize>, size: usize) -> impl Iterator<Item = QueryBlock<'_>> {
+    spans_within(layout, rows).flat_map(move |(span, part)| {
         let end = part.end;
-        part.step_by(QUERIES).map(move |start| QueryBlock { span, rows: start..end.min(start + QUERIES) })
+        part.step_by(size).map(move |start| QueryBlock { span, rows: start..end.min(start.saturating_add(size)) })
     })
 }

@@ -11,7 +11,7 @@ use centuple_kernels::{
 };
 use centuple_tensor::{Bindings, Layout};
 
-use crate::attend::query_blocks;
+use crate::attend::{FEW_QUERIES, query_blocks};
 use crate::kv_cache::KvCache;
 use crate::plan::{Ids, Kernel, Packed, PackedCodes, Plan, Quantized, Stage, Table, View};
 use crate::shared::SharedFloats;
@@ -92,7 +92,8 @@ impl<'a> Run<'a> {
                 self.quantized_linear(stage, out, 0..kernels::panels(weight.n), block)
             }
             (Kernel::Attention { attention, .. }, Some(out)) => {
-                for queries in query_blocks(self.layout, block.rows.clone()) {
+                // All queries of a sequence at once: the keys and values of a head are brought to the core once.
+                for queries in query_blocks(self.layout, block.rows.clone(), usize::MAX) {
                     for head in 0..attention.heads {
                         self.attend(stage, out, &queries, head, block)?;
                     }
@@ -111,7 +112,9 @@ impl<'a> Run<'a> {
             | Kernel::QuantizedLinear { weight: PackedCodes { n, .. }, .. } => {
                 kernels::panels(*n).div_ceil(2).min(threads * ITEMS_PER_THREAD)
             }
-            Kernel::Attention { attention, .. } => query_blocks(self.layout, 0..rows).count() * attention.heads,
+            Kernel::Attention { attention, .. } => {
+                query_blocks(self.layout, 0..rows, FEW_QUERIES).count() * attention.heads
+            }
             Kernel::Embedding { .. }
             | Kernel::Quantize { .. }
             | Kernel::LayerNorm { .. }
@@ -135,7 +138,7 @@ impl<'a> Run<'a> {
             }
             (Kernel::Attention { attention, .. }, Some(out)) => {
                 let (index, head) = (item / attention.heads, item % attention.heads);
-                match query_blocks(self.layout, block.rows.clone()).nth(index) {
+                match query_blocks(self.layout, block.rows.clone(), FEW_QUERIES).nth(index) {
                     Some(queries) => self.attend(stage, out, &queries, head, block),
                     None => Ok(()),
                 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use centuple_kernels::{Kernels, Matrix, ThreadPool, Worker};
 use centuple_tensor::{Bindings, DType, Layout, Symbol};
 
+use crate::attend::{FEW_QUERIES, whole_queries};
 use crate::compute::{Block, IdBuffer, Run};
 use crate::error::{Result, RuntimeError};
 use crate::kv_cache::KvCache;
@@ -113,7 +114,7 @@ impl Session {
         let kernels = Kernels::new(plan.isa)?;
         let mut slot_starts = Vec::new();
         let arena = lay_out(&plan, &capacity, &mut slot_starts)?;
-        let local_rows = BLOCK_ROWS.max(column_rows(pool.threads()));
+        let local_rows = (BLOCK_ROWS + FEW_QUERIES).max(column_rows(pool.threads()));
         let scratch_length = crate::compute::scratch_length(&plan, &capacity).next_multiple_of(16);
         Ok(Session {
             kernels,
@@ -327,8 +328,14 @@ impl Team<'_> {
         let wanted = if phase.row_wise { block_count(rows, worker.threads()) } else { 1 };
         let size = rows.div_ceil(wanted.max(1)).max(1);
         let blocks = rows.div_ceil(size);
+        // Where rows are tokens, no cut leaves a few queries of a sequence over.
+        let layout = Some(self.run.layout).filter(|layout| phase.row_wise && layout.tokens() == rows);
+        let cut = |row: usize| layout.map_or(row.min(rows), |layout| whole_queries(layout, row));
         progress.share(worker, blocks, |block| {
-            self.stages(phase, block * size..rows.min((block + 1) * size), worker);
+            let rows = cut(block * size)..cut((block + 1) * size);
+            if !rows.is_empty() {
+                self.stages(phase, rows, worker);
+            }
         });
     }
 

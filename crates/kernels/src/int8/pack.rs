@@ -34,13 +34,15 @@ pub fn pack_int8(weight: &Int8Weight<'_>, packed: &mut [f32]) -> Result<(), Kern
     if k == 0 {
         return Ok(());
     }
-    for (column, row) in weight.codes.chunks_exact(k).enumerate() {
-        sums[column] = row.iter().map(|code| i32::from(*code)).sum();
-        let panel = column / PANEL * PANEL * 4 * code_words(k);
-        for (word, four) in row.chunks(4).enumerate() {
-            let start = panel + (word * PANEL + column % PANEL) * 4;
-            for (to, code) in codes[start..start + 4].iter_mut().zip(four) {
-                *to = code.cast_unsigned();
+    let panels = codes.chunks_exact_mut(4 * PANEL * code_words(k)).zip(sums.chunks_exact_mut(PANEL));
+    for ((panel, sums), rows) in panels.zip(weight.codes.chunks(PANEL * k)) {
+        for (row, sum) in rows.chunks_exact(k).zip(sums) {
+            *sum = row.iter().map(|code| i32::from(*code)).sum();
+        }
+        for (word, line) in panel.chunks_exact_mut(4 * PANEL).enumerate() {
+            for (row, to) in rows.chunks_exact(k).zip(line.as_chunks_mut::<4>().0) {
+                let four = &row[(4 * word).min(k)..(4 * word + 4).min(k)];
+                to[..four.len()].copy_from_slice(bytemuck::cast_slice(four));
             }
         }
     }

@@ -34,32 +34,37 @@ impl Int8Weight<'_> {
     }
 }
 
-/// Positions in a group of 8 weights whose products are added up in one 16-bit sum.
-fn lanes(bits: ActivationBits) -> &'static [&'static [usize]] {
-    match bits {
-        ActivationBits::Seven => &[&[0, 1, 4, 5], &[2, 3, 6, 7]],
-        ActivationBits::Eight => &[&[0, 1], &[2, 3], &[4, 5], &[6, 7]],
-    }
-}
-
 /// The largest sum of magnitudes of codes of one sign that a 16-bit sum can take, every activation being
 /// at its largest.
 fn limit(bits: ActivationBits) -> u32 {
     i16::MAX.unsigned_abs() as u32 / u32::from(bits.levels())
 }
 
+/// The largest of the 16-bit sums that a group of 8 weights goes into, each given by its magnitude.
+fn largest_sum(group: [u16; GROUP], bits: ActivationBits) -> u32 {
+    let pairs = [group[0] + group[1], group[2] + group[3], group[4] + group[5], group[6] + group[7]];
+    let sums = match bits {
+        ActivationBits::Seven => [pairs[0] + pairs[2], pairs[1] + pairs[3], 0, 0],
+        ActivationBits::Eight => pairs,
+    };
+    sums.into_iter().fold(0, u16::max).into()
+}
+
 /// The largest sum in one row of codes, and the depth of its group.
 fn worst(row: &[i8], bits: ActivationBits) -> (u32, usize) {
+    let sum_of = |group: &[i8; GROUP]| {
+        let positive = group.map(|code| u16::from(code.max(0).unsigned_abs()));
+        let negative = group.map(|code| u16::from(code.min(0).unsigned_abs()));
+        largest_sum(positive, bits).max(largest_sum(negative, bits))
+    };
+    let (groups, rest) = row.as_chunks();
+    let mut last = [0; GROUP];
+    last[..rest.len()].copy_from_slice(rest);
     let mut worst = (0, 0);
-    for (number, group) in row.chunks(GROUP).enumerate() {
-        for lane in lanes(bits) {
-            let codes = || lane.iter().filter_map(|position| group.get(*position));
-            let positive: u32 = codes().map(|code| u32::from(code.max(&0).unsigned_abs())).sum();
-            let negative: u32 = codes().map(|code| u32::from(code.min(&0).unsigned_abs())).sum();
-            let sum = positive.max(negative);
-            if sum > worst.0 {
-                worst = (sum, number * GROUP);
-            }
+    for (number, group) in groups.iter().chain([&last]).enumerate() {
+        let sum = sum_of(group);
+        if sum > worst.0 {
+            worst = (sum, number * GROUP);
         }
     }
     worst
