@@ -18,6 +18,7 @@
 //! Loading is: resolve the name → read the checkpoint → build the plain graph → passes → plan → session. Each step is
 //! a crate of its own; this one only puts them in a row.
 
+mod apart;
 mod calibrate;
 mod engine;
 mod error;

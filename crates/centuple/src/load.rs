@@ -7,9 +7,8 @@ use centuple_graph::Graph;
 use centuple_models::checkpoint::hub;
 use centuple_models::{Description, Head, Problem, Purpose};
 use centuple_passes::{Quantization, Report};
-use centuple_runtime::{Plan, Session, lower};
+use centuple_runtime::{Plan, lower};
 use centuple_tasks::{self as tasks, Limits, Model, ModelCard};
-use centuple_tensor::Bindings;
 use centuple_text::{TextOptions, Tokenizer, max_tokens};
 
 use crate::calibrate;
@@ -155,12 +154,9 @@ impl Host {
     /// # Errors
     /// The memory is beyond the address space.
     pub fn start(&self, compiled: &Compiled) -> Result<Loaded, Error> {
-        let limits = compiled.model.limits;
-        let tokens = limits.max_tokens_per_batch;
-        let capacity = Bindings { tokens, sequences: tokens, ..Bindings::default() };
-        let session = Session::new(Arc::clone(&compiled.plan), Arc::clone(&self.pool), capacity)?;
         let per_token = matches!(compiled.description.head, Head::TokenFeatures { .. });
-        Ok(Loaded { model: Arc::clone(&compiled.model), engine: PlanEngine::new(session, limits, per_token) })
+        let engine = PlanEngine::new(self, &compiled.plan, compiled.model.limits, per_token)?;
+        Ok(Loaded { model: Arc::clone(&compiled.model), engine })
     }
 }
 

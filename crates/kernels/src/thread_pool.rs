@@ -163,10 +163,10 @@ impl Shared {
 
     /// Runs the job as one worker and keeps the message of a panic.
     fn work(&self, index: usize, job: &Job<'_>) {
-        WORKING.set(true);
+        let nested = WORKING.replace(true);
         let worker = Worker { index, shared: self };
         let result = panic::catch_unwind(AssertUnwindSafe(|| job(&worker)));
-        WORKING.set(false);
+        WORKING.set(nested);
         if let Err(payload) = result {
             if !payload.is::<CompanionPanicked>() {
                 lock(&self.message).get_or_insert_with(|| message(&*payload));
@@ -288,7 +288,8 @@ impl ThreadPool {
     /// Runs `job` once on every worker at the same time and returns when all are done. Callers on
     /// several threads take turns.
     ///
-    /// Errors if a worker panicked (the pool stays usable), or if called from inside a run.
+    /// Errors if a worker panicked (the pool stays usable), or if called from inside a run; only a pool of one
+    /// thread, which waits for nobody, can be run there.
     pub fn run(&self, job: &(dyn Fn(&Worker<'_>) + Sync)) -> Result<(), KernelError> {
         self.start(job, true)
     }
@@ -301,7 +302,7 @@ impl ThreadPool {
     }
 
     fn start(&self, job: &(dyn Fn(&Worker<'_>) + Sync), everyone: bool) -> Result<(), KernelError> {
-        if WORKING.get() {
+        if WORKING.get() && self.threads() > 1 {
             return Err(KernelError::NestedRun);
         }
         let _one_run = lock(&self.one_run);
@@ -463,6 +464,22 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn pools_of_one_thread_run_inside_a_run() {
+        let (outer, done) = (ThreadPool::new(2).unwrap(), AtomicUsize::new(0));
+        let alone = [ThreadPool::new(1).unwrap(), ThreadPool::new(1).unwrap()];
+        outer
+            .run(&|worker| {
+                alone[worker.index()].run(&|_| drop(done.fetch_add(1, Ordering::SeqCst))).unwrap();
+                // The worker is still one of the outer run.
+                assert!(matches!(outer.run(&|_| ()), Err(KernelError::NestedRun)));
+                let error = alone[worker.index()].run(&|_| panic!("inside")).unwrap_err().to_string();
+                assert!(error.contains("inside"), "{error}");
+            })
+            .unwrap();
+        assert_eq!(done.into_inner(), 2);
     }
 
     #[test]
