@@ -472,7 +472,11 @@ mod tests {
         let alone = [ThreadPool::new(1).unwrap(), ThreadPool::new(1).unwrap()];
         outer
             .run(&|worker| {
-                alone[worker.index()].run(&|_| drop(done.fetch_add(1, Ordering::SeqCst))).unwrap();
+                alone[worker.index()]
+                    .run(&|_| {
+                        done.fetch_add(1, Ordering::SeqCst);
+                    })
+                    .unwrap();
                 // The worker is still one of the outer run.
                 assert!(matches!(outer.run(&|_| ()), Err(KernelError::NestedRun)));
                 let error = alone[worker.index()].run(&|_| panic!("inside")).unwrap_err().to_string();
