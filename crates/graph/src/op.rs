@@ -1,11 +1,13 @@
 //! The operators.
 
 use centuple_tensor::{DType, Shape, Tensor};
+use serde::{Deserialize, Serialize};
 
 /// An operator and its attributes. Operands are the inputs of the [`Node`](crate::Node) that holds it.
 ///
 /// In the transformer ops `x` has shape `[..., K]`: any leading dimensions, in practice `[Tokens, K]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Op {
     /// A value given with each batch.
     Input {
@@ -15,7 +17,7 @@ pub enum Op {
         shape: Shape,
     },
     /// A weight, or the result of constant folding.
-    Constant(Tensor),
+    Constant(#[serde(with = "crate::document::declaration")] Tensor),
 
     /// `[Tokens]` i64: position of each packed token in its sequence (its past included) plus `offset`.
     Positions {
@@ -127,7 +129,8 @@ pub enum Op {
 }
 
 /// Attributes of [`Op::Attention`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub struct Attention {
     /// Number of query heads.
     pub heads: usize,
@@ -144,7 +147,8 @@ pub struct Attention {
 }
 
 /// Activation functions. Functions that only resemble each other are different variants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// `x · Φ(x)` with the exact normal distribution: `gelu` of transformers.
     Gelu,
@@ -163,7 +167,8 @@ pub enum Activation {
 }
 
 /// How the tokens of a sequence become one row. Tokens before the span's `pool_from` do not count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Pooling {
     /// The first token of the sequence.
     Cls,
@@ -180,7 +185,8 @@ pub enum Pooling {
 }
 
 /// Element-wise functions of the primitive ops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Unary {
     /// `-x`
     Neg,
@@ -199,7 +205,8 @@ pub enum Unary {
 }
 
 /// Element-wise functions of two operands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Binary {
     /// `a + b`
     Add,
@@ -222,7 +229,8 @@ pub enum Binary {
 }
 
 /// Reductions over dimensions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Reduction {
     /// The sum.
     Sum,

@@ -44,6 +44,9 @@ pub enum RuntimeError {
         /// Number of f32 values.
         floats: usize,
     },
+    /// A file of weights is not the one of the graph.
+    #[error("the file of weights cannot be used: {0}")]
+    Weights(String),
     /// A dimension has no value for this batch.
     #[error("the dimension {0} has no value for this batch")]
     Unbound(String),

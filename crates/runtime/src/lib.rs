@@ -19,6 +19,6 @@ mod weights;
 
 pub use error::RuntimeError;
 pub use kv_cache::KvCache;
-pub use lower::lower;
+pub use lower::{lower, lower_stored};
 pub use plan::Plan;
 pub use session::{Batch, InputData, Memory, OutputRows, Session};

@@ -1,11 +1,12 @@
 //! Lowering: from a graph to a plan.
 
 use std::collections::HashMap;
+use std::io::Read;
 use std::sync::Arc;
 
 use centuple_graph::{Graph, Node, NodeId, Op};
 use centuple_kernels::{ActivationBits, Isa, quantized_columns, row_stride};
-use centuple_tensor::{DType, Dim, Shape, Tensor};
+use centuple_tensor::{Buffer, DType, Dim, Shape, Tensor};
 
 use crate::error::{Result, RuntimeError};
 use crate::memory;
@@ -19,6 +20,21 @@ use crate::weights::WeightsBuilder;
 /// # Errors
 /// The graph asks for something that has no kernel.
 pub fn lower(graph: &Graph, isa: Isa) -> Result<Plan> {
+    compile(graph, isa, WeightsBuilder::finish)
+}
+
+/// Compiles a graph whose constants are only declared, with the weights that [`Plan::write_weights`] has written for it.
+///
+/// Whatever `file` holds, the plan reads nothing outside of its memory; whether the numbers are the ones that were written
+/// is for the caller to check.
+///
+/// # Errors
+/// As for [`lower`]; or `file` cannot be read, or is not what the graph asks for.
+pub fn lower_stored(graph: &Graph, isa: Isa, file: &mut dyn Read) -> Result<Plan> {
+    compile(graph, isa, |weights| weights.read(file))
+}
+
+fn compile(graph: &Graph, isa: Isa, fill: impl FnOnce(WeightsBuilder) -> Result<Buffer>) -> Result<Plan> {
     let mut lowering = Lowering {
         graph,
         contiguous: contiguous_values(graph),
@@ -47,8 +63,9 @@ pub fn lower(graph: &Graph, isa: Isa) -> Result<Plan> {
         .chain(inputs.iter().filter_map(|input: &Input| input.value))
         .collect();
     let (slots, local_stride) = memory::place(&mut values, &stages, &phases, &pinned);
-    let weights = Arc::new(weights.finish()?);
-    let plan = Plan { isa, inputs, outputs, values, stages, phases, slots, local_stride, weights, cache_widths };
+    let parts = weights.parts();
+    let weights = Arc::new(fill(weights)?);
+    let plan = Plan { isa, inputs, outputs, values, stages, phases, slots, local_stride, weights, parts, cache_widths };
     memory::check(&plan)?;
     Ok(plan)
 }
@@ -128,7 +145,8 @@ impl Lowering<'_> {
             }
             Op::Linear { bias, activation, residual } => {
                 let x = self.view(node.inputs[0])?;
-                let weight = self.weights.packed(self.constant(node, 1)?)?;
+                let (name, weight) = self.constant(node, 1)?;
+                let weight = self.weights.packed(name, weight)?;
                 let bias_at = if *bias { Some(self.floats(node, 2)?) } else { None };
                 let residual_at = 2 + usize::from(*bias);
                 let residual = if *residual { Some(self.view(node.inputs[residual_at])?) } else { None };
@@ -276,7 +294,8 @@ impl Lowering<'_> {
         match self.lowered.get(&id) {
             Some(Lowered::View(view)) => Ok(*view),
             Some(Lowered::Constant) => {
-                let offset = self.weights.floats(self.constant_at(node, id)?)?;
+                let (name, tensor) = self.constant_at(node, id)?;
+                let offset = self.weights.floats(name, tensor)?;
                 let view = self.value(&node.fact.shape, true);
                 self.values[view.value].place = Place::Weights { offset };
                 Ok(view)
@@ -312,11 +331,11 @@ impl Lowering<'_> {
     fn table(&mut self, node: &Node, pair: &[NodeId]) -> Result<Table> {
         let table = self.graph.node(pair[0]);
         let (offset, rows) = if table.op == Op::Dequantize {
-            let (codes, scales) = (self.constant(table, 0)?, self.constant(table, 1)?);
-            (self.weights.table(codes, scales)?, codes.shape()[0])
+            let ((name, codes), (_, scales)) = (self.constant(table, 0)?, self.constant(table, 1)?);
+            (self.weights.table(name, codes, scales)?, codes.shape()[0])
         } else {
-            let floats = self.constant_at(node, pair[0])?;
-            (self.weights.floats(floats)?, floats.shape()[0])
+            let (name, floats) = self.constant_at(node, pair[0])?;
+            (self.weights.floats(name, floats)?, floats.shape()[0])
         };
         let ids = match self.lowered.get(&pair[1]) {
             Some(Lowered::Ids(ids)) => ids.clone(),
@@ -352,23 +371,25 @@ impl Lowering<'_> {
     }
 
     fn codes(&mut self, node: &Node, bits: u8) -> Result<PackedCodes> {
-        let (codes, scales) = (self.constant(node, 1)?, self.constant(node, 2)?);
-        self.weights.codes(codes, scales, activation_bits(node, bits)?)
+        let ((name, codes), (_, scales)) = (self.constant(node, 1)?, self.constant(node, 2)?);
+        self.weights.codes(name, codes, scales, activation_bits(node, bits)?)
     }
 
     fn floats(&mut self, node: &Node, index: usize) -> Result<usize> {
-        let constant = self.constant(node, index)?;
-        self.weights.floats(constant)
+        let (name, constant) = self.constant(node, index)?;
+        self.weights.floats(name, constant)
     }
 }
 
 impl<'a> Lowering<'a> {
-    fn constant(&self, node: &Node, index: usize) -> Result<&'a Tensor> {
+    /// A constant operand and its name.
+    fn constant(&self, node: &Node, index: usize) -> Result<(&'a str, &'a Tensor)> {
         self.constant_at(node, node.inputs[index])
     }
 
-    fn constant_at(&self, node: &Node, id: NodeId) -> Result<&'a Tensor> {
-        self.graph.constant_of(id).ok_or_else(|| unsupported(node, "a weight that is not a constant"))
+    fn constant_at(&self, node: &Node, id: NodeId) -> Result<(&'a str, &'a Tensor)> {
+        let tensor = self.graph.constant_of(id).ok_or_else(|| unsupported(node, "a weight that is not a constant"))?;
+        Ok((&self.graph.node(id).name, tensor))
     }
 }
 

@@ -1,11 +1,14 @@
 //! The plan: a flat list of stages over numbered values. Pure data; `session` runs it.
 
+use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
 use centuple_graph::{Activation, Attention, Binary, Pooling, Reduction, Unary};
 use centuple_kernels::{ActivationBits, Isa};
 use centuple_tensor::{Buffer, DType, Dim, Layout, Shape};
+
+use crate::weights::{self, StoredPart};
 
 /// A compiled graph. Made by [`lower`](crate::lower()), run by a [`Session`](crate::Session).
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub struct Plan {
     pub(crate) local_stride: usize,
     /// Every weight: packed matrices, tables, biases.
     pub(crate) weights: Arc<Buffer>,
+    /// What the weights consist of, in their order.
+    pub(crate) parts: Vec<StoredPart>,
     /// Width of keys per cache slot.
     pub(crate) cache_widths: Vec<usize>,
 }
@@ -310,6 +315,14 @@ impl Kernel {
 }
 
 impl Plan {
+    /// Writes the weights as a safetensors file, packed as they are, for [`lower_stored`](crate::lower_stored()).
+    ///
+    /// # Errors
+    /// `out` cannot be written.
+    pub fn write_weights(&self, out: &mut dyn Write) -> io::Result<()> {
+        weights::write(&self.parts, &self.weights, out)
+    }
+
     /// Bytes of all weights.
     pub fn weight_bytes(&self) -> usize {
         (*self.weights).as_ref().len()

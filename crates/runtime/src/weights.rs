@@ -1,14 +1,18 @@
-//! All weights of a plan in one buffer.
+//! All weights of a plan in one buffer, and that buffer as a file.
+//!
+//! The file is safetensors: a header that names every part, then the buffer as it lies in memory. What a header must say
+//! follows from the graph, so reading one is comparing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::io::{self, Read, Write};
 
 use centuple_kernels::{
     ActivationBits, Int8Weight, Matrix, int8_table_columns, pack, pack_half, pack_int8, pack_table, packed_half_len,
     packed_int8_len, packed_len,
 };
-use centuple_tensor::{Buffer, DType, Tensor};
+use centuple_tensor::{Buffer, DType, Tensor, TensorError};
 
-use crate::error::Result;
+use crate::error::{Result, RuntimeError};
 use crate::plan::{Packed, PackedCodes};
 
 /// Weights start on a cache line.
@@ -19,11 +23,13 @@ const LINE: usize = 16;
 pub(crate) struct WeightsBuilder {
     length: usize,
     parts: Vec<Part>,
-    /// Offset of a tensor that was added before: by address, form and shape.
-    known: HashMap<(*const u8, bool, Vec<usize>), usize>,
+    /// Offset of a tensor that was added before: by identity, form and shape.
+    known: HashMap<((usize, usize), bool, Vec<usize>), usize>,
+    names: HashSet<String>,
 }
 
 struct Part {
+    name: String,
     offset: usize,
     length: usize,
     tensor: Tensor,
@@ -50,50 +56,100 @@ impl Form {
 
 impl WeightsBuilder {
     /// Adds a tensor as it lies; returns its first float.
-    pub(crate) fn floats(&mut self, tensor: &Tensor) -> Result<usize> {
-        let length = tensor.as_f32()?.len();
-        Ok(self.add(tensor, Form::Floats, length))
+    pub(crate) fn floats(&mut self, name: &str, tensor: &Tensor) -> Result<usize> {
+        expect(tensor, &[DType::F32])?;
+        Ok(self.add(name, tensor, Form::Floats, tensor.len()))
     }
 
     /// Adds a matrix `[n, k]` in packed form.
-    pub(crate) fn packed(&mut self, tensor: &Tensor) -> Result<Packed> {
-        tensor.to_f32()?;
+    pub(crate) fn packed(&mut self, name: &str, tensor: &Tensor) -> Result<Packed> {
+        expect(tensor, &[DType::F32, DType::F16, DType::BF16])?;
         let (n, k) = (tensor.shape()[0], tensor.shape()[1]);
         let half = tensor.dtype() == DType::F16;
         let length = if half { packed_half_len(n, k) } else { packed_len(n, k) };
-        Ok(Packed { offset: self.add(tensor, Form::Packed { n, k, half }, length), n, k, half })
+        Ok(Packed { offset: self.add(name, tensor, Form::Packed { n, k, half }, length), n, k, half })
     }
 
     /// Adds a matrix `[n, k]` of codes with a scale per row, in packed form.
-    pub(crate) fn codes(&mut self, codes: &Tensor, scales: &Tensor, bits: ActivationBits) -> Result<PackedCodes> {
-        codes.as_i8()?;
+    pub(crate) fn codes(
+        &mut self,
+        name: &str,
+        codes: &Tensor,
+        scales: &Tensor,
+        bits: ActivationBits,
+    ) -> Result<PackedCodes> {
+        expect(codes, &[DType::I8])?;
         let (n, k) = (codes.shape()[0], codes.shape()[1]);
         let form = Form::PackedCodes { n, k, bits, scales: scales.clone() };
-        Ok(PackedCodes { offset: self.add(codes, form, packed_int8_len(n, k)), n, k, bits })
+        Ok(PackedCodes { offset: self.add(name, codes, form, packed_int8_len(n, k)), n, k, bits })
     }
 
     /// Adds a table `[rows, columns]` of codes with a scale per row.
-    pub(crate) fn table(&mut self, codes: &Tensor, scales: &Tensor) -> Result<usize> {
-        codes.as_i8()?;
+    pub(crate) fn table(&mut self, name: &str, codes: &Tensor, scales: &Tensor) -> Result<usize> {
+        expect(codes, &[DType::I8])?;
         let (rows, columns) = (codes.shape()[0], codes.shape()[1]);
-        Ok(self.add(codes, Form::Table { columns, scales: scales.clone() }, rows * int8_table_columns(columns)))
+        let length = rows.saturating_mul(int8_table_columns(columns));
+        Ok(self.add(name, codes, Form::Table { columns, scales: scales.clone() }, length))
     }
 
-    fn add(&mut self, tensor: &Tensor, form: Form, length: usize) -> usize {
-        let key = (tensor.bytes().as_ptr(), form.is_packed(), tensor.shape().to_vec());
+    fn add(&mut self, name: &str, tensor: &Tensor, form: Form, length: usize) -> usize {
+        let key = (tensor.identity(), form.is_packed(), tensor.shape().to_vec());
         if let Some(&offset) = self.known.get(&key) {
             return offset;
         }
         let offset = self.length;
-        self.length += length.next_multiple_of(LINE);
-        self.parts.push(Part { offset, length, tensor: tensor.clone(), form });
+        let end = length.checked_next_multiple_of(LINE).and_then(|length| offset.checked_add(length));
+        self.length = end.unwrap_or(usize::MAX);
+        let mut name = name.to_owned();
+        while !self.names.insert(name.clone()) {
+            name.push('+');
+        }
+        self.parts.push(Part { name, offset, length, tensor: tensor.clone(), form });
         self.known.insert(key, offset);
         offset
     }
 
+    /// Every part, as the file's header names it.
+    pub(crate) fn parts(&self) -> Vec<StoredPart> {
+        let part = |part: &Part| {
+            let (dtype, size) = match &part.form {
+                Form::Floats | Form::Packed { half: false, .. } => ("F32", 4),
+                Form::Packed { half: true, .. } => ("F16", 2),
+                Form::PackedCodes { .. } | Form::Table { .. } => ("U8", 1),
+            };
+            let bytes = part.length.saturating_mul(4).checked_next_multiple_of(4 * LINE).unwrap_or(usize::MAX);
+            StoredPart { name: part.name.clone(), dtype, elements: bytes / size, bytes }
+        };
+        self.parts.iter().map(part).collect()
+    }
+
+    /// Memory for everything.
+    fn allocate(&self) -> Result<Buffer> {
+        let bytes = self.length.checked_mul(4);
+        bytes.and_then(Buffer::try_zeroed).ok_or(RuntimeError::Memory { floats: self.length })
+    }
+
+    /// Takes everything from a file that [`write`] has written, to its end.
+    pub(crate) fn read(self, file: &mut dyn Read) -> Result<Buffer> {
+        let expected = header(&self.parts());
+        let mut found = vec![0; expected.len()];
+        file.read_exact(&mut found).map_err(|source| RuntimeError::Weights(source.to_string()))?;
+        if found != expected {
+            return Err(RuntimeError::Weights("its header is not the one that the graph asks for".to_owned()));
+        }
+        let mut buffer = self.allocate()?;
+        let bytes = &mut buffer.as_bytes_mut()[..4 * self.length];
+        file.read_exact(bytes).map_err(|source| RuntimeError::Weights(source.to_string()))?;
+        match file.read(&mut [0]) {
+            Ok(0) => Ok(buffer),
+            Ok(_) => Err(RuntimeError::Weights("it is longer than its header says".to_owned())),
+            Err(source) => Err(RuntimeError::Weights(source.to_string())),
+        }
+    }
+
     /// Copies and packs everything.
     pub(crate) fn finish(self) -> Result<Buffer> {
-        let mut buffer = Buffer::zeroed_f32(self.length);
+        let mut buffer = self.allocate()?;
         for part in self.parts {
             let target = &mut buffer.as_f32_mut()[part.offset..part.offset + part.length];
             match part.form {
@@ -111,5 +167,44 @@ impl WeightsBuilder {
             }
         }
         Ok(buffer)
+    }
+}
+
+/// A part of the weights, as the file's header names it.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredPart {
+    name: String,
+    dtype: &'static str,
+    elements: usize,
+    bytes: usize,
+}
+
+/// The file's first bytes: their number, then for each part its type, shape and place, then spaces up to a cache line.
+fn header(parts: &[StoredPart]) -> Vec<u8> {
+    let (mut json, mut end) = (String::from("{"), 0usize);
+    for part in parts {
+        let start = end;
+        end = end.saturating_add(part.bytes);
+        let comma = if start == 0 { "" } else { "," };
+        let StoredPart { name, dtype, elements, .. } = part;
+        let name = serde_json::Value::from(name.as_str());
+        json += &format!(r#"{comma}{name}:{{"dtype":"{dtype}","shape":[{elements}],"data_offsets":[{start},{end}]}}"#);
+    }
+    json.push('}');
+    let length = (8 + json.len()).next_multiple_of(4 * LINE) - 8;
+    let padding = " ".repeat(length - json.len());
+    [&(length as u64).to_le_bytes(), json.as_bytes(), padding.as_bytes()].concat()
+}
+
+/// Writes the parts and the buffer that holds them.
+pub(crate) fn write(parts: &[StoredPart], buffer: &Buffer, out: &mut dyn Write) -> io::Result<()> {
+    out.write_all(&header(parts))?;
+    out.write_all(buffer.as_ref())
+}
+
+fn expect(tensor: &Tensor, dtypes: &[DType]) -> Result<()> {
+    match dtypes.iter().find(|dtype| **dtype == tensor.dtype()) {
+        Some(_) => Ok(()),
+        None => Err(TensorError::Type { expected: dtypes[0], found: tensor.dtype() }.into()),
     }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use centuple_graph::Graph;
+use centuple_graph::{Document, Graph};
 use centuple_kernels::{Isa, ThreadPool};
 use centuple_reference::{Batch as ReferenceBatch, Cache, evaluate};
-use centuple_runtime::{Batch, InputData, KvCache, Session, lower};
+use centuple_runtime::{Batch, InputData, KvCache, Plan, Session, lower, lower_stored};
 use centuple_tensor::{Bindings, DType};
 use centuple_testkit::{Case, cases, distance};
 
@@ -23,7 +23,11 @@ fn by_reference(case: &Case) -> Outputs {
 }
 
 fn by_plan(case: &Case, graph: &Graph, isa: Isa, threads: usize) -> Outputs {
-    let plan = Arc::new(lower(graph, isa).unwrap_or_else(|error| panic!("{}: {error}", case.name)));
+    let plan = lower(graph, isa).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+    run(case, Arc::new(plan), threads)
+}
+
+fn run(case: &Case, plan: Arc<Plan>, threads: usize) -> Outputs {
     let pool = Arc::new(ThreadPool::new(threads).expect("threads start"));
     let cache = KvCache::new(plan.cache_widths(), case.cache_pages).expect("memory");
     let capacity = Bindings { tokens: 200, sequences: 8, batch: 4, sequence: 16, past: 0 };
@@ -80,6 +84,34 @@ fn threads_change_no_bit() {
         let one = by_plan(&case, &case.graph, Isa::best(), 1);
         for threads in [2, 3, 5] {
             assert!(one == by_plan(&case, &case.graph, Isa::best(), threads), "{} with {threads} threads", case.name);
+        }
+    }
+}
+
+#[test]
+fn stored_plans_change_no_bit() {
+    for case in all_cases() {
+        let (graph, _) = centuple_passes::optimize(&case.graph).expect("passes keep graphs valid");
+        let plan = lower(&graph, Isa::best()).expect("lowers");
+        let mut file = Vec::new();
+        plan.write_weights(&mut file).expect("memory can be written");
+        safetensors::SafeTensors::deserialize(&file).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+        let text = serde_json::to_string(&graph.document()).expect("documents are JSON");
+        let document: Document = serde_json::from_str(&text).expect("documents are JSON");
+        let read = document.graph().unwrap_or_else(|error| panic!("{}: {error}", case.name));
+        let stored = lower_stored(&read, Isa::best(), &mut file.as_slice());
+        let stored = stored.unwrap_or_else(|error| panic!("{}: {error}", case.name));
+        assert!(run(&case, Arc::new(plan), 2) == run(&case, Arc::new(stored), 2), "{}", case.name);
+        assert!(lower(&read, Isa::best()).is_err() || file.len() < 64 + 64, "{}: nothing was to be packed", case.name);
+
+        let longer = [file.as_slice(), &[0]].concat();
+        let mut renamed = file.clone();
+        renamed[10] ^= 1;
+        for (what, file) in
+            [("short", &file[..file.len() - 1]), ("long", &longer), ("renamed", &renamed), ("none", &[])]
+        {
+            let error = lower_stored(&read, Isa::best(), &mut &*file).map(drop).expect_err(what).to_string();
+            assert!(error.contains("file of weights"), "{}, {what}: {error}", case.name);
         }
     }
 }

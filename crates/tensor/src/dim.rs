@@ -6,6 +6,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::{Add, Mul, Sub};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
 
 /// A number that is only known when a batch arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,7 +62,8 @@ impl Bindings {
 type Powers = [u8; Symbol::ALL.len()];
 
 /// A dimension: an integer polynomial over [`Symbol`]s, in canonical form, so `==` is equality.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Dim {
     terms: BTreeMap<Powers, i64>,
 }
@@ -108,7 +112,7 @@ impl Dim {
         }
         let mut quotient = Dim::default();
         for (have, &value) in &self.terms {
-            if value % coefficient != 0 {
+            if value.checked_rem(coefficient) != Some(0) {
                 return None;
             }
             let mut left = Powers::default();
@@ -122,7 +126,8 @@ impl Dim {
 
     fn combine(mut self, other: &Dim, sign: i64) -> Dim {
         for (powers, &value) in &other.terms {
-            *self.terms.entry(*powers).or_insert(0) += sign * value;
+            let sum = self.terms.entry(*powers).or_insert(0);
+            *sum = sum.saturating_add(sign.saturating_mul(value));
         }
         self.terms.retain(|_, value| *value != 0);
         self
@@ -203,6 +208,53 @@ impl fmt::Display for Dim {
     }
 }
 
+/// A text that is no dimension.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no dimension; write it as `384`, `Tokens` or `2*Sequence + Past - 1`")]
+pub struct ParseDimError(String);
+
+impl FromStr for Dim {
+    type Err = ParseDimError;
+
+    /// Reads what [`Display`](fmt::Display) writes.
+    fn from_str(text: &str) -> Result<Dim, ParseDimError> {
+        let error = || ParseDimError(text.chars().take(80).collect());
+        let factor = |factor: &str| match Symbol::ALL.iter().find(|symbol| format!("{symbol:?}") == factor) {
+            Some(&symbol) => Some(Dim::from(symbol)),
+            None => factor.parse::<u32>().ok().map(|number| Dim::from(number as usize)),
+        };
+        let term = |term: &str| term.split('*').try_fold(Dim::from(1), |product, text| Some(product * factor(text)?));
+        let mut words = text.split(' ');
+        let first = words.next().ok_or_else(error)?;
+        let mut sum = match first.strip_prefix('-') {
+            Some(first) => Dim::default() - term(first).ok_or_else(error)?,
+            None => term(first).ok_or_else(error)?,
+        };
+        while let Some(sign) = words.next() {
+            let term = words.next().and_then(term).ok_or_else(error)?;
+            sum = match sign {
+                "+" => sum + term,
+                "-" => sum - term,
+                _ => return Err(error()),
+            };
+        }
+        Ok(sum)
+    }
+}
+
+impl From<Dim> for String {
+    fn from(dim: Dim) -> String {
+        dim.to_string()
+    }
+}
+
+impl TryFrom<String> for Dim {
+    type Error = ParseDimError;
+    fn try_from(text: String) -> Result<Dim, ParseDimError> {
+        text.parse()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,6 +274,23 @@ mod tests {
         assert_eq!(area.evaluate(&bindings), Some(120));
         assert_eq!((past.clone() - Dim::from(4)).evaluate(&bindings), None);
         assert_eq!((past.clone() - past).constant(), Some(0));
+    }
+
+    #[test]
+    fn what_is_printed_is_read() {
+        let (tokens, past) = (Dim::from(Symbol::Tokens), Dim::from(Symbol::Past));
+        for dim in [
+            Dim::default(),
+            Dim::from(384),
+            tokens.clone(),
+            tokens.clone() * tokens.clone() * Dim::from(3) - past.clone() - Dim::from(7),
+            Dim::default() - past * tokens,
+        ] {
+            assert_eq!(dim.to_string().parse(), Ok(dim));
+        }
+        for text in ["", " ", "x", "3 +", "3 * 4", "Tokens Past", "-", "3**4", "99999999999", "1 + + 2"] {
+            assert!(text.parse::<Dim>().is_err(), "{text}");
+        }
     }
 
     #[test]

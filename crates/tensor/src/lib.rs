@@ -10,7 +10,7 @@ mod layout;
 mod tensor;
 
 pub use buffer::Buffer;
-pub use dim::{Bindings, Dim, Shape, Symbol, shape_of};
+pub use dim::{Bindings, Dim, ParseDimError, Shape, Symbol, shape_of};
 pub use dtype::DType;
 pub use layout::{Layout, LayoutError, PAGE_TOKENS, Span};
 pub use tensor::{Bytes, Tensor, TensorError};

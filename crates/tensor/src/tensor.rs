@@ -32,6 +32,14 @@ pub enum TensorError {
     /// The shape's volume overflows.
     #[error("the shape {0:?} is beyond the address space")]
     Volume(Vec<usize>),
+    /// The tensor is only declared.
+    #[error("a {dtype} tensor of shape {shape:?} is declared, but its elements are not here")]
+    Absent {
+        /// Element type.
+        dtype: DType,
+        /// Shape.
+        shape: Vec<usize>,
+    },
     /// The elements have another type than asked for.
     #[error("expected a {expected} tensor, found {found}")]
     Type {
@@ -43,12 +51,24 @@ pub enum TensorError {
 }
 
 /// A contiguous row-major tensor. Cloning shares the bytes.
+///
+/// It can be only declared: type and shape are known, the elements are elsewhere, and asking for them is an error.
 #[derive(Clone)]
 pub struct Tensor {
     dtype: DType,
     shape: Vec<usize>,
     bytes: Bytes,
     range: Range<usize>,
+    declared: bool,
+}
+
+/// The bytes of a declared tensor.
+struct Nothing;
+
+impl AsRef<[u8]> for Nothing {
+    fn as_ref(&self) -> &[u8] {
+        &[]
+    }
 }
 
 impl Tensor {
@@ -72,9 +92,29 @@ impl Tensor {
         if !(part.as_ptr() as usize).is_multiple_of(dtype.size()) {
             let mut copy = Buffer::zeroed(expected);
             copy.as_bytes_mut().copy_from_slice(part);
-            return Ok(Tensor { dtype, shape: shape.to_vec(), bytes: Arc::new(copy), range: 0..expected });
+            let (bytes, range) = (Arc::new(copy), 0..expected);
+            return Ok(Tensor { dtype, shape: shape.to_vec(), bytes, range, declared: false });
         }
-        Ok(Tensor { dtype, shape: shape.to_vec(), bytes, range })
+        Ok(Tensor { dtype, shape: shape.to_vec(), bytes, range, declared: false })
+    }
+
+    /// A tensor without its elements.
+    pub fn declared(dtype: DType, shape: &[usize]) -> Result<Tensor, TensorError> {
+        let bytes = volume(shape).and_then(|count| count.checked_mul(dtype.size()));
+        if bytes.is_none_or(|bytes| bytes > isize::MAX as usize) {
+            return Err(TensorError::Volume(shape.to_vec()));
+        }
+        Ok(Tensor { dtype, shape: shape.to_vec(), bytes: Arc::new(Nothing), range: 0..0, declared: true })
+    }
+
+    /// Whether the tensor is only declared.
+    pub fn is_declared(&self) -> bool {
+        self.declared
+    }
+
+    /// A number that clones of a tensor share, and views of the same part of the same bytes.
+    pub fn identity(&self) -> (usize, usize) {
+        (Arc::as_ptr(&self.bytes).cast::<u8>() as usize, self.range.start)
     }
 
     /// An f32 tensor.
@@ -110,12 +150,12 @@ impl Tensor {
 
     /// Number of elements.
     pub fn len(&self) -> usize {
-        self.range.len() / self.dtype.size()
+        self.shape.iter().product()
     }
 
     /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
-        self.range.is_empty()
+        self.len() == 0
     }
 
     /// The raw little-endian content.
@@ -131,8 +171,8 @@ impl Tensor {
     /// The elements of a floating-point tensor, widened if they are stored in 16 bits.
     pub fn to_f32(&self) -> Result<Cow<'_, [f32]>, TensorError> {
         match self.dtype {
-            DType::F16 => Ok(Cow::Owned(bytemuck::cast_slice::<u8, f16>(self.bytes()).to_f32_vec())),
-            DType::BF16 => Ok(Cow::Owned(bytemuck::cast_slice::<u8, bf16>(self.bytes()).to_f32_vec())),
+            DType::F16 => Ok(Cow::Owned(bytemuck::cast_slice::<u8, f16>(self.expect(DType::F16)?).to_f32_vec())),
+            DType::BF16 => Ok(Cow::Owned(bytemuck::cast_slice::<u8, bf16>(self.expect(DType::BF16)?).to_f32_vec())),
             DType::F32 | DType::I8 | DType::I64 => self.as_f32().map(Cow::Borrowed),
         }
     }
@@ -158,10 +198,16 @@ impl Tensor {
 
     /// The same elements under another shape of equal volume.
     pub fn reshaped(&self, shape: &[usize]) -> Result<Tensor, TensorError> {
+        if self.declared && volume(shape) == Some(self.len()) {
+            return Ok(Tensor { shape: shape.to_vec(), ..self.clone() });
+        }
         Tensor::from_shared(self.dtype, shape, Arc::clone(&self.bytes), self.range.clone())
     }
 
     fn expect(&self, expected: DType) -> Result<&[u8], TensorError> {
+        if self.declared {
+            return Err(TensorError::Absent { dtype: self.dtype, shape: self.shape.clone() });
+        }
         if self.dtype == expected { Ok(self.bytes()) } else { Err(TensorError::Type { expected, found: self.dtype }) }
     }
 }
@@ -172,7 +218,8 @@ fn volume(shape: &[usize]) -> Option<usize> {
 
 impl PartialEq for Tensor {
     fn eq(&self, other: &Tensor) -> bool {
-        self.dtype == other.dtype && self.shape == other.shape && self.bytes() == other.bytes()
+        let alike = self.dtype == other.dtype && self.shape == other.shape && self.declared == other.declared;
+        alike && self.bytes() == other.bytes()
     }
 }
 
@@ -203,6 +250,18 @@ mod tests {
         assert_eq!(&*half.to_f32()?, &[1.0, 0.099975586, -65504.0]);
         assert!(Tensor::from_f32(&[1], &[1e6])?.to_f16()?.is_none());
         assert!(half.as_f32().is_err() && Tensor::from_i64(&[1], &[1])?.to_f32().is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn a_declared_tensor_has_a_shape_and_no_elements() -> Result<(), TensorError> {
+        let tensor = Tensor::declared(DType::F16, &[2, 3])?;
+        assert_eq!((tensor.len(), tensor.bytes().len()), (6, 0));
+        assert!(matches!(tensor.to_f32(), Err(TensorError::Absent { .. })));
+        assert_eq!(tensor.reshaped(&[6])?.shape(), &[6]);
+        assert!(tensor.reshaped(&[7]).is_err() && Tensor::declared(DType::I8, &[usize::MAX, 2]).is_err());
+        assert_eq!(tensor.identity(), tensor.clone().identity());
+        assert_ne!(tensor.identity(), Tensor::declared(DType::F16, &[2, 3])?.identity());
         Ok(())
     }
 
