@@ -6,6 +6,8 @@ use centuple_passes::PassError;
 use centuple_runtime::RuntimeError;
 use centuple_text::TextError;
 
+use crate::artefact::ArtefactError;
+
 /// Why a model could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -15,6 +17,9 @@ pub enum Error {
     /// The folder is no model that is understood.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// An artefact cannot be read or written.
+    #[error(transparent)]
+    Artefact(#[from] ArtefactError),
     /// The tokenizer is missing or damaged.
     #[error(transparent)]
     Text(#[from] TextError),

@@ -19,16 +19,19 @@
 //! a crate of its own; this one only puts them in a row.
 
 mod apart;
+mod artefact;
 mod calibrate;
 mod engine;
 mod error;
 mod host;
 mod load;
+pub mod timing;
 
 pub use centuple_kernels as kernels;
 pub use centuple_models::checkpoint::hub;
 pub use centuple_tasks as tasks;
 
+pub use artefact::{ArtefactError, Manifest};
 pub use centuple_models::Purpose;
 pub use centuple_passes::{Quantization, Report as PassReport};
 pub use centuple_runtime::Memory;

@@ -1,6 +1,8 @@
 //! Loading: from a name to an engine, and what was learnt on the way.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use centuple_graph::Graph;
@@ -10,17 +12,19 @@ use centuple_passes::{Quantization, Report};
 use centuple_runtime::{Plan, lower};
 use centuple_tasks::{self as tasks, Limits, Model, ModelCard};
 use centuple_text::{TextOptions, Tokenizer, max_tokens};
+use serde::{Deserialize, Serialize};
 
+use crate::artefact::{self, Draft, Manifest};
 use crate::calibrate;
 use crate::engine::PlanEngine;
 use crate::error::Error;
 use crate::host::Host;
 
 /// The numbers that linear layers compute with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// 32-bit floats.
-    #[default]
     F32,
     /// 32-bit floats over weights that are stored in 16 bits.
     F16,
@@ -39,13 +43,23 @@ impl Precision {
     }
 }
 
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Precision::F32 => "f32",
+            Precision::F16 => "f16",
+            Precision::Int8 => "int8",
+        })
+    }
+}
+
 /// How a model is loaded.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
     /// What the model is wanted for.
     pub purpose: Purpose,
-    /// The numbers that it computes with.
-    pub precision: Precision,
+    /// The numbers that it computes with; by default an artefact's own, and f32 for everything else.
+    pub precision: Option<Precision>,
     /// How it is quantised, where the precision asks for it.
     pub quantization: Quantization,
     /// Most tokens that are computed together; raised to the model's longest sequence where it is smaller.
@@ -60,7 +74,7 @@ impl Default for LoadOptions {
     fn default() -> LoadOptions {
         LoadOptions {
             purpose: Purpose::Own,
-            precision: Precision::F32,
+            precision: None,
             quantization: Quantization::default(),
             max_batch_tokens: 4096,
             token_cache_bytes: 32 << 20,
@@ -75,6 +89,8 @@ pub struct Loaded {
     pub model: Arc<Model>,
     /// What computes.
     pub engine: PlanEngine,
+    /// The numbers that linear layers compute with.
+    pub precision: Precision,
 }
 
 /// A model folder after every step that needs no memory for batches.
@@ -83,14 +99,29 @@ pub struct Compiled {
     pub model: Arc<Model>,
     /// What the folder says.
     pub description: Description,
-    /// The graph before the passes.
-    pub plain: Graph,
+    /// The numbers that linear layers compute with.
+    pub precision: Precision,
+    /// What tasks need of the folder's text files.
+    pub(crate) text: TextSettings,
+    /// The graph before the passes; an artefact has none.
+    pub plain: Option<Graph>,
     /// The graph after the passes.
     pub graph: Graph,
     /// What each pass did.
     pub passes: Vec<Report>,
     /// The plan.
     pub plan: Arc<Plan>,
+}
+
+impl Compiled {
+    /// Writes the model as an artefact, a folder that is loaded at once; `source` is the folder that it was compiled
+    /// from. An artefact that is at `target` is replaced, anything else is left alone.
+    ///
+    /// # Errors
+    /// `target` is taken by something else, or a file cannot be read or written.
+    pub fn save(&self, source: &Path, target: &Path) -> Result<Manifest, Error> {
+        Ok(Draft { source, compiled: self, receipt: None, reports: &[] }.write(target)?)
+    }
 }
 
 impl Host {
@@ -127,26 +158,41 @@ impl Host {
     /// # Errors
     /// As for [`Host::load`].
     pub fn compile_folder(&self, folder: &Path, id: &str, options: &LoadOptions) -> Result<Compiled, Error> {
-        let source = centuple_models::load(folder, options.purpose)?;
-        let model = model_of(folder, id, &source, options)?;
-        let (mut graph, mut passes) = centuple_passes::optimize(&source.graph)?;
-        match options.precision {
-            Precision::F32 => {}
+        if artefact::is_artefact(folder) {
+            return artefact::compile(self, folder, id, options);
+        }
+        let source = Source::open(folder, id, options)?;
+        let (graph, mut passes) = centuple_passes::optimize(&source.plain)?;
+        let precision = options.precision.unwrap_or(Precision::F32);
+        let graph = match precision {
+            Precision::F32 => graph,
             Precision::F16 => {
                 let (halved, report) = centuple_passes::halve_weights(&graph)?;
-                graph = halved;
                 passes.push(report);
+                halved
             }
             Precision::Int8 => {
-                let observations = calibrate::observe(self, &graph, &model.tokenizer)?;
+                let observations = calibrate::observe(self, &graph, &source.model.tokenizer)?;
                 let (quantized, report) = centuple_passes::quantize(&graph, &observations, &options.quantization)?;
-                graph = quantized;
                 passes.push(report);
+                quantized
             }
-        }
+        };
+        self.lower(source, graph, passes, precision)
+    }
+
+    /// Makes a plan of a graph that was made of `source`.
+    pub(crate) fn lower(
+        &self,
+        source: Source,
+        graph: Graph,
+        passes: Vec<Report>,
+        precision: Precision,
+    ) -> Result<Compiled, Error> {
         let plan = Arc::new(lower(&graph, self.isa)?);
-        let (description, plain) = (source.description, source.graph);
-        Ok(Compiled { model: Arc::new(model), description, plain, graph, passes, plan })
+        let Source { mut model, description, text, plain } = source;
+        model.card.dtype = precision.dtype().to_owned();
+        Ok(Compiled { model: Arc::new(model), description, precision, text, plain: Some(plain), graph, passes, plan })
     }
 
     /// Gives a compiled model its memory for batches.
@@ -156,22 +202,62 @@ impl Host {
     pub fn start(&self, compiled: &Compiled) -> Result<Loaded, Error> {
         let per_token = matches!(compiled.description.head, Head::TokenFeatures { .. });
         let engine = PlanEngine::new(self, &compiled.plan, compiled.model.limits, per_token)?;
-        Ok(Loaded { model: Arc::clone(&compiled.model), engine })
+        Ok(Loaded { model: Arc::clone(&compiled.model), engine, precision: compiled.precision })
     }
 }
 
+/// A checkpoint before any pass.
+pub(crate) struct Source {
+    pub(crate) model: Model,
+    pub(crate) description: Description,
+    pub(crate) text: TextSettings,
+    pub(crate) plain: Graph,
+}
+
+impl Source {
+    /// Reads a checkpoint folder under the name `id`.
+    pub(crate) fn open(folder: &Path, id: &str, options: &LoadOptions) -> Result<Source, Error> {
+        let centuple_models::Model { graph, description, sentence_transformer } =
+            centuple_models::load(folder, options.purpose)?;
+        let text = sentence_transformer.map_or_else(TextSettings::default, |modules| TextSettings {
+            folder: modules.transformer.strip_prefix(folder).unwrap_or(Path::new("")).to_owned(),
+            max_seq_length: modules.max_seq_length,
+            lowercase: modules.do_lower_case,
+            prompts: modules.prompts,
+            default_prompt: modules.default_prompt_name,
+        });
+        let model = model_of(folder, id, &description, &text, options)?;
+        Ok(Source { model, description, text, plain: graph })
+    }
+}
+
+/// What tasks need of a folder's text files, besides the tokenizer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TextSettings {
+    /// Where the tokenizer lies within the folder.
+    pub(crate) folder: PathBuf,
+    pub(crate) max_seq_length: Option<usize>,
+    pub(crate) lowercase: bool,
+    pub(crate) prompts: BTreeMap<String, String>,
+    pub(crate) default_prompt: Option<String>,
+}
+
 /// What tasks need to know of a model folder.
-fn model_of(folder: &Path, id: &str, source: &centuple_models::Model, options: &LoadOptions) -> Result<Model, Error> {
-    let modules = source.sentence_transformer.as_ref();
-    let text_folder = modules.map_or(folder, |modules| &modules.transformer);
-    let description = &source.description;
-    let max_seq_length = modules.and_then(|modules| modules.max_seq_length);
+pub(crate) fn model_of(
+    folder: &Path,
+    id: &str,
+    description: &Description,
+    settings: &TextSettings,
+    options: &LoadOptions,
+) -> Result<Model, Error> {
+    let text_folder = folder.join(&settings.folder);
     let text = TextOptions {
-        max_tokens: max_tokens(text_folder, description.max_tokens, max_seq_length)?,
-        lowercase: modules.is_some_and(|modules| modules.do_lower_case),
+        max_tokens: max_tokens(&text_folder, description.max_tokens, settings.max_seq_length)?,
+        lowercase: settings.lowercase,
         cache_bytes: options.token_cache_bytes,
     };
-    let tokenizer = Tokenizer::open(text_folder, &text)?;
+    let tokenizer = Tokenizer::open(&text_folder, &text)?;
     let limits = Limits {
         max_tokens_per_sequence: description.max_tokens,
         max_tokens_per_batch: options.max_batch_tokens.max(description.max_tokens),
@@ -181,10 +267,10 @@ fn model_of(folder: &Path, id: &str, source: &centuple_models::Model, options: &
         id: id.to_owned(),
         revision: revision_of(folder),
         architecture: description.architecture.clone(),
-        dtype: options.precision.dtype().to_owned(),
+        dtype: Precision::F32.dtype().to_owned(),
         head: head(&description.head),
-        prompts: modules.map(|modules| modules.prompts.clone()).unwrap_or_default(),
-        default_prompt: modules.and_then(|modules| modules.default_prompt_name.clone()),
+        prompts: settings.prompts.clone(),
+        default_prompt: settings.default_prompt.clone(),
     };
     Ok(Model { card, tokenizer, limits })
 }

@@ -22,7 +22,8 @@ fn folder(case: &str) -> TempDir {
 fn load(case: &str, precision: Precision, isa: Isa, threads: usize) -> Loaded {
     let folder = folder(case);
     let host = Host::new(&HostOptions { threads: Some(threads), isa: Some(isa) }).expect("threads start");
-    host.load_folder(folder.path(), case, &LoadOptions { precision, ..LoadOptions::default() }).expect("the case loads")
+    host.load_folder(folder.path(), case, &LoadOptions { precision: Some(precision), ..LoadOptions::default() })
+        .expect("the case loads")
 }
 
 fn sequences(lengths: &[usize], vocabulary: usize, seed: u64) -> Vec<Sequence> {

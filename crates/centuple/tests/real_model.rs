@@ -66,7 +66,7 @@ fn folder() -> Option<PathBuf> {
 
 fn load(purpose: Purpose, precision: Precision) -> Option<Loaded> {
     let host = Host::new(&HostOptions::default()).expect("threads start");
-    let options = LoadOptions { purpose, precision, ..LoadOptions::default() };
+    let options = LoadOptions { purpose, precision: Some(precision), ..LoadOptions::default() };
     Some(host.load_folder(&folder()?, DEFAULT_MODEL, &options).expect("the model loads"))
 }
 

@@ -39,7 +39,7 @@ fn assemble(case: &str) -> TempDir {
 /// Loads a folder in each precision.
 fn exercise(folder: &Path) {
     for precision in [Precision::F32, Precision::F16, Precision::Int8] {
-        let options = LoadOptions { precision, ..LoadOptions::default() };
+        let options = LoadOptions { precision: Some(precision), ..LoadOptions::default() };
         if let Ok(mut loaded) = host().load_folder(folder, "untrusted", &options) {
             ask(&mut loaded);
         }

@@ -144,9 +144,9 @@ pub(crate) struct Pull {
 /// Flags of every command that runs a model.
 #[derive(Debug, Args)]
 pub(crate) struct Machine {
-    /// Precision of the computation.
-    #[arg(long, default_value = "f32")]
-    pub(crate) precision: Precision,
+    /// Precision of the computation; by default that of an optimised model, and f32 for every other.
+    #[arg(long)]
+    pub(crate) precision: Option<Precision>,
     /// Number of threads; by default the CPUs that affinity and control groups grant.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
@@ -185,22 +185,13 @@ impl Machine {
         Ok(Host::new(&HostOptions { threads, isa: self.isa })?)
     }
 
-    /// The name of the precision.
-    pub(crate) fn precision_name(&self) -> &'static str {
-        match self.precision {
-            Precision::F32 => "f32",
-            Precision::F16 => "f16",
-            Precision::Int8 => "int8",
-        }
-    }
-
     /// How these flags want a model loaded.
     pub(crate) fn load_options(&self) -> LoadOptions {
-        let precision = match self.precision {
+        let precision = self.precision.map(|precision| match precision {
             Precision::F32 => centuple::Precision::F32,
             Precision::F16 => centuple::Precision::F16,
             Precision::Int8 => centuple::Precision::Int8,
-        };
+        });
         LoadOptions { precision, ..LoadOptions::default() }
     }
 }

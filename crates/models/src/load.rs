@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use centuple_graph::Graph;
+use serde::{Deserialize, Serialize};
 
 use crate::ModelError;
 use crate::builder::Builder;
@@ -33,7 +34,8 @@ pub struct Model {
 }
 
 /// What is known about a model besides its graph.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Description {
     /// Class name in transformers, as `BertModel`.
     pub architecture: String,

@@ -20,7 +20,7 @@ const WEIGHT_LEVELS: f32 = 127.0;
 /// Largest sum that a 16-bit lane of the byte products holds.
 const LANE_LIMIT: i32 = 32767;
 /// Tables of fewer rows stay as they are.
-const TABLE_ROWS: usize = 1024;
+const TABLE_ROWS: usize = 256;
 
 /// What was seen of the values that feed the linear layers, by the value's node.
 pub type Observations = HashMap<NodeId, Channels>;

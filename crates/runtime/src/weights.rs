@@ -24,9 +24,12 @@ pub(crate) struct WeightsBuilder {
     length: usize,
     parts: Vec<Part>,
     /// Offset of a tensor that was added before: by identity, form and shape.
-    known: HashMap<((usize, usize), bool, Vec<usize>), usize>,
+    known: HashMap<Key, usize>,
     names: HashSet<String>,
 }
+
+/// A tensor's identity, whether it is packed, and its shape.
+type Key = ((usize, usize), bool, Vec<usize>);
 
 struct Part {
     name: String,

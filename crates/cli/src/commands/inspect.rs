@@ -59,8 +59,10 @@ fn describe(head: &Head) -> String {
 }
 
 fn explain(out: &mut impl Write, compiled: &Compiled) -> io::Result<()> {
-    writeln!(out, "\nplain graph\n\n{}", compiled.plain)?;
-    writeln!(out, "passes\n")?;
+    if let Some(plain) = &compiled.plain {
+        writeln!(out, "\nplain graph\n\n{plain}")?;
+        writeln!(out, "passes\n")?;
+    }
     for report in &compiled.passes {
         writeln!(out, "{:22} changed {}", report.pass, report.applied)?;
         for refusal in &report.refused {

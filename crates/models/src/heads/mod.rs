@@ -3,6 +3,8 @@
 mod sentence_embedding;
 mod sequence_classification;
 
+use serde::{Deserialize, Serialize};
+
 pub(crate) use sentence_embedding::sentence_embedding;
 pub(crate) use sequence_classification::sequence_classification;
 
@@ -10,7 +12,8 @@ pub(crate) use sequence_classification::sequence_classification;
 pub(crate) const OUTPUT: &str = "output";
 
 /// What the rows of the graph's output mean.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Head {
     /// `[Tokens, dimension]`: the last hidden state.
     TokenFeatures {
@@ -38,7 +41,8 @@ pub enum Head {
 }
 
 /// How logits become scores where the caller doesn't say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Problem {
     /// Softmax over the labels.
     SingleLabel,
