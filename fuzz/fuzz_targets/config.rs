@@ -73,8 +73,11 @@ fn compare(model: &Model) {
         (value, Channels { largest: vec![1.0; width], mean: vec![0.1; width] })
     };
     let observations: Observations = observed_values(&graph).iter().map(observed).collect();
-    let (quantised, _) = quantize(&graph, &observations, &Quantization::default()).expect("any graph is quantised");
-    compare_graphs(&quantised, &quantised);
+    let twelve = Quantization { bits: 12, activated_bits: 12, ..Quantization::default() };
+    for quantization in [Quantization::default(), twelve] {
+        let (quantised, _) = quantize(&graph, &observations, &quantization).expect("any graph is quantised");
+        compare_graphs(&quantised, &quantised);
+    }
     let (halved, _) = halve_weights(&graph).expect("any graph is halved");
     compare_graphs(&halved, &halved);
 }

@@ -156,9 +156,41 @@ pub(crate) fn compile(host: &Host, folder: &Path, id: &str, options: &LoadOption
         .graph()
         .map_err(|source| ArtefactError::Graph { path: manifest_path, source: Box::new(source) })?;
     let plan = manifest.read_plan(host, &graph, &folder.join(WEIGHTS))?;
-    let Manifest { description, text, .. } = manifest;
+    let Manifest { description, text, source, receipt, .. } = manifest;
+    let artefact = Some(Arc::new(Artefact { folder: folder.to_owned(), source, receipt }));
     let (model, plan) = (Arc::new(model), Arc::new(plan));
-    Ok(Compiled { model, description, precision: found, text, plain: None, graph, passes: Vec::new(), plan })
+    Ok(Compiled { model, description, precision: found, text, plain: None, graph, passes: Vec::new(), plan, artefact })
+}
+
+/// What an artefact that was loaded says of itself.
+#[derive(Clone, Debug)]
+pub struct Artefact {
+    folder: PathBuf,
+    /// What it was made of.
+    pub source: Origin,
+    /// What was decided on the way; `None` where it was saved without being judged.
+    pub receipt: Option<Value>,
+}
+
+impl Artefact {
+    /// Whether it lost more accuracy than it was allowed to.
+    pub fn is_over_budget(&self) -> bool {
+        self.receipt.as_ref().is_some_and(|receipt| receipt["verdict"] == "over")
+    }
+
+    /// The receipt as a page and as JSON; `None` where there is none, or not any more.
+    pub fn report(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        let read = |name| fs::read(self.folder.join(name)).ok();
+        read("report.html").zip(read("report.json"))
+    }
+
+    /// Whether a model folder is the one that the artefact was made of.
+    ///
+    /// # Errors
+    /// A file of it cannot be read.
+    pub fn is_made_of(&self, folder: &Path) -> Result<bool, ArtefactError> {
+        Ok(hash_of_source(folder)? == self.source.sha256)
+    }
 }
 
 impl Manifest {
@@ -239,7 +271,9 @@ pub(crate) struct Draft<'a> {
     pub(crate) source: &'a Path,
     pub(crate) compiled: &'a Compiled,
     pub(crate) receipt: Option<Value>,
-    /// Files beside the model, which may differ from run to run: names and contents.
+    /// Further files that the manifest lists: names and contents.
+    pub(crate) files: &'a [(&'a str, Vec<u8>)],
+    /// Files that it does not list, as they may differ from run to run.
     pub(crate) reports: &'a [(&'a str, Vec<u8>)],
 }
 
@@ -270,6 +304,9 @@ impl Draft<'_> {
             }
             let contents = fs::read(&from).map_err(failed(&from))?;
             files.insert(name, write_file(&to, |out| out.write_all(&contents))?);
+        }
+        for (name, contents) in self.files {
+            files.insert((*name).to_owned(), write_file(&path(name), |out| out.write_all(contents))?);
         }
         let weights = write_file(&path(WEIGHTS), |mut out| self.compiled.plan.write_weights(&mut out))?;
         files.insert(WEIGHTS.to_owned(), weights);
@@ -373,7 +410,7 @@ fn side_files(folder: &Path) -> Result<Vec<String>, ArtefactError> {
 }
 
 /// Hash of the names and contents of configuration and weights.
-fn hash_of_source(folder: &Path) -> Result<String, ArtefactError> {
+pub(crate) fn hash_of_source(folder: &Path) -> Result<String, ArtefactError> {
     let mut all = Sha256::new();
     for (name, bytes) in files_within(folder)? {
         let kind = Path::new(&name).extension().and_then(|extension| extension.to_str());
@@ -382,6 +419,12 @@ fn hash_of_source(folder: &Path) -> Result<String, ArtefactError> {
         }
     }
     Ok(hex(all))
+}
+
+/// Bytes of a checkpoint's weight files.
+pub(crate) fn weight_bytes(folder: &Path) -> Result<u64, ArtefactError> {
+    let is_weights = |name: &str| name.ends_with(".safetensors") || name.ends_with(".bin");
+    Ok(files_within(folder)?.iter().filter(|(name, _)| is_weights(name)).map(|(_, bytes)| bytes).sum())
 }
 
 /// Paths and sizes of the regular files of a folder and of its folders, sorted; `/` parts them on every system.

@@ -5,63 +5,101 @@ use std::sync::Arc;
 use centuple_graph::Graph;
 use centuple_passes::{Channels, Observations, observed_values};
 use centuple_runtime::{Batch, InputData, RuntimeError, Session, lower};
-use centuple_tensor::Layout;
-use centuple_text::{Text, Tokenizer, Truncation};
+use centuple_tensor::{Bindings, Layout};
+use centuple_text::{Encoding, Text, Tokenizer, Truncation};
 
 use crate::error::Error;
 use crate::host::Host;
 
 /// Sentences of many kinds and lengths, one a line.
 const TEXTS: &str = include_str!("calibration.txt");
-/// Most tokens that are looked at.
+/// Most tokens of the shipped texts, and most of the caller's own, that are looked at.
 const TOKENS: usize = 2048;
+/// Tokens that are run together; every observed value of them is kept.
+const BATCH: usize = 128;
 
-/// Runs the shipped texts through a packed encoder and records the largest magnitude of each channel that feeds a linear
-/// layer.
+/// Runs the shipped texts, and `own` ones, through a packed encoder and records the largest magnitude of each channel
+/// that feeds a linear layer.
 ///
 /// # Errors
 /// A text cannot be tokenised, or the graph cannot be run.
-pub(crate) fn observe(host: &Host, graph: &Graph, tokenizer: &Tokenizer) -> Result<Observations, Error> {
+pub(crate) fn observe<'a>(
+    host: &Host,
+    graph: &Graph,
+    tokenizer: &Tokenizer,
+    own: impl Iterator<Item = &'a str>,
+) -> Result<Observations, Error> {
     let values = observed_values(graph);
     let mut observed = graph.clone();
     for (index, &value) in values.iter().enumerate() {
         observed.output(&format!("observed.{index}"), value);
     }
     let first = graph.outputs().len();
-    let (ids, type_ids, layout) = batch(tokenizer)?;
-    let bindings = layout.bindings();
-    let plan = Arc::new(lower(&observed, host.isa)?);
-    let mut session = Session::new(plan, Arc::clone(&host.pool), bindings)?;
-    let inputs = [("input_ids", InputData::I64(&ids)), ("token_type_ids", InputData::I64(&type_ids))];
-    session.run(&Batch { inputs: &inputs, layout: &layout, bindings, cache: None })?;
+    let encodings = encodings(tokenizer, own)?;
+    let longest = encodings.iter().map(|encoding| encoding.ids.len()).max().unwrap_or(0);
+    let tokens = BATCH.max(longest);
+    let capacity = Bindings { tokens, sequences: tokens, ..Bindings::default() };
+    let mut session = Session::new(Arc::new(lower(&observed, host.isa)?), Arc::clone(&host.pool), capacity)?;
     let mut observations = Observations::new();
-    for (index, &value) in values.iter().enumerate() {
-        let rows = session.output(first + index).ok_or(RuntimeError::Unbound("observed".to_owned()))?;
-        let mut largest = vec![0.0f32; rows.columns()];
-        let mut mean = vec![0.0f32; rows.columns()];
-        for row in 0..rows.rows() {
-            for ((channel, mean), value) in largest.iter_mut().zip(&mut mean).zip(rows.row(row)) {
-                *channel = channel.max(value.abs());
-                *mean += value / rows.rows() as f32;
+    let (mut rest, mut seen) = (encodings.as_slice(), 0);
+    while !rest.is_empty() {
+        let mut left = tokens;
+        let count = rest.iter().take_while(|encoding| fits(&mut left, encoding.ids.len())).count();
+        let (batch, others) = rest.split_at(count);
+        rest = others;
+        seen += run(&mut session, batch)?;
+        for (index, &value) in values.iter().enumerate() {
+            let rows = session.output(first + index).ok_or(RuntimeError::Unbound("observed".to_owned()))?;
+            let nothing = || Channels { largest: vec![0.0; rows.columns()], mean: vec![0.0; rows.columns()] };
+            let Channels { largest, mean: sum } = observations.entry(value).or_insert_with(nothing);
+            for row in 0..rows.rows() {
+                for ((channel, sum), value) in largest.iter_mut().zip(sum.iter_mut()).zip(rows.row(row)) {
+                    *channel = channel.max(value.abs());
+                    *sum += value;
+                }
             }
         }
-        observations.insert(value, Channels { largest, mean });
+    }
+    for channels in observations.values_mut() {
+        channels.mean.iter_mut().for_each(|sum| *sum /= seen as f32);
     }
     Ok(observations)
 }
 
-/// The texts as one packed batch.
-fn batch(tokenizer: &Tokenizer) -> Result<(Vec<i64>, Vec<i64>, Layout), Error> {
-    let (mut ids, mut type_ids, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
-    for text in TEXTS.lines() {
-        let encoding = tokenizer.encode(Text::Single(text), Truncation::Right)?;
-        if ids.len() + encoding.ids.len() > TOKENS {
-            break;
-        }
-        ids.extend(encoding.ids.iter().map(|&id| i64::from(id)));
-        type_ids.extend(encoding.type_ids.iter().map(|&id| i64::from(id)));
-        lengths.push(encoding.ids.len());
-    }
+/// Takes `tokens` of what is left, if there are as many.
+fn fits(left: &mut usize, tokens: usize) -> bool {
+    let enough = tokens <= *left;
+    *left = left.saturating_sub(tokens);
+    enough
+}
+
+/// Runs texts as one packed batch; returns the number of their tokens.
+fn run(session: &mut Session, batch: &[Arc<Encoding>]) -> Result<usize, Error> {
+    let ids: Vec<i64> = batch.iter().flat_map(|encoding| encoding.ids.iter().map(|&id| id.into())).collect();
+    let types: Vec<i64> = batch.iter().flat_map(|encoding| encoding.type_ids.iter().map(|&id| id.into())).collect();
+    let lengths: Vec<usize> = batch.iter().map(|encoding| encoding.ids.len()).collect();
     let layout = Layout::of_lengths(&lengths).map_err(|error| RuntimeError::Unbound(error.to_string()))?;
-    Ok((ids, type_ids, layout))
+    let inputs = [("input_ids", InputData::I64(&ids)), ("token_type_ids", InputData::I64(&types))];
+    let bindings = layout.bindings();
+    session.run(&Batch { inputs: &inputs, layout: &layout, bindings, cache: None })?;
+    Ok(ids.len())
+}
+
+/// The texts as tokens.
+fn encodings<'a>(tokenizer: &Tokenizer, own: impl Iterator<Item = &'a str>) -> Result<Vec<Arc<Encoding>>, Error> {
+    let mut encodings = Vec::new();
+    let mut add = |texts: &mut dyn Iterator<Item = &str>| -> Result<(), Error> {
+        let mut left = TOKENS;
+        for text in texts {
+            let encoding = tokenizer.encode(Text::Single(text), Truncation::Right)?;
+            if !fits(&mut left, encoding.ids.len()) {
+                break;
+            }
+            encodings.push(encoding);
+        }
+        Ok(())
+    };
+    add(&mut TEXTS.lines())?;
+    add(&mut { own })?;
+    Ok(encodings)
 }

@@ -1,5 +1,6 @@
 //! The one error type of this crate.
 
+use centuple_graph::GraphError;
 use centuple_models::ModelError;
 use centuple_models::checkpoint::hub;
 use centuple_passes::PassError;
@@ -23,10 +24,19 @@ pub enum Error {
     /// The tokenizer is missing or damaged.
     #[error(transparent)]
     Text(#[from] TextError),
+    /// The graph is none.
+    #[error(transparent)]
+    Graph(Box<GraphError>),
     /// A pass broke the graph.
     #[error(transparent)]
     Pass(#[from] PassError),
     /// The graph could not be compiled.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+}
+
+impl From<GraphError> for Error {
+    fn from(error: GraphError) -> Error {
+        Error::Graph(Box::new(error))
+    }
 }

@@ -25,15 +25,17 @@ mod engine;
 mod error;
 mod host;
 mod load;
+pub mod optimize;
 pub mod timing;
 
 pub use centuple_kernels as kernels;
 pub use centuple_models::checkpoint::hub;
+pub use centuple_receipt as receipt;
 pub use centuple_tasks as tasks;
 
-pub use artefact::{ArtefactError, Manifest};
+pub use artefact::{Artefact, ArtefactError, Manifest, Origin};
 pub use centuple_models::Purpose;
-pub use centuple_passes::{Quantization, Report as PassReport};
+pub use centuple_passes::{LayerPrecision, Quantization, Report as PassReport, quantizable_layers};
 pub use centuple_runtime::Memory;
 pub use engine::PlanEngine;
 pub use error::Error;

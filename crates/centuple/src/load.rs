@@ -14,7 +14,7 @@ use centuple_tasks::{self as tasks, Limits, Model, ModelCard};
 use centuple_text::{TextOptions, Tokenizer, max_tokens};
 use serde::{Deserialize, Serialize};
 
-use crate::artefact::{self, Draft, Manifest};
+use crate::artefact::{self, Artefact, Draft, Manifest};
 use crate::calibrate;
 use crate::engine::PlanEngine;
 use crate::error::Error;
@@ -91,6 +91,8 @@ pub struct Loaded {
     pub engine: PlanEngine,
     /// The numbers that linear layers compute with.
     pub precision: Precision,
+    /// What the artefact says of itself, where the model is one.
+    pub artefact: Option<Arc<Artefact>>,
 }
 
 /// A model folder after every step that needs no memory for batches.
@@ -111,6 +113,8 @@ pub struct Compiled {
     pub passes: Vec<Report>,
     /// The plan.
     pub plan: Arc<Plan>,
+    /// What the artefact says of itself, where the model is one.
+    pub artefact: Option<Arc<Artefact>>,
 }
 
 impl Compiled {
@@ -120,7 +124,7 @@ impl Compiled {
     /// # Errors
     /// `target` is taken by something else, or a file cannot be read or written.
     pub fn save(&self, source: &Path, target: &Path) -> Result<Manifest, Error> {
-        Ok(Draft { source, compiled: self, receipt: None, reports: &[] }.write(target)?)
+        Ok(Draft { source, compiled: self, receipt: None, files: &[], reports: &[] }.write(target)?)
     }
 }
 
@@ -172,7 +176,7 @@ impl Host {
                 halved
             }
             Precision::Int8 => {
-                let observations = calibrate::observe(self, &graph, &source.model.tokenizer)?;
+                let observations = calibrate::observe(self, &graph, &source.model.tokenizer, std::iter::empty())?;
                 let (quantized, report) = centuple_passes::quantize(&graph, &observations, &options.quantization)?;
                 passes.push(report);
                 quantized
@@ -192,7 +196,17 @@ impl Host {
         let plan = Arc::new(lower(&graph, self.isa)?);
         let Source { mut model, description, text, plain } = source;
         model.card.dtype = precision.dtype().to_owned();
-        Ok(Compiled { model: Arc::new(model), description, precision, text, plain: Some(plain), graph, passes, plan })
+        Ok(Compiled {
+            model: Arc::new(model),
+            description,
+            precision,
+            text,
+            plain: Some(plain),
+            graph,
+            passes,
+            plan,
+            artefact: None,
+        })
     }
 
     /// Gives a compiled model its memory for batches.
@@ -202,7 +216,12 @@ impl Host {
     pub fn start(&self, compiled: &Compiled) -> Result<Loaded, Error> {
         let per_token = matches!(compiled.description.head, Head::TokenFeatures { .. });
         let engine = PlanEngine::new(self, &compiled.plan, compiled.model.limits, per_token)?;
-        Ok(Loaded { model: Arc::clone(&compiled.model), engine, precision: compiled.precision })
+        Ok(Loaded {
+            model: Arc::clone(&compiled.model),
+            engine,
+            precision: compiled.precision,
+            artefact: compiled.artefact.clone(),
+        })
     }
 }
 
@@ -276,7 +295,7 @@ pub(crate) fn model_of(
 }
 
 /// The id that clients use: the hub id without its revision, or the folder's name.
-fn id_of(name: &str, folder: &Path) -> String {
+pub(crate) fn id_of(name: &str, folder: &Path) -> String {
     if Path::new(name).exists() {
         let absolute = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
         return absolute.file_name().map_or_else(|| name.to_owned(), |last| last.to_string_lossy().into_owned());

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use centuple::kernels::Isa;
 use centuple::tasks::{Engine, Output, Sequence};
-use centuple::{Host, HostOptions, LoadOptions, Loaded, Precision};
+use centuple::{Host, HostOptions, LoadOptions, Loaded, Precision, Quantization};
 use centuple_testkit::{Golden, Random};
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -19,11 +19,22 @@ fn folder(case: &str) -> TempDir {
     folder
 }
 
-fn load(case: &str, precision: Precision, isa: Isa, threads: usize) -> Loaded {
+/// Every precision; integers of 7 and 8 bits, and of 12.
+fn precisions() -> [(&'static str, LoadOptions); 4] {
+    let of = |precision| LoadOptions { precision: Some(precision), ..LoadOptions::default() };
+    let twelve = Quantization { bits: 12, activated_bits: 12, ..Quantization::default() };
+    [
+        ("f32", of(Precision::F32)),
+        ("f16", of(Precision::F16)),
+        ("int8", of(Precision::Int8)),
+        ("int8 with 12 bits", LoadOptions { quantization: twelve, ..of(Precision::Int8) }),
+    ]
+}
+
+fn load(case: &str, options: &LoadOptions, isa: Isa, threads: usize) -> Loaded {
     let folder = folder(case);
     let host = Host::new(&HostOptions { threads: Some(threads), isa: Some(isa) }).expect("threads start");
-    host.load_folder(folder.path(), case, &LoadOptions { precision: Some(precision), ..LoadOptions::default() })
-        .expect("the case loads")
+    host.load_folder(folder.path(), case, options).expect("the case loads")
 }
 
 fn sequences(lengths: &[usize], vocabulary: usize, seed: u64) -> Vec<Sequence> {
@@ -56,9 +67,9 @@ fn loads() -> &'static Loads {
     LOADS.get_or_init(|| {
         let mut loads = Loads::new();
         for (isa, case) in Isa::available().flat_map(|isa| CASES.map(|case| (isa, case))) {
-            for precision in [Precision::F32, Precision::F16, Precision::Int8] {
-                let of = |threads| std::sync::Mutex::new(load(case, precision, isa, threads));
-                loads.push((format!("{case} in {precision:?} on {isa}"), [1, 2, 3].map(of).into()));
+            for (precision, options) in precisions() {
+                let of = |threads| std::sync::Mutex::new(load(case, &options, isa, threads));
+                loads.push((format!("{case} in {precision} on {isa}"), [1, 2, 3].map(of).into()));
             }
         }
         loads

@@ -5,9 +5,12 @@ use std::path::PathBuf;
 
 use centuple::hub::DEFAULT_MODEL;
 use centuple::kernels::Isa;
+use centuple::optimize::OptimizeOptions;
+use centuple::receipt::data::{Columns, DataOptions, Kind, Role};
+use centuple::receipt::metrics::Metric;
 use centuple::tasks::Task;
 use centuple::{Host, HostOptions, LoadOptions};
-use clap::builder::RangedU64ValueParser;
+use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Most tokens of a batch that can be asked for; far more than a machine computes in a second.
@@ -16,6 +19,15 @@ const MAX_TOKENS: u64 = 1 << 20;
 /// Reads a whole number in a range.
 fn number(range: RangeInclusive<u64>) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(range)
+}
+
+/// Reads the name of an instruction set.
+fn isa() -> impl TypedValueParser<Value = Isa> {
+    let value = |isa: Isa| {
+        let value = PossibleValue::new(isa.name());
+        if isa.is_proven() { value } else { value.help("Never run on hardware, so never the default") }
+    };
+    PossibleValuesParser::new(Isa::ALL.map(value)).try_map(|name| name.parse::<Isa>())
 }
 
 /// Runs and serves Hugging Face transformers, fast, without Python.
@@ -33,6 +45,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     Serve(Serve),
     Run(Run),
+    Optimize(Optimize),
     Bench(Bench),
     Inspect(Inspect),
     Pull(Pull),
@@ -40,7 +53,7 @@ pub(crate) enum Command {
 
 /// Serve models over HTTP, to the clients of the Hugging Face and OpenAI APIs.
 ///
-/// Routes: POST / and /models/{id} (Hugging Face tasks), POST /v1/embeddings (OpenAI), GET /health, /info, /metrics.
+/// Routes: POST / and /models/{id} (Hugging Face tasks), POST /v1/embeddings (OpenAI), GET /health, /info, /metrics, /report.
 /// Ctrl-C or SIGTERM finishes what is in flight and exits.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
@@ -68,6 +81,15 @@ pub(crate) struct Serve {
     /// How long requests in flight may take after the signal to stop.
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     pub(crate) drain_timeout: u64,
+    /// Share of the sequences that are answered again in f32, after the answer, to measure the drift; see /metrics.
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub(crate) shadow: Option<f64>,
+    /// The model that an optimised one was made of, for --shadow: a folder or a hub id; by default where it came from.
+    #[arg(long, value_name = "MODEL", requires = "shadow")]
+    pub(crate) shadow_model: Option<String>,
+    /// Serve a model that has lost more accuracy than its budget allowed.
+    #[arg(long)]
+    pub(crate) accept_over_budget: bool,
     /// Log lines as text or as JSON, on standard error; RUST_LOG sets the level.
     #[arg(long, default_value = "text")]
     pub(crate) log: LogFormat,
@@ -99,6 +121,127 @@ pub(crate) struct Run {
     pub(crate) input: PathBuf,
     #[command(flatten)]
     pub(crate) machine: Machine,
+}
+
+/// Write an optimised model with the receipt of what it cost.
+///
+/// Measures what each precision does to each layer, searches the fastest one that loses no more than --max-drop points, and
+/// judges it on examples that the search has not seen. The result is a folder for serve, run, bench and inspect.
+#[derive(Debug, Args)]
+pub(crate) struct Optimize {
+    /// A folder or a hub id.
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: String,
+    /// The folder to write; an optimised model that is there is replaced.
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// Precision of the linear layers; auto takes the fastest one within the budget on this machine.
+    #[arg(long, default_value = "int8")]
+    pub(crate) precision: Target,
+    /// Examples: JSON Lines, CSV, TSV, Parquet or plain text; by default texts that are shipped, on which the model is
+    /// compared with itself.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) eval: Option<PathBuf>,
+    /// Name a column of the examples, as label=stars; roles are inputs, pair, label, score, context, question, answers,
+    /// entities, tokens and tags.
+    #[arg(long, value_name = "ROLE=NAME", value_parser = column)]
+    pub(crate) column: Vec<(Role, String)>,
+    /// What the examples are, where their columns leave it open: text, similarity, entities, answer or plain.
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Option<Kind>,
+    /// Names of the classes that the examples give by number, in the order of their numbers.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub(crate) classes: Vec<String>,
+    /// Metric of the verdict, as accuracy, f1_macro, matthews_correlation, spearman or pearson; by default the task's.
+    #[arg(long, value_name = "METRIC", value_parser = metric)]
+    pub(crate) metric: Option<Metric>,
+    /// Most points that the metric may lose.
+    #[arg(long, default_value_t = 0.4, value_name = "POINTS", value_parser = points)]
+    pub(crate) max_drop: f64,
+    /// Most milliseconds that one sequence of 128 tokens may take on this machine.
+    #[arg(long, value_name = "MS", value_parser = points)]
+    pub(crate) budget_ms: Option<f64>,
+    /// Share of the examples that is kept for the verdict.
+    #[arg(long, default_value_t = 0.5, value_name = "SHARE", value_parser = points)]
+    pub(crate) verdict_share: f64,
+    /// Seed of the split of the examples and of the bootstrap.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) seed: u64,
+    /// Resamples of the bootstrap.
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) resamples: u32,
+    /// Most combinations of precisions that the search tries.
+    #[arg(long, default_value_t = 40, value_name = "N", value_parser = number(1..=10_000))]
+    pub(crate) evaluations: usize,
+    /// Write the model even if it is over its budget; serve then asks for --accept-over-budget.
+    #[arg(long)]
+    pub(crate) keep_over_budget: bool,
+    #[command(flatten)]
+    pub(crate) machine: MachineOnly,
+}
+
+/// What a model can be optimised to.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Target {
+    /// The fastest one within the budget on this machine.
+    Auto,
+    /// 32-bit floats.
+    F32,
+    /// 32-bit floats over weights that are stored in 16 bits.
+    F16,
+    /// Integers, layers that suffer from them excepted.
+    Int8,
+}
+
+impl Optimize {
+    /// What these flags ask for.
+    pub(crate) fn options(&self) -> OptimizeOptions {
+        let mut columns = Columns::default();
+        for (role, name) in &self.column {
+            columns.set(*role, name);
+        }
+        OptimizeOptions {
+            precision: match self.precision {
+                Target::Auto => None,
+                Target::F32 => Some(centuple::Precision::F32),
+                Target::F16 => Some(centuple::Precision::F16),
+                Target::Int8 => Some(centuple::Precision::Int8),
+            },
+            max_drop: self.max_drop,
+            budget_ms: self.budget_ms,
+            eval: self.eval.clone(),
+            data: DataOptions { kind: self.kind, columns, names: self.classes.clone(), ..DataOptions::default() },
+            metric: self.metric,
+            seed: self.seed,
+            verdict_share: self.verdict_share,
+            resamples: self.resamples,
+            evaluations: self.evaluations,
+            keep_over_budget: self.keep_over_budget,
+            load: LoadOptions::default(),
+        }
+    }
+}
+
+fn column(text: &str) -> Result<(Role, String), String> {
+    let (role, name) =
+        text.split_once('=').ok_or_else(|| "write it as ROLE=NAME, for example label=stars".to_owned())?;
+    Ok((role.parse()?, name.to_owned()))
+}
+
+fn metric(text: &str) -> Result<Metric, String> {
+    let known = Metric::ALL.map(|metric| serde_json::to_value(metric).unwrap_or_default());
+    let place = known.iter().position(|name| name == text);
+    let names: Vec<&str> = known.iter().filter_map(|name| name.as_str()).collect();
+    place.map(|place| Metric::ALL[place]).ok_or_else(|| format!("the metrics are {}", names.join(", ")))
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    points(text).and_then(|share| if share <= 1.0 { Ok(share) } else { Err("a share is at most 1".to_owned()) })
+}
+
+fn points(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|error: std::num::ParseFloatError| error.to_string())?;
+    if number.is_finite() && number >= 0.0 { Ok(number) } else { Err("a number from 0 on is wanted".to_owned()) }
 }
 
 /// Time a model on batches of random tokens, without tokenising.
@@ -147,11 +290,18 @@ pub(crate) struct Machine {
     /// Precision of the computation; by default that of an optimised model, and f32 for every other.
     #[arg(long)]
     pub(crate) precision: Option<Precision>,
+    #[command(flatten)]
+    pub(crate) only: MachineOnly,
+}
+
+/// What of the machine is used.
+#[derive(Debug, Args)]
+pub(crate) struct MachineOnly {
     /// Number of threads; by default the CPUs that affinity and control groups grant.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
-    /// Instruction set: portable, avx2, avxvnni, avx512 or avx512vnni; by default the best one here.
-    #[arg(long, value_name = "ISA")]
+    /// Instruction set; by default the best one here that is proven.
+    #[arg(long, value_name = "ISA", value_parser = isa())]
     pub(crate) isa: Option<Isa>,
     /// Device that computes.
     #[arg(long, default_value = "cpu")]
@@ -175,7 +325,7 @@ pub(crate) enum Device {
     Cpu,
 }
 
-impl Machine {
+impl MachineOnly {
     /// Starts the threads.
     pub(crate) fn host(&self) -> anyhow::Result<Host> {
         match self.device {
@@ -183,6 +333,13 @@ impl Machine {
         }
         let threads = self.threads.map(usize::from);
         Ok(Host::new(&HostOptions { threads, isa: self.isa })?)
+    }
+}
+
+impl Machine {
+    /// Starts the threads.
+    pub(crate) fn host(&self) -> anyhow::Result<Host> {
+        self.only.host()
     }
 
     /// How these flags want a model loaded.

@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     let outcome = match &arguments.command {
         Command::Serve(command) => commands::serve(command),
         Command::Run(command) => commands::run(command),
+        Command::Optimize(command) => commands::optimize(command),
         Command::Bench(command) => commands::bench(command),
         Command::Inspect(command) => commands::inspect(command),
         Command::Pull(command) => commands::pull(command),

@@ -44,7 +44,7 @@ pub enum Op {
     /// `clamp(round(value / scale) + zero point)`. The products are summed exactly; `factor` undoes what the codes
     /// of the weights have been multiplied by (smoothing, Xiao et al. 2022, arXiv:2211.10438).
     QuantizedLinear {
-        /// Bits of an activation's code: 7 or 8.
+        /// Bits of an activation's code: 7, 8 or 12.
         bits: u8,
         /// Whether there is a bias.
         bias: bool,

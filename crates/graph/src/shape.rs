@@ -239,8 +239,8 @@ fn linear(operands: &Operands, bias: bool, residual: bool) -> Result<Shape> {
 
 fn quantized_linear(operands: &Operands, bits: u8, bias: bool, residual: bool) -> Result<Shape> {
     operands.exactly(4 + usize::from(bias) + usize::from(residual))?;
-    if !matches!(bits, 7 | 8) {
-        return Err(ShapeError::Attribute(format!("activations of {bits} bits; 7 and 8 are supported")));
+    if !matches!(bits, 7 | 8 | 12) {
+        return Err(ShapeError::Attribute(format!("activations of {bits} bits; 7, 8 and 12 are supported")));
     }
     let (rows, k) = operands.rows(0)?;
     let codes = &operands.typed(1, DType::I8)?.shape;

@@ -7,7 +7,10 @@ use std::time::Instant;
 
 use crate::dispatch::Kernels;
 use crate::error::KernelError;
+use crate::isa::Isa;
 use crate::simd::dot::Dot;
+#[cfg(any(target_arch = "x86_64", test))]
+use crate::simd::tiles::{TILE_BYTES, TILE_ROWS, TILES, TileConfig, TileUnit};
 use crate::simd::{LANES, Simd};
 use crate::thread_pool::{ThreadPool, Worker};
 
@@ -19,6 +22,9 @@ const DOTS: usize = 480_000;
 
 /// Multiply-accumulates of one of them: 16 columns × 8 of depth.
 const MACS_PER_DOT: usize = 16 * 8;
+
+/// The same where an instruction multiplies tiles.
+const TILE_DOTS: usize = 16 * DOTS;
 
 /// Measurements; the best counts.
 const REPEATS: usize = 20;
@@ -41,11 +47,12 @@ pub fn giga_macs_per_second(kernels: Kernels, pool: &ThreadPool) -> Result<f64, 
 /// products chained where that is what its kernel for 7-bit activations does.
 /// The portable kernel does better than its figure, because making a chain costs more there than a product.
 pub fn giga_int8_macs_per_second(kernels: Kernels, pool: &ThreadPool) -> Result<f64, KernelError> {
-    let macs = (DOTS * MACS_PER_DOT * pool.threads()) as f64;
+    let dots = if kernels.isa() == Isa::Amx { TILE_DOTS } else { DOTS };
+    let macs = (dots * MACS_PER_DOT * pool.threads()) as f64;
     let seconds = best_seconds(pool, &|worker: &Worker<'_>| {
         worker.barrier();
         // SAFETY: the kernel only computes in registers.
-        black_box(unsafe { (kernels.int8.dot_chains)(black_box(DOTS)) });
+        black_box(unsafe { (kernels.int8.dot_chains)(black_box(dots)) });
         worker.barrier();
     })?;
     Ok(macs / seconds / 1e9)
@@ -96,7 +103,7 @@ fn chains<S: Simd, const CHAINS: usize>(s: S, multiply_adds: usize) -> f32 {
     let term = s.splat(black_box(0.001));
     for _ in 0..multiply_adds / CHAINS {
         for sum in &mut sums {
-            *sum = s.mul_add(*sum, factor, term);
+            *sum = s.mul_add(factor, term, *sum);
         }
     }
     let mut total = sums[0];
@@ -115,7 +122,7 @@ pub(crate) unsafe fn dot_chains<S: Dot>(s: S, dots: usize) -> f32 {
     // As many chains as hide the latency and fit the registers.
     match S::DOT_ROWS * S::DOT_PANELS {
         12.. => byte_chains::<S, 20>(s, dots),
-        4.. => byte_chains::<S, 5>(s, dots),
+        2.. => byte_chains::<S, 5>(s, dots),
         _ => byte_chains::<S, 1>(s, dots),
     }
 }
@@ -141,10 +148,37 @@ fn byte_chains<S: Dot, const CHAINS: usize>(s: S, dots: usize) -> f32 {
     s.sum(total)
 }
 
+/// Does `dots` int8 dot products, each a 128th of a product of tiles.
+///
+/// # Safety
+/// None beyond holding the token `t`.
+#[cfg(any(target_arch = "x86_64", test))]
+#[inline(always)]
+pub(crate) unsafe fn tile_products<T: TileUnit>(t: T, dots: usize) -> f32 {
+    const CHAINS: usize = 4;
+    const DOTS_PER_PRODUCT: usize = TILE_ROWS * LANES * TILE_BYTES / MACS_PER_DOT;
+    let bytes = black_box([[1u8; TILE_BYTES]; TILE_ROWS]);
+    let mut sums = [[0i32; LANES]; TILE_ROWS];
+    // SAFETY: all tiles have 16 rows of 64 bytes, which `bytes` and `sums` have, too.
+    unsafe {
+        t.configure(&TileConfig::of_rows([TILE_ROWS; TILES]));
+        t.load::<4>(bytes.as_flattened().as_ptr(), TILE_BYTES);
+        t.load::<5>(bytes.as_flattened().as_ptr(), TILE_BYTES);
+        for _ in 0..dots / (CHAINS * DOTS_PER_PRODUCT) {
+            t.multiply::<0, 4, 5>();
+            t.multiply::<1, 4, 5>();
+            t.multiply::<2, 4, 5>();
+            t.multiply::<3, 4, 5>();
+        }
+        t.store::<0>(sums.as_mut_ptr().cast(), TILE_BYTES);
+    }
+    t.release();
+    sums[0][0] as f32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::isa::Isa;
 
     #[test]
     fn ceilings_are_positive_numbers() {

@@ -35,8 +35,18 @@ impl Kernels {
             Isa::Avx512 => (&avx512::TABLE, &int8::avx512::TABLE),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni => (&avx512::TABLE, &int8::avx512vnni::TABLE),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => (&avx512::TABLE, &int8::amx::TABLE),
             #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 | Isa::AvxVnni | Isa::Avx512 | Isa::Avx512Vnni => return Err(KernelError::IsaNotAvailable(isa)),
+            Isa::Avx2 | Isa::AvxVnni | Isa::Avx512 | Isa::Avx512Vnni | Isa::Amx => {
+                return Err(KernelError::IsaNotAvailable(isa));
+            }
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => (&neon::TABLE, &int8::neon::TABLE),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDot => (&neon::TABLE, &int8::neondot::TABLE),
+            #[cfg(not(target_arch = "aarch64"))]
+            Isa::Neon | Isa::NeonDot => return Err(KernelError::IsaNotAvailable(isa)),
         };
         Ok(Self { isa, table, int8 })
     }
@@ -91,6 +101,21 @@ macro_rules! kernel_table {
         kernel_table!(@module avx512vnni, crate::simd::avx512::Avx512::<true>::assume(),
             { #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")] }, $entries);
     };
+    (@isa amx $entries:tt) => {
+        #[cfg(target_arch = "x86_64")]
+        kernel_table!(@module amx, crate::simd::amx::Amx::assume(),
+            { #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")] }, $entries);
+    };
+    (@isa neon $entries:tt) => {
+        #[cfg(target_arch = "aarch64")]
+        kernel_table!(@module neon, <crate::simd::neon::Neon>::assume(),
+            { #[target_feature(enable = "neon")] }, $entries);
+    };
+    (@isa neondot $entries:tt) => {
+        #[cfg(target_arch = "aarch64")]
+        kernel_table!(@module neondot, crate::simd::neon::Neon::<true>::assume(),
+            { #[target_feature(enable = "neon,dotprod")] }, $entries);
+    };
     (@module $module:ident, $token:expr, $attributes:tt,
         { $($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? = $kernel:path;)* }) => {
         pub(super) mod $module {
@@ -111,7 +136,7 @@ macro_rules! kernel_table {
     };
 }
 
-kernel_table! { [portable avx2 avx512] {
+kernel_table! { [portable avx2 avx512 neon] {
     /// Packed matrix multiplication with epilogue.
     gemm(job: &gemm::Job<'_, f32>) = gemm::multiply;
     /// The same with weights stored as f16.
@@ -136,10 +161,15 @@ kernel_table! { [portable avx2 avx512] {
 pub(crate) mod int8 {
     use crate::{ceiling, int8};
 
-    kernel_table! { [portable avx2 avxvnni avx512 avx512vnni] {
+    kernel_table! { [portable avx2 avxvnni avx512 avx512vnni neon neondot] {
         /// Packed int8 matrix multiplication with epilogue.
         gemm(job: &int8::gemm::Job<'_>) = int8::gemm::multiply;
         /// Independent chains of int8 dot products in registers.
         dot_chains(dots: usize) -> f32 = ceiling::dot_chains;
+    } }
+
+    kernel_table! { @isa amx {
+        gemm(job: &int8::gemm::Job<'_>) = int8::tiled::multiply;
+        dot_chains(dots: usize) -> f32 = ceiling::tile_products;
     } }
 }

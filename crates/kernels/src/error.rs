@@ -10,7 +10,7 @@ pub enum KernelError {
     #[error("this CPU has no {0}; choose another instruction set (see `Isa::available`)")]
     IsaNotAvailable(Isa),
     /// The text names no instruction set.
-    #[error("unknown instruction set `{0}`; known are portable, avx2, avxvnni, avx512, avx512vnni")]
+    #[error("unknown instruction set `{0}`; known are {known}", known = Isa::ALL.map(Isa::name).join(", "))]
     UnknownIsa(String),
     /// A dimension of one operand does not fit the others.
     #[error("{kernel}: {what} is {found}, but {expected} is needed")]

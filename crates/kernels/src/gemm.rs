@@ -182,8 +182,11 @@ pub(crate) unsafe fn multiply<S: Simd, E: Element>(s: S, job: &Job<'_, E>) {
     }
 }
 
-/// Elements of the largest tile of any instruction set.
-const MAX_TILE: usize = 12 * 2 * PANEL;
+/// Rows of the largest tile of any instruction set.
+pub(crate) const SUM_ROWS: usize = 12;
+
+/// Elements of that tile.
+const MAX_TILE: usize = SUM_ROWS * 2 * PANEL;
 
 /// Sums of one tile, between the registers and the epilogue; uninitialised until the tile stores them.
 #[repr(align(64))]

@@ -34,9 +34,10 @@ impl Case {
 
     fn with(m: usize, x: Vec<f32>, weight: Quantized) -> Self {
         let (n, k) = (weight.n(), weight.k);
-        let stride = quantized_columns(k) + GAP;
+        let columns = quantized_columns(k, weight.bits);
+        let stride = columns + GAP;
         let mut rows = vec![f32::NAN; m * stride];
-        let words = MatrixMut::new(&mut rows, m, quantized_columns(k), stride).unwrap();
+        let words = MatrixMut::new(&mut rows, m, columns, stride).unwrap();
         let mut view = QuantizedRowsMut::new(words, k, weight.bits).unwrap();
         let portable = Kernels::new(Isa::Portable).unwrap();
         portable.quantize_rows(Matrix::contiguous(&x, m, k).unwrap(), None, &mut view).unwrap();
@@ -46,7 +47,7 @@ impl Case {
     }
 
     fn rows(&self) -> QuantizedRows<'_> {
-        let columns = quantized_columns(self.k);
+        let columns = quantized_columns(self.k, self.weight.bits);
         let words = Matrix::new(&self.rows, self.m, columns, columns + GAP).unwrap();
         QuantizedRows::new(words, self.k, self.weight.bits).unwrap()
     }
@@ -145,9 +146,9 @@ fn the_product_is_near_that_of_f32() {
 }
 
 /// Codes of a column as large as the proof allows, all rows of activations at 0 or at the largest code.
-fn extreme(weight: &[f32], k: usize, activation_bits: ActivationBits) -> Case {
-    let weight = Quantized::new(weight, k, activation_bits);
-    check_overflow(&weight.codes, k, activation_bits).unwrap();
+fn extreme(weight: Quantized) -> Case {
+    let k = weight.k;
+    check_overflow(&weight.codes, k, weight.bits).unwrap();
     // One row of ones and one of the pattern of signs, each at full range.
     let ones = vec![1.0; k];
     let alternating = (0..k).map(|i| if i % 2 == 0 { 1.0 } else { 0.0 });
@@ -167,8 +168,12 @@ fn adversarial_weights_do_not_overflow() {
     ];
     let weight: Vec<f32> = rows.iter().flat_map(|row| (0..k).map(row)).collect();
     for activation_bits in ActivationBits::ALL {
-        let case = extreme(&weight, k, activation_bits);
-        assert_eq!(case.weight.codes[..k], vec![64; k], "half of what 8 bits hold is the most that is safe");
+        let case = extreme(Quantized::new(&weight, k, activation_bits));
+        let safe = match activation_bits {
+            ActivationBits::Seven | ActivationBits::Eight => 64, // Half of what 8 bits hold.
+            ActivationBits::Twelve => 127,
+        };
+        assert_eq!(case.weight.codes[..k], vec![safe; k], "{activation_bits:?}");
         assert_eq!(case.rows().codes(0).unwrap(), vec![activation_bits.levels(); k]);
         for kernels in all_kernels() {
             let epilogue = Epilogue::default();
@@ -178,8 +183,46 @@ fn adversarial_weights_do_not_overflow() {
 }
 
 #[test]
+fn the_deepest_sums_of_12_bits_do_not_overflow() {
+    let k = 4096;
+    let rows: [fn(usize) -> i8; 4] = [|_| 127, |_| -128, |i| if i % 2 == 0 { 127 } else { -128 }, |i| (i % 255) as i8];
+    let codes = rows.iter().flat_map(|row| (0..k).map(row)).collect();
+    let bits_of_12 = ActivationBits::Twelve;
+    let case = extreme(Quantized { codes, scales: vec![1.0; rows.len()], k, bits: bits_of_12 });
+    assert_eq!(case.rows().codes(0).unwrap(), vec![4095; k]);
+    assert_eq!(case.rows().zero_point(2), Some(4095));
+    for kernels in all_kernels() {
+        let epilogue = Epilogue::default();
+        assert_eq!(bits(&case.run(kernels, &epilogue)), bits(&case.expected(&epilogue)), "{}", kernels.isa());
+    }
+    let deeper = Quantized::new(&vec![0.0; k + 1], k + 1, bits_of_12);
+    let error = pack_int8(&deeper.view(), &mut vec![0.0; packed_int8_len(1, k + 1)]).unwrap_err().to_string();
+    assert!(error.contains("k with 12-bit activations is 4097, but at most 4096"), "{error}");
+    assert!(PackedInt8::new(&case.packed, 1, k + 1, bits_of_12).is_err());
+}
+
+/// With weights that are their codes, only the activations are off: 12 bits by a sixteenth of what 8 are.
+#[test]
+fn twelve_bits_are_far_nearer_than_eight() {
+    let (m, n, k) = (20, 30, 384);
+    let codes: Vec<i8> = values(n * k, 2).iter().map(|value| (value * 64.0) as i8).collect();
+    let error = |bits: ActivationBits| {
+        let weight = Quantized { codes: codes.clone(), scales: vec![1.0; n], k, bits };
+        let case = Case::with(m, values(m * k, 1), weight);
+        let got = case.run(Kernels::new(Isa::best()).unwrap(), &Epilogue::default());
+        let exact = |at: usize| -> f64 {
+            let (x, w) = (&case.x[at / n * k..][..k], &codes[at % n * k..][..k]);
+            x.iter().zip(w).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum()
+        };
+        (got.iter().enumerate().map(|(at, got)| (f64::from(*got) - exact(at)).powi(2)).sum::<f64>()).sqrt()
+    };
+    let (twelve, eight) = (error(ActivationBits::Twelve), error(ActivationBits::Eight));
+    assert!(twelve < eight / 12.0, "{twelve} against {eight}");
+}
+
+#[test]
 fn packing_refuses_what_could_overflow() {
-    for activation_bits in ActivationBits::ALL {
+    for activation_bits in [ActivationBits::Seven, ActivationBits::Eight] {
         let (n, k) = (2, 8);
         let mut codes = [0; 16];
         let mut packed = vec![0.0; packed_int8_len(n, k)];
@@ -221,11 +264,11 @@ proptest! {
     /// Any cut into row blocks and panel ranges gives the bits of the whole.
     #[test]
     fn splits_do_not_change_a_bit(
-        m in 1usize..80, n in 1usize..100, k in 1usize..200, eight in any::<bool>(),
+        m in 1usize..80, n in 1usize..100, k in 1usize..200, activation_bits in prop::sample::select(&ActivationBits::ALL),
         row_cuts in prop::collection::vec(0usize..80, 0..4),
         panel_cuts in prop::collection::vec(0usize..8, 0..3),
     ) {
-        let case = Case::new(m, n, k, if eight { ActivationBits::Eight } else { ActivationBits::Seven });
+        let case = Case::new(m, n, k, activation_bits);
         let epilogue = case.epilogue(Some(Activation::Gelu));
         let edges = |cuts: &[usize], end: usize| {
             let mut edges: Vec<usize> = cuts.iter().map(|cut| cut % (end + 1)).collect();
@@ -254,10 +297,9 @@ proptest! {
     #[test]
     fn any_weights_are_safe_at_full_range(
         weight in prop::collection::vec(prop_oneof![-1.0f32..1.0, Just(1.0), Just(-1.0), Just(0.0)], 1..300),
-        eight in any::<bool>(),
+        activation_bits in prop::sample::select(&ActivationBits::ALL),
     ) {
-        let activation_bits = if eight { ActivationBits::Eight } else { ActivationBits::Seven };
-        let case = extreme(&weight, weight.len(), activation_bits);
+        let case = extreme(Quantized::new(&weight, weight.len(), activation_bits));
         for kernels in all_kernels() {
             let epilogue = Epilogue::default();
             prop_assert_eq!(bits(&case.run(kernels, &epilogue)), bits(&case.expected(&epilogue)));

@@ -15,27 +15,28 @@ const COLUMNS: [usize; 12] = [1, 2, 7, 8, 9, 16, 17, 31, 33, 100, 384, 1000];
 /// The words of quantised rows without gaps.
 fn quantize(kernels: Kernels, x: &[f32], columns: usize, factor: Option<&[f32]>, bits: ActivationBits) -> Vec<f32> {
     let rows = x.len() / columns;
-    let mut words = vec![f32::NAN; rows * quantized_columns(columns)];
-    let view = MatrixMut::contiguous(&mut words, rows, quantized_columns(columns)).unwrap();
+    let width = quantized_columns(columns, bits);
+    let mut words = vec![f32::NAN; rows * width];
+    let view = MatrixMut::contiguous(&mut words, rows, width).unwrap();
     let mut out = QuantizedRowsMut::new(view, columns, bits).unwrap();
     kernels.quantize_rows(Matrix::contiguous(x, rows, columns).unwrap(), factor, &mut out).unwrap();
     words
 }
 
 fn view(words: &[f32], columns: usize, bits: ActivationBits) -> QuantizedRows<'_> {
-    let width = quantized_columns(columns);
+    let width = quantized_columns(columns, bits);
     QuantizedRows::new(Matrix::contiguous(words, words.len() / width, width).unwrap(), columns, bits).unwrap()
 }
 
 /// The definition: codes, scale, zero point.
-fn expected(row: &[f32], activation_bits: ActivationBits) -> (Vec<u8>, f32, i32) {
+fn expected(row: &[f32], activation_bits: ActivationBits) -> (Vec<u16>, f32, i32) {
     let levels = f32::from(activation_bits.levels());
     let low = row.iter().fold(0.0f32, |low, v| low.min(*v));
     let high = row.iter().fold(0.0f32, |high, v| high.max(*v));
     let scale = (high - low) / levels;
     let inverse = 1.0 / scale;
     let zero_point = (-low * inverse).round_ties_even();
-    let code = |v: &f32| ((v * inverse).round_ties_even() + zero_point).clamp(0.0, levels) as u8;
+    let code = |v: &f32| ((v * inverse).round_ties_even() + zero_point).clamp(0.0, levels) as u16;
     (row.iter().map(code).collect(), scale, zero_point as i32)
 }
 
@@ -59,12 +60,25 @@ fn rows_follow_the_definition_on_every_instruction_set() {
                     assert_eq!(rows.zero_point(i).unwrap(), zero_point, "{what}");
                 }
                 assert!(rows.codes(4).is_none() && rows.scale(4).is_none() && rows.zero_point(4).is_none());
-                let padding = words.chunks(quantized_columns(columns)).flat_map(|row| {
+                for row in words.chunks(quantized_columns(columns, activation_bits)) {
                     let bytes: Vec<u8> = row.iter().flat_map(|word| word.to_bits().to_le_bytes()).collect();
-                    bytes[columns..bytes.len() - 8].to_vec()
-                });
-                assert!(padding.into_iter().all(|byte| byte == 0));
+                    let mut places = bytes[..bytes.len() - 8].chunks(columns.next_multiple_of(8));
+                    assert!(places.all(|bytes| bytes[columns..].iter().all(|byte| *byte == 0)));
+                }
             }
+        }
+    }
+}
+
+#[test]
+fn every_code_of_12_bits_is_split_into_bytes_of_6() {
+    let x: Vec<f32> = (0..4096).map(|code| code as f32).collect();
+    for kernels in all_kernels() {
+        let words = quantize(kernels, &x, 4096, None, ActivationBits::Twelve);
+        assert_eq!(view(&words, 4096, ActivationBits::Twelve).scale(0), Some(1.0));
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_bits().to_le_bytes()).collect();
+        for code in 0..4096 {
+            assert_eq!([bytes[code], bytes[4096 + code]].map(usize::from), [code / 64, code % 64]);
         }
     }
 }
@@ -108,11 +122,14 @@ fn fused_layer_norm_equals_its_parts() {
             kernels
                 .layer_norm(x, residual, &norm, &mut MatrixMut::contiguous(&mut want, rows, columns).unwrap())
                 .unwrap();
-            for factor in [None, Some(&factor[..])] {
-                let want_words = quantize(kernels, &want, columns, factor, ActivationBits::Seven);
+            for (activation_bits, factor) in
+                ActivationBits::ALL.into_iter().flat_map(|bits| [(bits, None), (bits, Some(&factor[..]))])
+            {
+                let want_words = quantize(kernels, &want, columns, factor, activation_bits);
                 let mut words = vec![f32::NAN; want_words.len()];
-                let view = MatrixMut::contiguous(&mut words, rows, quantized_columns(columns)).unwrap();
-                let target = QuantizedRowsMut::new(view, columns, ActivationBits::Seven).unwrap();
+                let view =
+                    MatrixMut::contiguous(&mut words, rows, quantized_columns(columns, activation_bits)).unwrap();
+                let target = QuantizedRowsMut::new(view, columns, activation_bits).unwrap();
                 let mut quantization = Quantization { factor, rows: target };
                 let mut out = vec![0.0; rows * columns];
                 let mut view = MatrixMut::contiguous(&mut out, rows, columns).unwrap();
@@ -127,18 +144,24 @@ fn fused_layer_norm_equals_its_parts() {
 #[test]
 fn misfits_are_refused_and_no_columns_taken() {
     for kernels in all_kernels() {
-        let mut words = vec![0.0; 2 * quantized_columns(4)];
-        let view = MatrixMut::contiguous(&mut words, 2, quantized_columns(4)).unwrap();
+        let width = quantized_columns(4, ActivationBits::Seven);
+        let mut words = vec![0.0; 2 * width];
+        let view = MatrixMut::contiguous(&mut words, 2, width).unwrap();
+        assert!(QuantizedRowsMut::new(view, 4, ActivationBits::Twelve).is_err());
+        let view = MatrixMut::contiguous(&mut words, 2, width).unwrap();
         let mut out = QuantizedRowsMut::new(view, 4, ActivationBits::Seven).unwrap();
         let x = Matrix::contiguous(&[0.0; 8], 2, 4).unwrap();
         kernels.quantize_rows(x, Some(&[1.0; 4]), &mut out).unwrap();
         assert!(kernels.quantize_rows(x, Some(&[1.0; 3]), &mut out).is_err());
         assert!(kernels.quantize_rows(x.slice_rows(0..1).unwrap(), None, &mut out).is_err());
         assert!(kernels.quantize_rows(x.slice_columns(0..3).unwrap(), None, &mut out).is_err());
-        let view = MatrixMut::contiguous(&mut words, 2, quantized_columns(0)).unwrap();
-        let mut out = QuantizedRowsMut::new(view, 0, ActivationBits::Seven).unwrap();
-        kernels.quantize_rows(Matrix::contiguous(&[], 2, 0).unwrap(), None, &mut out).unwrap();
-        assert_eq!(out.as_rows().scale(1), Some(0.0));
+        for activation_bits in ActivationBits::ALL {
+            let view = MatrixMut::contiguous(&mut words, 2, quantized_columns(0, activation_bits)).unwrap();
+            let mut out = QuantizedRowsMut::new(view, 0, activation_bits).unwrap();
+            kernels.quantize_rows(Matrix::contiguous(&[], 2, 0).unwrap(), None, &mut out).unwrap();
+            assert_eq!(out.as_rows().scale(1), Some(0.0));
+            assert_eq!(out.as_rows().codes(1), Some(Vec::new()));
+        }
     }
 }
 
@@ -177,8 +200,10 @@ proptest! {
     /// A code is at most one step from the value it stands for: half a step by its own rounding and half
     /// by that of the zero point, which the top of the range may be clamped by.
     #[test]
-    fn codes_stand_for_their_values(row in prop::collection::vec(-1000.0f32..1000.0, 1..80), eight in any::<bool>()) {
-        let activation_bits = if eight { ActivationBits::Eight } else { ActivationBits::Seven };
+    fn codes_stand_for_their_values(
+        row in prop::collection::vec(-1000.0f32..1000.0, 1..80),
+        activation_bits in prop::sample::select(&ActivationBits::ALL),
+    ) {
         for kernels in all_kernels() {
             let words = quantize(kernels, &row, row.len(), None, activation_bits);
             let rows = view(&words, row.len(), activation_bits);

@@ -16,5 +16,7 @@ mod rewrite;
 
 pub use half_weights::halve_weights;
 pub use pipeline::{PassError, optimize};
-pub use quantize::{Channels, Observations, Quantization, observed_values, quantize};
+pub use quantize::{
+    Channels, LayerPrecision, Observations, Quantization, observed_values, quantizable_layers, quantize,
+};
 pub use rewrite::{Refusal, Report};

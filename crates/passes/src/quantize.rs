@@ -5,15 +5,18 @@
 //! arXiv:2211.10438), where `max|x|` was observed on calibration texts. What rounding the weights takes from a layer's mean
 //! result is given back in its bias (Nagel et al. 2019, arXiv:1906.04721).
 //!
+//! How many bits activations have is chosen layer by layer: 7 are the fastest, 12 the nearest to floats. Those take twice
+//! the products, but no weight has to shrink so that 16-bit lanes hold it.
+//!
 //! Not in the pipeline: it needs observations, so the caller runs it on the optimised graph.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use centuple_graph::{Graph, GraphError, Node, NodeId, Op};
 use centuple_tensor::{Symbol, Tensor};
 
 use crate::pipeline::{PassError, apply_alone};
-use crate::rewrite::{Report, Rewrite, rewrite};
+use crate::rewrite::{Refusal, Report, Rewrite, rewrite};
 
 /// Largest code of a weight.
 const WEIGHT_LEVELS: f32 = 127.0;
@@ -34,39 +37,67 @@ pub struct Channels {
     pub mean: Vec<f32>,
 }
 
+/// The numbers that one linear layer computes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayerPrecision {
+    /// Integers, an activation's code having 7, 8 or 12 bits.
+    Bits(u8),
+    /// The floats that it has.
+    Float,
+}
+
 /// How a graph is quantised.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Quantization {
-    /// Bits of an activation's code: 7 or 8.
+    /// Bits of an activation's code: 7, 8 or 12.
     pub bits: u8,
     /// The same for values that come straight out of an activation function, whose tails are long.
     pub activated_bits: u8,
     /// The exponent `a` of smoothing; 0 puts all difficulty on the activations, 1 on the weights.
     pub smoothing: f32,
+    /// The same for layers with 12 bits, whose weights are coarser than their activations.
+    pub fine_smoothing: f32,
     /// Whether large embedding tables are quantised too.
     pub tables: bool,
+    /// Layers that go by a precision of their own, by the names that [`quantizable_layers`] gives; layers of the same
+    /// name go together. A name that no layer has is reported as refused.
+    pub layers: BTreeMap<String, LayerPrecision>,
 }
 
 impl Default for Quantization {
     fn default() -> Quantization {
-        Quantization { bits: 7, activated_bits: 8, smoothing: 0.65, tables: true }
+        Quantization {
+            bits: 7,
+            activated_bits: 8,
+            smoothing: 0.65,
+            fine_smoothing: 0.4,
+            tables: true,
+            layers: BTreeMap::new(),
+        }
     }
 }
 
 /// The values whose channels must be observed before [`quantize`].
 pub fn observed_values(graph: &Graph) -> Vec<NodeId> {
-    let mut values: Vec<NodeId> = graph
-        .nodes()
-        .iter()
-        .filter(|node| linear_over_tokens(graph, node).is_some())
-        .map(|node| node.inputs[0])
-        .collect();
+    let mut values: Vec<NodeId> = linear_layers(graph).map(|node| node.inputs[0]).collect();
     values.sort_unstable();
     values.dedup();
     values
 }
 
-/// Quantises every linear layer over tokens whose input was observed.
+/// Names of the layers that [`quantize`] can turn into integer ones, in the order of computation.
+///
+/// They are those of the modules in the checkpoint, or `….qkv` for the merged projections of an attention, so they
+/// stay the same from load to load.
+pub fn quantizable_layers(graph: &Graph) -> Vec<&str> {
+    linear_layers(graph).map(|node| node.name.as_str()).collect()
+}
+
+fn linear_layers(graph: &Graph) -> impl Iterator<Item = &Node> {
+    graph.nodes().iter().filter(|node| linear_over_tokens(graph, node).is_some())
+}
+
+/// Quantises every linear layer over tokens whose input was observed, unless it is to stay as it is.
 ///
 /// # Errors
 /// The rewritten graph does not verify.
@@ -84,7 +115,15 @@ pub fn quantize(
             Ok(None)
         }
     };
-    apply_alone("quantize", graph, |graph| rewrite(graph, rule))
+    apply_alone("quantize", graph, |graph| {
+        let mut outcome = rewrite(graph, rule)?;
+        let known = quantizable_layers(graph);
+        for name in quantization.layers.keys().filter(|name| !known.contains(&name.as_str())) {
+            let reason = "a precision is given for it, but no linear layer over tokens has this name".to_owned();
+            outcome.refused.push(Refusal { node: name.clone(), reason });
+        }
+        Ok(outcome)
+    })
 }
 
 /// The weight of a linear layer with one row per token.
@@ -105,27 +144,35 @@ fn linear(
         state.refuse(node, "it has no row per token, or its weight is computed");
         return Ok(None);
     };
+    let LayerPrecision::Bits(bits) = precision(state.old, node, quantization) else { return Ok(None) };
     let (Some(channels), Ok(data)) = (observations.get(&node.inputs[0]), weight.as_f32()) else {
         state.refuse(node, "its input was not observed");
         return Ok(None);
     };
     let [n, k] = [weight.shape()[0], weight.shape()[1]];
-    let smoothing = smoothing(data, &channels.largest, quantization.smoothing);
-    let bits = if is_activated(state.old, node.inputs[0]) { quantization.activated_bits } else { quantization.bits };
+    if k > max_depth(bits) {
+        let limit = max_depth(bits);
+        state.refuse(node, format!("32-bit sums hold {limit} products of {bits}-bit activations, it needs {k}"));
+        return Ok(None);
+    }
+    let exponent = if bits == 12 { quantization.fine_smoothing } else { quantization.smoothing };
+    let smoothing = smoothing(data, &channels.largest, exponent);
     let means: Vec<f64> = channels.mean.iter().zip(&smoothing).map(|(mean, s)| f64::from(mean / s)).collect();
     let mut lost = Vec::with_capacity(n);
-    let (mut codes, mut scales) = (Vec::with_capacity(n * k), Vec::with_capacity(n));
-    for row in data.chunks_exact(k.max(1)) {
+    let mut scales = Vec::with_capacity(n);
+    let quantize_row = |(row, codes): (&[f32], &mut [i8])| {
         let row: Vec<f32> = row.iter().zip(&smoothing).map(|(weight, factor)| weight * factor).collect();
         let (row_codes, scale) = weight_codes(&row, bits);
         let rounding = row.iter().zip(&row_codes).map(|(weight, &code)| weight - f32::from(code) * scale);
         lost.push(rounding.zip(&means).map(|(rounding, mean)| f64::from(rounding) * mean).sum::<f64>() as f32);
-        codes.extend(row_codes);
+        codes.copy_from_slice(&row_codes);
         scales.push(scale);
-    }
+    };
+    let rows = data.chunks_exact(k.max(1));
+    let codes =
+        Tensor::from_i8_with(&[n, k], |codes| rows.zip(codes.chunks_exact_mut(k.max(1))).for_each(quantize_row));
     let factor: Vec<f32> = smoothing.iter().map(|factor| 1.0 / factor).collect();
-    let (Ok(codes), Ok(scales), Ok(factor)) =
-        (Tensor::from_i8(&[n, k], &codes), Tensor::from_f32(&[n], &scales), Tensor::from_f32(&[k], &factor))
+    let (Ok(codes), Ok(scales), Ok(factor)) = (codes, Tensor::from_f32(&[n], &scales), Tensor::from_f32(&[k], &factor))
     else {
         return Ok(None);
     };
@@ -169,6 +216,18 @@ fn embedding(state: &mut Rewrite, node: &Node) -> Result<Option<NodeId>, GraphEr
         return Ok(None);
     }
     state.new.push(node.name.clone(), Op::Embedding, &inputs).map(Some)
+}
+
+/// The precision of a layer: its own, or that of its kind.
+fn precision(graph: &Graph, node: &Node, quantization: &Quantization) -> LayerPrecision {
+    let activated = is_activated(graph, node.inputs[0]);
+    let bits = if activated { quantization.activated_bits } else { quantization.bits };
+    quantization.layers.get(&node.name).copied().unwrap_or(LayerPrecision::Bits(bits))
+}
+
+/// The depth up to which 32-bit sums of products cannot overflow.
+fn max_depth(bits: u8) -> usize {
+    if bits == 12 { 4096 } else { 65_536 }
 }
 
 /// Whether a value is the result of an activation function.
@@ -220,13 +279,19 @@ fn code(value: f32) -> i8 {
 /// How many times the worst 16-bit lane exceeds its limit; at most 1 where none overflows.
 ///
 /// With 8-bit activations a lane sums the products of two neighbouring channels, with 7-bit ones it is chained: four
-/// products, of two neighbours and of those four channels further on. Codes of one sign may all meet the
-/// largest activation, so both signs are bounded on their own.
+/// products, of two neighbours and of those four channels further on. So it is with 12-bit ones, which come in two
+/// parts of 6 bits; of these no weights are too large. Codes of one sign may all meet the largest activation, so
+/// both signs are bounded on their own.
 fn lane_excess(codes: &[i8], bits: u8) -> f32 {
+    let (chained, activation) = match bits {
+        7 => (true, 127),
+        12 => (true, 63),
+        _ => (false, 255),
+    };
     let worst_of = |group: [i16; 8]| {
         let pairs = [group[0] + group[1], group[2] + group[3], group[4] + group[5], group[6] + group[7]];
-        let chained = [pairs[0] + pairs[2], pairs[1] + pairs[3]];
-        if bits == 7 { chained[0].max(chained[1]) } else { pairs.into_iter().fold(0, i16::max) }
+        let four = [pairs[0] + pairs[2], pairs[1] + pairs[3]];
+        if chained { four[0].max(four[1]) } else { pairs.into_iter().fold(0, i16::max) }
     };
     let mut worst = 0;
     let mut widen = |codes: &[i8; 8]| {
@@ -238,25 +303,31 @@ fn lane_excess(codes: &[i8], bits: u8) -> f32 {
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);
     widen(&last);
-    let activation = (1i32 << bits) - 1;
     (i32::from(worst) * activation) as f32 / LANE_LIMIT as f32
 }
 
 /// Codes of a table and a scale per row.
 fn table_codes(table: &Tensor) -> Option<(Tensor, Tensor)> {
     let [rows, columns] = table.shape() else { return None };
-    let (mut codes, mut scales) = (Vec::with_capacity(table.len()), Vec::with_capacity(*rows));
-    for row in table.as_f32().ok()?.chunks_exact((*columns).max(1)) {
+    let mut scales = Vec::with_capacity(*rows);
+    let quantize_row = |(row, codes): (&[f32], &mut [i8])| {
         let scale = row.iter().fold(0.0f32, |largest, value| largest.max(value.abs())) / WEIGHT_LEVELS;
         let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-        codes.extend(row.iter().map(|value| code(value * inverse)));
+        codes.iter_mut().zip(row).for_each(|(to, value)| *to = code(value * inverse));
         scales.push(scale);
-    }
-    Some((Tensor::from_i8(table.shape(), &codes).ok()?, Tensor::from_f32(&[*rows], &scales).ok()?))
+    };
+    let data = table.as_f32().ok()?.chunks_exact((*columns).max(1));
+    let fill = |codes: &mut [i8]| data.zip(codes.chunks_exact_mut((*columns).max(1))).for_each(quantize_row);
+    let codes = Tensor::from_i8_with(table.shape(), fill).ok()?;
+    Some((codes, Tensor::from_f32(&[*rows], &scales).ok()?))
 }
 
 #[cfg(test)]
 mod tests {
+    use centuple_graph::Activation;
+    use centuple_kernels::{ActivationBits, check_overflow};
+    use centuple_tensor::DType;
+
     use super::*;
 
     #[test]
@@ -268,7 +339,7 @@ mod tests {
             vec![0.0; 9],
         ];
         for row in &rows {
-            for bits in [7, 8] {
+            for bits in [7, 8, 12] {
                 let (codes, scale) = weight_codes(row, bits);
                 assert!(lane_excess(&codes, bits) <= 1.0);
                 for (code, weight) in codes.iter().zip(row) {
@@ -276,6 +347,89 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn twelve_bits_leave_the_weights_theirs() {
+        let row: Vec<f32> = (0..24).map(|index| 1.0 - index as f32 / 100.0).collect();
+        let (codes, scale) = weight_codes(&row, 12);
+        assert_eq!((codes[0], scale), (127, 1.0 / 127.0));
+        assert!(weight_codes(&row, 8).1 > 1.9 * scale);
+    }
+
+    /// What the kernels prove again when they pack.
+    #[test]
+    fn limits_are_those_of_the_kernels() {
+        for kernel_bits in ActivationBits::ALL {
+            let bits = kernel_bits.count() as u8;
+            assert_eq!(max_depth(bits), kernel_bits.max_depth());
+            let (codes, _) = weight_codes(&[1.0; 24], bits);
+            check_overflow(&codes, 24, kernel_bits).expect("codes that fit");
+            let fits = |code: i8| check_overflow(&[code; 8], 8, kernel_bits).is_ok();
+            assert!((0..=127).all(|code| fits(code) == (lane_excess(&[code; 8], bits) <= 1.0)), "{bits} bits");
+        }
+    }
+
+    /// Two layers over tokens of depth `k`, the second behind an activation function.
+    fn two_layers(k: usize) -> Result<(Graph, Observations), Box<dyn std::error::Error>> {
+        let mut graph = Graph::new();
+        let mut value = graph.input("x", DType::F32, vec![Symbol::Tokens.into(), k.into()])?;
+        for (name, activation) in [("up", Some(Activation::Gelu)), ("down", None)] {
+            let weight: Vec<f32> = (0..k * k).map(|index| (index as f32).sin()).collect();
+            let weight = graph.constant(format!("{name}.weight"), Tensor::from_f32(&[k, k], &weight)?)?;
+            value = graph.push(name, Op::Linear { bias: false, activation, residual: false }, &[value, weight])?;
+        }
+        graph.output("output", value);
+        let channels = || Channels { largest: vec![1.0; k], mean: vec![0.1; k] };
+        let observations = observed_values(&graph).into_iter().map(|value| (value, channels())).collect();
+        Ok((graph, observations))
+    }
+
+    /// Bits of each layer of a graph, by its name.
+    fn bits_of(graph: &Graph) -> Vec<(&str, Option<u8>)> {
+        let of = |node: &'_ Node| {
+            if let Op::QuantizedLinear { bits, .. } = node.op { Some(bits) } else { None }
+        };
+        let layers = graph.nodes().iter().filter(|node| of(node).is_some() || matches!(node.op, Op::Linear { .. }));
+        layers.map(|node| (node.name.as_str(), of(node))).collect()
+    }
+
+    #[test]
+    fn every_layer_has_its_own_precision() -> Result<(), Box<dyn std::error::Error>> {
+        let (graph, observations) = two_layers(24)?;
+        assert_eq!(quantizable_layers(&graph), ["up", "down"]);
+        let quantized = |layers: &[(&str, LayerPrecision)]| {
+            let layers = layers.iter().map(|(name, precision)| ((*name).to_owned(), *precision)).collect();
+            quantize(&graph, &observations, &Quantization { layers, ..Quantization::default() })
+        };
+        let (by_default, _) = quantized(&[])?;
+        assert_eq!(bits_of(&by_default), [("up", Some(7)), ("down", Some(8))]);
+        let (chosen, report) = quantized(&[("up", LayerPrecision::Float), ("down", LayerPrecision::Bits(12))])?;
+        assert_eq!(bits_of(&chosen), [("up", None), ("down", Some(12))]);
+        assert_eq!((report.applied, report.refused), (1, Vec::new()));
+        let (_, report) = quantized(&[("sideways", LayerPrecision::Float)])?;
+        assert_eq!((report.applied, report.refused[0].node.as_str()), (2, "sideways"));
+        let error = quantized(&[("up", LayerPrecision::Bits(9))]).expect_err("there are no 9 bits");
+        assert!(format!("{error}").contains("7, 8 and 12 are supported"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_layer_too_deep_for_12_bits_stays_as_it_is() -> Result<(), Box<dyn std::error::Error>> {
+        let mut graph = Graph::new();
+        let k = 4097;
+        let x = graph.input("x", DType::F32, vec![Symbol::Tokens.into(), k.into()])?;
+        let weight = graph.constant("weight", Tensor::from_f32(&[1, k], &vec![1.0; k])?)?;
+        let layer = graph.push("deep", Op::Linear { bias: false, activation: None, residual: false }, &[x, weight])?;
+        graph.output("output", layer);
+        let observations = Observations::from([(x, Channels { largest: vec![1.0; k], mean: vec![0.0; k] })]);
+        let (quantized, report) =
+            quantize(&graph, &observations, &Quantization { bits: 12, ..Quantization::default() })?;
+        assert_eq!(bits_of(&quantized), [("deep", None)]);
+        assert!(report.refused[0].reason.contains("4096") && report.refused[0].reason.contains("4097"));
+        let (quantized, _) = quantize(&graph, &observations, &Quantization::default())?;
+        assert_eq!(bits_of(&quantized), [("deep", Some(7))]);
+        Ok(())
     }
 
     #[test]

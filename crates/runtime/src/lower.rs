@@ -355,7 +355,7 @@ impl Lowering<'_> {
         }
         let x = self.view(node.inputs[0])?;
         let shape = &self.graph.node(node.inputs[0]).fact.shape;
-        let words = quantized_columns(x.columns);
+        let words = quantized_columns(x.columns, bits);
         let out = self.value(&[rows(shape), words.into()], false);
         let quantized = Quantized { out, factor: self.floats(node, 3)?, k: x.columns, bits };
         let producer = self.stages.iter_mut().rev().find(|stage| stage.out == Some(x));
@@ -397,6 +397,7 @@ fn activation_bits(node: &Node, bits: u8) -> Result<ActivationBits> {
     match bits {
         7 => Ok(ActivationBits::Seven),
         8 => Ok(ActivationBits::Eight),
+        12 => Ok(ActivationBits::Twelve),
         _ => Err(unsupported(node, format!("activations of {bits} bits"))),
     }
 }

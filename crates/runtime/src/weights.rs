@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
+use std::mem::{Discriminant, discriminant};
 
 use centuple_kernels::{
     ActivationBits, Int8Weight, Matrix, int8_table_columns, pack, pack_half, pack_int8, pack_table, packed_half_len,
@@ -23,13 +24,13 @@ const LINE: usize = 16;
 pub(crate) struct WeightsBuilder {
     length: usize,
     parts: Vec<Part>,
-    /// Offset of a tensor that was added before: by identity, form and shape.
+    /// Offset of a tensor that was added before: by identity, shape and form.
     known: HashMap<Key, usize>,
     names: HashSet<String>,
 }
 
-/// A tensor's identity, whether it is packed, and its shape.
-type Key = ((usize, usize), bool, Vec<usize>);
+/// A tensor's identity, shape and form.
+type Key = ((usize, usize), Vec<usize>, FormKey);
 
 struct Part {
     name: String,
@@ -51,9 +52,17 @@ enum Form {
     Table { columns: usize, scales: Tensor },
 }
 
+/// What tells the forms of a tensor apart: the kind, the bits that codes are proved for, the address of their scales.
+type FormKey = (Discriminant<Form>, Option<ActivationBits>, Option<(usize, usize)>);
+
 impl Form {
-    fn is_packed(&self) -> bool {
-        !matches!(self, Form::Floats)
+    fn key(&self) -> FormKey {
+        let (bits, scales) = match self {
+            Form::Floats | Form::Packed { .. } => (None, None),
+            Form::PackedCodes { bits, scales, .. } => (Some(*bits), Some(scales)),
+            Form::Table { scales, .. } => (None, Some(scales)),
+        };
+        (discriminant(self), bits, scales.map(Tensor::identity))
     }
 }
 
@@ -96,7 +105,7 @@ impl WeightsBuilder {
     }
 
     fn add(&mut self, name: &str, tensor: &Tensor, form: Form, length: usize) -> usize {
-        let key = (tensor.identity(), form.is_packed(), tensor.shape().to_vec());
+        let key = (tensor.identity(), tensor.shape().to_vec(), form.key());
         if let Some(&offset) = self.known.get(&key) {
             return offset;
         }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use centuple_graph::{Document, Graph};
+use centuple_graph::{Document, Graph, Op};
 use centuple_kernels::{Isa, ThreadPool};
 use centuple_reference::{Batch as ReferenceBatch, Cache, evaluate};
 use centuple_runtime::{Batch, InputData, KvCache, Plan, Session, lower, lower_stored};
-use centuple_tensor::{Bindings, DType};
+use centuple_tensor::{Bindings, DType, Symbol, Tensor};
 use centuple_testkit::{Case, cases, distance};
 
 /// Outputs of every step.
@@ -145,6 +145,27 @@ fn chunking_and_pages_change_no_bit() {
     let whole = rows_of(&[40], &[0, 1, 2]);
     assert!(whole == rows_of(&[1, 15, 17, 7], &[0, 1, 2]));
     assert!(whole == rows_of(&[39, 1], &[7, 3, 5]));
+}
+
+/// Whatever else the same codes were packed for before.
+#[test]
+fn codes_are_proved_for_the_bits_of_every_reader() {
+    let mut graph = Graph::new();
+    let x = graph.input("x", DType::F32, vec![Symbol::Tokens.into(), 8.into()]).expect("an input");
+    let mut constant =
+        |name: &str, tensor: Result<Tensor, _>| graph.constant(name, tensor.expect("a tensor")).expect("a constant");
+    let codes = constant("codes", Tensor::from_i8(&[1, 8], &[127; 8]));
+    let scales = constant("scales", Tensor::from_f32(&[1], &[1.0]));
+    let factor = constant("factor", Tensor::from_f32(&[8], &[1.0; 8]));
+    let mut lowered = |bits| {
+        let op = Op::QuantizedLinear { bits, bias: false, activation: None, residual: false };
+        let out = graph.push("layer", op, &[x, codes, scales, factor]).expect("the shapes fit");
+        graph.output(&format!("of {bits} bits"), out);
+        lower(&graph, Isa::best())
+    };
+    lowered(12).expect("no code is too large for 12 bits");
+    let error = lowered(7).expect_err("these are too large for 7 bits").to_string();
+    assert!(error.contains("7-bit activations"), "{error}");
 }
 
 #[test]

@@ -20,6 +20,7 @@ use centuple_tasks::{Engine, EngineError, Output, Sequence};
 use crate::{
     metrics::BatchMetrics,
     queue::{Computed, Load, Ticket},
+    shadow::Sampler,
 };
 
 /// What the thread needs.
@@ -29,6 +30,8 @@ pub(crate) struct Batcher {
     pub(crate) load: Arc<Load>,
     pub(crate) batch_tokens: usize,
     pub(crate) metrics: BatchMetrics,
+    /// Where a share of what was computed goes to be computed again.
+    pub(crate) sampler: Option<Sampler>,
 }
 
 impl Batcher {
@@ -54,7 +57,15 @@ impl Batcher {
                 continue;
             }
             let outcome = self.run(&batch, &mut waiting);
+            // The replies take the outputs with them, so the few that are picked are copied before.
+            let samples = match (&mut self.sampler, &outcome) {
+                (Some(sampler), Ok(outputs)) => sampler.pick(batch.sequences(&waiting).zip(outputs)),
+                (Some(_), Err(_)) | (None, _) => Vec::new(),
+            };
             batch.deliver(outcome, &mut waiting);
+            if let Some(sampler) = &self.sampler {
+                sampler.submit(samples);
+            }
         }
     }
 
@@ -66,15 +77,9 @@ impl Batcher {
                 ticket.place.start(ticket.sequences.get(pick.sequence).map_or(0, Sequence::len));
             }
         }
-        let sequences: Vec<&Sequence> =
-            batch.picks.iter().filter_map(|pick| waiting.get(pick.ticket)?.sequences.get(pick.sequence)).collect();
+        let sequences: Vec<_> = batch.sequences(waiting).collect();
         self.metrics.batch(sequences.len(), batch.tokens);
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.engine.run(&sequences)))
-            .unwrap_or_else(|panic| Err(EngineError::Panicked(panic_message(panic.as_ref()).into())))
-            .and_then(|outputs| match outputs.len() == sequences.len() {
-                true => Ok(outputs),
-                false => Err(EngineError::Contract(format!("{} outputs for {}", outputs.len(), sequences.len()))),
-            });
+        let outcome = compute(self.engine.as_mut(), &sequences);
         match &outcome {
             Ok(_) => self.measure(batch.tokens, started.elapsed()),
             Err(error) => tracing::error!(%error, sequences = sequences.len(), tokens = batch.tokens, "a batch failed"),
@@ -90,6 +95,16 @@ impl Batcher {
             known => known - known / 4 + speed / 4,
         };
         self.load.speed.store(known.max(1), Relaxed);
+    }
+}
+
+/// One output per sequence; a panic is an error too.
+pub(crate) fn compute(engine: &mut dyn Engine, sequences: &[&Sequence]) -> Result<Vec<Output>, EngineError> {
+    let outputs = catch_unwind(AssertUnwindSafe(|| engine.run(sequences)))
+        .unwrap_or_else(|panic| Err(EngineError::Panicked(panic_message(panic.as_ref()).into())))?;
+    match outputs.len() == sequences.len() {
+        true => Ok(outputs),
+        false => Err(EngineError::Contract(format!("{} outputs for {}", outputs.len(), sequences.len()))),
     }
 }
 
@@ -135,6 +150,11 @@ impl Batch {
             }
         }
         batch
+    }
+
+    /// Its sequences, in order.
+    fn sequences<'a>(&'a self, waiting: &'a VecDeque<Ticket>) -> impl Iterator<Item = &'a Sequence> {
+        self.picks.iter().filter_map(|pick| waiting.get(pick.ticket)?.sequences.get(pick.sequence))
     }
 
     /// Hands the outputs to their tickets, answers those that are complete or failed, and puts

@@ -18,6 +18,8 @@ const SECONDS: [f64; 16] =
     [0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 2.0, 4.0, 8.0, 16.0];
 const COUNTS: [f64; 16] =
     [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0];
+/// Of 1 - cosine: 0.999999 down to 0.9, and what is no likeness at all.
+const DRIFTS: [f64; 10] = [1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0];
 
 /// The metrics of a server.
 pub(crate) struct Metrics {
@@ -35,6 +37,7 @@ impl Metrics {
             .set_buckets(&SECONDS)?
             .set_buckets_for_metric(Matcher::Prefix("te_batch_next".into()), &COUNTS)?
             .set_buckets_for_metric(Matcher::Full("te_request_input_length".into()), &COUNTS)?
+            .set_buckets_for_metric(Matcher::Full("te_shadow_drift".into()), &DRIFTS)?
             .build_recorder();
         let handle = recorder.handle();
         let (count, success, duration) = metrics::with_local_recorder(&recorder, || {
@@ -58,6 +61,11 @@ impl Metrics {
                 tokens: histogram!("te_batch_next_tokens", "model" => model),
             }
         })
+    }
+
+    /// The metrics of one model's shadow; `labels`: whether outputs are compared by label too.
+    pub(crate) fn shadow(&self, id: &str, labels: bool) -> ShadowMetrics {
+        metrics::with_local_recorder(&self.recorder, || ShadowMetrics::new(id, labels))
     }
 
     /// Counts a request as it comes in.
@@ -139,6 +147,52 @@ impl BatchMetrics {
     }
 }
 
+/// How far the outputs of one model are from those of its shadow.
+pub(crate) struct ShadowMetrics {
+    compared: Counter,
+    /// Sequences for which the shadow had no time.
+    pub(crate) dropped: Counter,
+    /// Sequences that could not be compared.
+    pub(crate) failed: Counter,
+    drift: Histogram,
+    worst: Gauge,
+    labels: Option<Labels>,
+}
+
+/// Sequences by whether both engines gave them the same label.
+struct Labels {
+    equal: Counter,
+    different: Counter,
+}
+
+impl ShadowMetrics {
+    fn new(id: &str, labels: bool) -> Self {
+        let model = || id.to_owned();
+        Self {
+            compared: counter!("te_shadow_compared", "model" => model()),
+            dropped: counter!("te_shadow_dropped", "model" => model()),
+            failed: counter!("te_shadow_failed", "model" => model()),
+            drift: histogram!("te_shadow_drift", "model" => model()),
+            worst: gauge!("te_shadow_drift_worst", "model" => model()),
+            labels: labels.then(|| Labels {
+                equal: counter!("te_shadow_label_equal", "model" => model()),
+                different: counter!("te_shadow_label_different", "model" => model()),
+            }),
+        }
+    }
+
+    /// Notes a sequence: the drift of each of its rows, the worst of all sequences so far, and
+    /// whether its label stayed the same.
+    pub(crate) fn compared(&self, drifts: &[f64], worst: f64, same_label: Option<bool>) {
+        drifts.iter().for_each(|drift| self.drift.record(*drift));
+        self.worst.set(worst);
+        if let (Some(labels), Some(same)) = (&self.labels, same_label) {
+            if same { &labels.equal } else { &labels.different }.increment(1);
+        }
+        self.compared.increment(1);
+    }
+}
+
 fn describe() {
     describe_counter!("te_request_count", "Requests that asked a model");
     describe_counter!("te_request_success", "Requests that were answered");
@@ -151,4 +205,11 @@ fn describe() {
     describe_histogram!("te_batch_next_size", "Sequences of a batch");
     describe_histogram!("te_batch_next_tokens", "Tokens of a batch");
     describe_gauge!("te_queue_size", "Requests that wait");
+    describe_counter!("te_shadow_compared", "Sequences that the shadow engine computed again");
+    describe_counter!("te_shadow_dropped", "Sequences that were picked for the shadow engine while too many waited");
+    describe_counter!("te_shadow_failed", "Sequences whose outputs could not be compared with the shadow engine's");
+    describe_histogram!("te_shadow_drift", "1 - cosine of a row of output to that of the shadow engine");
+    describe_gauge!("te_shadow_drift_worst", "The largest drift since the start");
+    describe_counter!("te_shadow_label_equal", "Sequences whose best label is that of the shadow engine");
+    describe_counter!("te_shadow_label_different", "Sequences whose best label is not that of the shadow engine");
 }

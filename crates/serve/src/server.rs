@@ -23,7 +23,8 @@ use crate::{
     http,
     metrics::Metrics,
     queue::{Capacity, Queue},
-    service::{Models, Served, Service},
+    service::{Models, Report, Served, Service},
+    shadow::Shadow,
 };
 
 /// How often metrics are folded.
@@ -37,6 +38,10 @@ pub struct ServedModel {
     pub model: Arc<Model>,
     /// Its engine, which moves to a thread of its own.
     pub engine: Box<dyn Engine>,
+    /// What measures the engine's drift on served sequences, if anything does.
+    pub shadow: Option<Shadow>,
+    /// What its optimisation was found to cost in accuracy, if it was optimised.
+    pub report: Option<Arc<Report>>,
 }
 
 /// A server that has its port; clients that connect wait until [`serve`](Self::serve).
@@ -75,7 +80,8 @@ impl Server {
         drop(listener);
         upkeep.abort();
         connections.drain(drain_timeout).await;
-        // Their queues are closed now; each ends after the batch that it is at.
+        // Their queues are closed now; each ends after the batch that it is at. Shadows end by
+        // themselves: nobody needs what they are at.
         let ended = tokio::task::spawn_blocking(move || batchers.into_iter().try_for_each(|batcher| batcher.join()));
         match ended.await {
             Ok(Ok(())) => Ok(()),
@@ -93,16 +99,21 @@ fn start(config: Config, models: Vec<ServedModel>) -> Result<(Arc<Service>, Batc
     }
     let metrics = Metrics::new().map_err(|error| ServeError::Metrics(error.to_string()))?;
     let (mut served, mut batchers) = (Vec::new(), Vec::new());
-    for ServedModel { model, engine } in models {
+    for ServedModel { model, engine, shadow, report } in models {
         let id = model.card.id.as_str();
         let batch_tokens = config.max_batch_tokens.min(engine.limits().max_tokens_per_batch);
         let (requests, tokens) = (config.max_queued_requests, config.max_queued_tokens);
         let (queue, tickets) = Queue::new(Capacity { requests, tokens, batch_tokens });
         let load = Arc::clone(queue.load());
-        let batcher = Batcher { engine, tickets, load: Arc::clone(&load), batch_tokens, metrics: metrics.batches(id) };
+        let sampler = match shadow {
+            Some(shadow) => shadow.start(&model.card, &metrics).map_err(ServeError::Thread)?,
+            None => None,
+        };
+        let batcher =
+            Batcher { engine, tickets, load: Arc::clone(&load), batch_tokens, metrics: metrics.batches(id), sampler };
         batchers.push(batcher.spawn(id).map_err(ServeError::Thread)?);
         let metrics = metrics.model(id, load);
-        served.push(Arc::new(Served { model, queue, metrics }));
+        served.push(Arc::new(Served { model, queue, metrics, report }));
     }
     Ok((Arc::new(Service { models: Models(served), config, metrics }), batchers))
 }

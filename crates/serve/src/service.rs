@@ -34,6 +34,17 @@ pub(crate) struct Served {
     pub(crate) model: Arc<Model>,
     pub(crate) queue: Queue,
     pub(crate) metrics: ModelMetrics,
+    pub(crate) report: Option<Arc<Report>>,
+}
+
+/// What optimising a model was found to cost in accuracy, as `GET /report` shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// A page for people: UTF-8, complete in itself. It may have inline styles; browsers are told
+    /// to load nothing else for it, and no script.
+    pub html: Vec<u8>,
+    /// The same for programs.
+    pub json: Vec<u8>,
 }
 
 /// The models that are served; never none.
@@ -50,6 +61,12 @@ impl Models {
         })
     }
 
+    /// The model of that id, else the first.
+    pub(crate) fn find_or_first(&self, id: Option<&str>) -> Result<Arc<Served>, Failure> {
+        let first = self.0.first().map(|served| served.model.card.id.as_str());
+        self.find(id.or(first).unwrap_or_default())
+    }
+
     /// The only model whatever the name, else the one of that id.
     pub(crate) fn find_or_only(&self, id: Option<&str>) -> Result<Arc<Served>, Failure> {
         match (self.0.as_slice(), id) {
@@ -60,6 +77,19 @@ impl Models {
                 "several models are served; name one: POST /models/ID, or `model` in the body".into(),
             )),
         }
+    }
+}
+
+impl Served {
+    /// The model's report.
+    pub(crate) fn report(&self) -> Result<&Report, Failure> {
+        self.report.as_deref().ok_or_else(|| {
+            let message = format!(
+                "model `{}` has no report; serve the folder that `centuple optimize MODEL -o DIR` writes, it has one",
+                self.model.card.id
+            );
+            Failure::new(Kind::NoReport, message)
+        })
     }
 }
 
@@ -184,6 +214,8 @@ pub(crate) enum Kind {
     Unauthorized,
     /// No such model.
     UnknownModel,
+    /// The model was served without a report.
+    NoReport,
     /// No such path.
     UnknownRoute,
     /// The path does not take this method.
@@ -208,6 +240,7 @@ impl Kind {
             Kind::Timeout => "timeout",
             Kind::Unauthorized => "unauthorized",
             Kind::UnknownModel => "unknown_model",
+            Kind::NoReport => "no_report",
             Kind::UnknownRoute => "unknown_route",
             Kind::Method => "method",
             Kind::Overloaded(_) => "overloaded",

@@ -2,53 +2,17 @@
 
 mod harness;
 
-use std::{
-    net::TcpStream,
-    sync::{Mutex, mpsc},
-    thread::spawn,
-    time::Duration,
-};
+use std::{net::TcpStream, thread::spawn, time::Duration};
 
 use centuple_serve::Config;
 use centuple_tasks::EngineError;
-use harness::{Client, Response, Running, config, tiny};
+use harness::{Client, Gate, Response, Running, config, tiny};
 
 /// Token ids of `cat` and `dog`, in no other word of these tests.
 const CAT: u32 = 7;
 const DOG: u32 = 8;
 /// As many `cat`s of 3 tokens as a batch of 64 tokens takes.
 const CATS_PER_BATCH: usize = 21;
-
-/// Holds an engine up: each batch is told, then waits for leave to end.
-struct Gate {
-    batches: mpsc::Receiver<Vec<Vec<u32>>>,
-    leave: mpsc::Sender<()>,
-}
-
-impl Gate {
-    fn new() -> (Self, tiny::Interfere) {
-        let (tell, batches) = mpsc::channel();
-        let (leave, wait) = mpsc::channel();
-        let wait = Mutex::new(wait);
-        let interfere: tiny::Interfere = Box::new(move |batch, _| {
-            let _ = tell.send(batch.iter().map(|sequence| sequence.ids.clone()).collect());
-            // Once the test has dropped its gate, nothing waits any more.
-            let _ = wait.lock().map(|wait| wait.recv());
-            Ok(())
-        });
-        (Self { batches, leave }, interfere)
-    }
-
-    /// Waits for the next batch to start.
-    fn batch(&self) -> Vec<Vec<u32>> {
-        self.batches.recv().unwrap()
-    }
-
-    /// Lets the current batch end.
-    fn release(&self) {
-        self.leave.send(()).unwrap();
-    }
-}
 
 fn begin(server: &Running, body: &str) -> Client {
     let mut client = server.connect();

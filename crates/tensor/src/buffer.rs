@@ -1,4 +1,7 @@
 //! Memory aligned to cache lines, on huge pages where the system grants them.
+//!
+//! Large buffers come straight from the system and go straight back, past the allocator: what a dropped plan took is
+//! there for the next one at once.
 
 #![allow(unsafe_code)]
 
@@ -9,6 +12,10 @@ use std::ptr::NonNull;
 const LINE: usize = 64;
 /// Buffers of at least this size start on a huge-page boundary and ask for huge pages.
 const HUGE: usize = 2 << 20;
+/// Buffers of at least this size have pages of their own, and go back to the system when they are dropped.
+const LARGE: usize = 128 << 10;
+/// Alignment of those that are not huge.
+const PAGE: usize = 4096;
 
 /// A zeroed, owned block of bytes, aligned to 64 bytes (to 2 MiB when it is at least that large).
 ///
@@ -36,11 +43,13 @@ impl Buffer {
     /// A zeroed buffer of `length` bytes; `None` where the system does not grant them.
     pub fn try_zeroed(length: usize) -> Option<Buffer> {
         let layout = layout_of(length)?;
-        // SAFETY: the layout has a size of at least one byte.
-        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
-        let buffer = Buffer { start, layout, length };
-        buffer.advise_huge_pages();
-        Some(buffer)
+        let start = if layout.align() >= PAGE {
+            system::allocate(layout)?
+        } else {
+            // SAFETY: the layout has a size of at least one byte.
+            NonNull::new(unsafe { alloc_zeroed(layout) })?
+        };
+        Some(Buffer { start, layout, length })
     }
 
     /// A zeroed buffer for `length` f32 values.
@@ -70,19 +79,87 @@ impl Buffer {
         // SAFETY: the memory is owned, initialised and `length` bytes long.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.length) }
     }
+}
 
-    fn advise_huge_pages(&self) {
-        #[cfg(target_os = "linux")]
-        if self.layout.align() == HUGE {
-            // SAFETY: the range belongs to this buffer; the advice changes no content and may fail.
-            unsafe { libc::madvise(self.start.as_ptr().cast(), self.length, libc::MADV_HUGEPAGE) };
+/// Large buffers on Unix: pages of their own.
+#[cfg(unix)]
+mod system {
+    use std::alloc::Layout;
+    use std::ptr::{self, NonNull};
+
+    /// Bytes of whole pages.
+    fn whole(layout: Layout) -> Option<usize> {
+        // No system that Rust runs on has pages larger than 64 KiB, huge ones apart.
+        layout.size().checked_next_multiple_of(layout.align().max(64 << 10))
+    }
+
+    pub(super) fn allocate(layout: Layout) -> Option<NonNull<u8>> {
+        let bytes = whole(layout)?;
+        // Pages are aligned as they come; for a huge page's alignment, what is before and behind is given back.
+        let more = if layout.align() == super::HUGE { super::HUGE } else { 0 };
+        let all = bytes.checked_add(more)?;
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a new private mapping touches nothing that is there.
+        let start = unsafe { libc::mmap(ptr::null_mut(), all, access, kind, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return None;
         }
+        if more == 0 {
+            return NonNull::new(start.cast());
+        }
+        let before = start.align_offset(super::HUGE);
+        let aligned = start.wrapping_byte_add(before);
+        // SAFETY: both pieces are parts of the new mapping, and of whole pages: everything but `before`, which is a
+        // multiple of a page, is a multiple of a huge page. Advice changes no content and may fail.
+        unsafe {
+            if before > 0 {
+                libc::munmap(start, before);
+            }
+            if super::HUGE > before {
+                libc::munmap(aligned.wrapping_byte_add(bytes), super::HUGE - before);
+            }
+            #[cfg(target_os = "linux")]
+            libc::madvise(aligned, bytes, libc::MADV_HUGEPAGE);
+        }
+        NonNull::new(aligned.cast())
+    }
+
+    /// # Safety
+    /// `start` is from [`allocate`] with this layout, and is not used any more.
+    pub(super) unsafe fn free(start: NonNull<u8>, layout: Layout) {
+        if let Some(bytes) = whole(layout) {
+            // SAFETY: as promised by the caller.
+            unsafe { libc::munmap(start.as_ptr().cast(), bytes) };
+        }
+    }
+}
+
+/// Large buffers elsewhere.
+#[cfg(not(unix))]
+mod system {
+    use std::alloc::{Layout, alloc_zeroed, dealloc};
+    use std::ptr::NonNull;
+
+    pub(super) fn allocate(layout: Layout) -> Option<NonNull<u8>> {
+        // SAFETY: large layouts have a size.
+        NonNull::new(unsafe { alloc_zeroed(layout) })
+    }
+
+    /// # Safety
+    /// `start` is from [`allocate`] with this layout, and is not used any more.
+    pub(super) unsafe fn free(start: NonNull<u8>, layout: Layout) {
+        // SAFETY: as promised by the caller.
+        unsafe { dealloc(start.as_ptr(), layout) };
     }
 }
 
 /// Size and alignment of a buffer of `length` bytes; `None` beyond the address space.
 fn layout_of(length: usize) -> Option<Layout> {
-    let align = if length >= HUGE { HUGE } else { LINE };
+    let align = match length {
+        HUGE.. => HUGE,
+        LARGE.. => PAGE,
+        _ => LINE,
+    };
     Layout::from_size_align(length.max(1), align).ok()
 }
 
@@ -95,8 +172,14 @@ impl AsRef<[u8]> for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // SAFETY: allocated in `zeroed` with this very layout.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) };
+        // SAFETY: allocated in `try_zeroed` with this very layout, in the same way.
+        unsafe {
+            if self.layout.align() >= PAGE {
+                system::free(self.start, self.layout);
+            } else {
+                dealloc(self.start.as_ptr(), self.layout);
+            }
+        }
     }
 }
 

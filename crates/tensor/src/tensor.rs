@@ -132,6 +132,14 @@ impl Tensor {
         Tensor::from_slice(DType::I8, shape, bytemuck::cast_slice(data))
     }
 
+    /// An i8 tensor whose elements `fill` writes; they are 0 before.
+    pub fn from_i8_with(shape: &[usize], fill: impl FnOnce(&mut [i8])) -> Result<Tensor, TensorError> {
+        let length = volume(shape).ok_or_else(|| TensorError::Volume(shape.to_vec()))?;
+        let mut buffer = Buffer::try_zeroed(length).ok_or_else(|| TensorError::Volume(shape.to_vec()))?;
+        fill(bytemuck::cast_slice_mut(&mut buffer.as_bytes_mut()[..length]));
+        Tensor::from_shared(DType::I8, shape, Arc::new(buffer), 0..length)
+    }
+
     fn from_slice(dtype: DType, shape: &[usize], data: &[u8]) -> Result<Tensor, TensorError> {
         let mut buffer = Buffer::zeroed(data.len());
         buffer.as_bytes_mut().copy_from_slice(data);

@@ -40,10 +40,17 @@ pub(crate) fn cases() -> Result<Vec<Case>> {
         (7, Some(Activation::Gelu), true, [48, 64]),
         (8, Some(Activation::Relu), false, [17, 100]),
         (8, None, true, [1, 1]),
+        (12, None, false, [33, 21]),
+        (12, Some(Activation::Gelu), true, [48, 64]),
+        (12, None, true, [1, 1]),
+        (12, None, false, [40, 1030]),
     ] {
         all.push(quantized_linear(bits, activation, residual, size)?);
     }
-    all.push(quantized_behind_layer_norm()?);
+    for bits in [[7, 7], [7, 12], [12, 12]] {
+        all.push(quantized_behind_layer_norm(bits)?);
+    }
+    all.push(quantized_twice()?);
     all.push(quantized_embedding()?);
     for pooling in POOLINGS {
         all.push(pool(pooling)?);
@@ -115,12 +122,18 @@ fn half_weights() -> Result<Case> {
     case("linear with f16 weights".to_owned(), graph, 52, out)
 }
 
-/// Codes so small that no 16-bit lane can overflow, and scales that bring them back to the size of weights.
-fn codes(random: &mut Random, [n, k]: [usize; 2]) -> Result<[Tensor; 3]> {
-    let codes: Vec<i8> = (0..n * k).map(|_| (random.below(121) as i8) - 60).collect();
-    let scales: Vec<f32> = (0..n).map(|_| (1.5 + random.float()) / 100.0).collect();
+/// Codes of magnitudes up to `largest`, and scales that bring them back to the size of weights.
+fn codes(random: &mut Random, largest: i8, [n, k]: [usize; 2]) -> Result<[Tensor; 3]> {
+    let count = 2 * usize::from(largest.unsigned_abs()) + 1;
+    let codes: Vec<i8> = (0..n * k).map(|_| (random.below(count) as i16 - i16::from(largest)) as i8).collect();
+    let scales: Vec<f32> = (0..n).map(|_| (1.5 + random.float()) / (1.7 * f32::from(largest))).collect();
     let factor: Vec<f32> = (0..k).map(|_| 1.3 + random.float()).collect();
     Ok([Tensor::from_i8(&[n, k], &codes)?, Tensor::from_f32(&[n], &scales)?, Tensor::from_f32(&[k], &factor)?])
+}
+
+/// A code so small that no 16-bit lane can overflow.
+fn largest_code(bits: u8) -> i8 {
+    if bits == 12 { 127 } else { 60 }
 }
 
 /// An integer layer over `x`, whose input and output have other readers too.
@@ -133,7 +146,7 @@ fn quantized(
     size: [usize; 2],
 ) -> Result<NodeId> {
     let mut random = Random::new(37);
-    let [codes, scales, factor] = codes(&mut random, size)?;
+    let [codes, scales, factor] = codes(&mut random, largest_code(bits), size)?;
     let mut inputs = vec![
         x,
         graph.constant("codes", codes)?,
@@ -156,26 +169,42 @@ fn quantized_linear(bits: u8, activation: Option<Activation>, residual: bool, si
 }
 
 /// The layer norm's result is read by an integer layer and, as floats, by the sum behind it.
-fn quantized_behind_layer_norm() -> Result<Case> {
+fn quantized_behind_layer_norm(bits: [u8; 2]) -> Result<Case> {
     let mut random = Random::new(41);
     let (mut graph, x) = packed(40)?;
     let gamma = graph.constant("gamma", random.tensor(&[40], 2.0)?)?;
     let beta = graph.constant("beta", random.tensor(&[40], 2.0)?)?;
     let norm = graph.push("norm", Op::LayerNorm { epsilon: 1e-5, residual: false }, &[x, gamma, beta])?;
-    let layer = quantized(&mut graph, norm, 7, None, false, [40, 40])?;
+    let layer = quantized(&mut graph, norm, bits[0], None, false, [40, 40])?;
     let sum = graph.push("sum", Op::LayerNorm { epsilon: 1e-5, residual: true }, &[layer, norm, gamma, beta])?;
-    let out = quantized(&mut graph, sum, 7, None, false, [24, 40])?;
-    let mut case = case("quantized behind layer_norm".to_owned(), graph, 40, out)?;
-    // Where a value lies between two codes, the last bit of the layer norm decides; one code is 1 % of a row's range.
-    case.tolerance = 5e-2;
+    let out = quantized(&mut graph, sum, bits[1], None, false, [24, 40])?;
+    let mut case = case(format!("quantized behind layer_norm {bits:?} bits"), graph, 40, out)?;
+    // Where a value lies between two codes, the last bit of the layer norm decides; of 7 bits one code is 1 % of a
+    // row's range, of 12 bits a 32nd of that.
+    case.tolerance = if bits == [12, 12] { 5e-2 / 32.0 } else { 5e-2 };
     Ok(case)
+}
+
+/// Layers of all bits that read the same value by the same factors, and have the same weights.
+fn quantized_twice() -> Result<Case> {
+    let (mut graph, x) = packed(30)?;
+    let [codes, scales, factor] = codes(&mut Random::new(53), 60, [20, 30])?;
+    let inputs =
+        [x, graph.constant("codes", codes)?, graph.constant("scales", scales)?, graph.constant("factor", factor)?];
+    let mut layers = Vec::new();
+    for bits in [12, 7, 8, 12] {
+        let op = Op::QuantizedLinear { bits, bias: false, activation: None, residual: false };
+        layers.push(graph.push(format!("of {bits} bits"), op, &inputs)?);
+    }
+    let out = graph.push("columns", Op::Concat { axis: 1 }, &layers)?;
+    case("quantized twice".to_owned(), graph, 30, out)
 }
 
 fn quantized_embedding() -> Result<Case> {
     let mut random = Random::new(43);
     let mut graph = Graph::new();
     let ids = graph.input("ids", DType::I64, vec![Symbol::Tokens.into()])?;
-    let [codes, scales, _] = codes(&mut random, [50, 23])?;
+    let [codes, scales, _] = codes(&mut random, 60, [50, 23])?;
     let (codes, scales) = (graph.constant("codes", codes)?, graph.constant("scales", scales)?);
     let words = graph.push("words", Op::Dequantize, &[codes, scales])?;
     let positions = graph.push("positions", Op::Positions { offset: 0 }, &[])?;

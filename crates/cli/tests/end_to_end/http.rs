@@ -47,6 +47,13 @@ impl Server {
         self.connect().post(path, body)
     }
 
+    /// Gets a page on a connection of its own.
+    pub(crate) fn get(&self, path: &str) -> Response {
+        let mut client = self.connect();
+        client.send(format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n").as_bytes());
+        client.response()
+    }
+
     /// Ends it by a signal; yields its exit code and what it logged since it began to serve.
     pub(crate) fn stop(mut self, signal: &str) -> (Option<i32>, Vec<String>) {
         self.process.signal(signal);

@@ -7,6 +7,7 @@ mod broken_models;
 mod clients;
 mod http;
 mod inspect;
+mod optimize;
 mod process;
 mod pull;
 mod run;

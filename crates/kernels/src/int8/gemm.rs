@@ -21,12 +21,62 @@ use crate::tile::Pieces;
 
 /// Checked operands of [`multiply`].
 pub(crate) struct Job<'a> {
-    x: QuantizedRows<'a>,
-    b: PackedInt8<'a>,
-    panels: Range<usize>,
+    pub(super) x: QuantizedRows<'a>,
+    pub(super) b: PackedInt8<'a>,
+    pub(super) panels: Range<usize>,
     bias: Option<&'a [f32]>,
     /// What follows the bias, and where it goes.
-    target: Target<'a>,
+    pub(super) target: Target<'a>,
+}
+
+impl<'a> Job<'a> {
+    /// Errors unless all shapes agree and the panels exist.
+    pub(super) fn new(
+        x: QuantizedRows<'a>,
+        b: PackedInt8<'a>,
+        panels: Range<usize>,
+        epilogue: &Epilogue<'a>,
+        out: &'a mut MatrixMut<'_>,
+    ) -> Result<Self, KernelError> {
+        const NAME: &str = "gemm_int8";
+        expect_dimension(NAME, "k of x", x.k(), b.k())?;
+        expect_dimension(NAME, "bits of x", x.bits().count() as usize, b.bits().count() as usize)?;
+        expect_length(NAME, "range of panels", b.panels(), panels.end)?;
+        let mut target = Target::new(NAME, (x.rows(), b.n()), epilogue, out)?;
+        let bias = target.take_bias();
+        Ok(Self { x, b, panels, bias, target })
+    }
+
+    /// Rows that are kept in the second-level cache while the panels pass by, at least so many.
+    #[inline(always)]
+    pub(super) fn block_rows(&self, least: usize) -> usize {
+        let row_bytes = self.x.k() * self.x.bits().bytes();
+        (ROW_BLOCK_BYTES / row_bytes.max(1)).max(least)
+    }
+
+    /// Whether the scaled sums of some panels are the result: nothing is left to be done to them, and all their
+    /// columns exist.
+    #[inline(always)]
+    pub(super) fn is_direct(&self, panels: &Range<usize>) -> bool {
+        !self.target.has_epilogue() && panels.end * PANEL <= self.b.n()
+    }
+
+    /// The biases of the columns from a panel on.
+    ///
+    /// # Safety
+    /// The panels exist.
+    #[inline(always)]
+    pub(super) unsafe fn biases<S: Dot, const PANELS: usize>(&self, s: S, panel: usize) -> [S::Vector; PANELS] {
+        let mut biases = [s.splat(0.0); PANELS];
+        if let Some(bias) = self.bias {
+            for (p, vector) in biases.iter_mut().enumerate() {
+                let column = (panel + p) * PANEL;
+                // SAFETY: there is a bias for each of the columns.
+                *vector = unsafe { s.load_up_to(bias.as_ptr().add(column), PANEL.min(self.b.n() - column)) };
+            }
+        }
+        biases
+    }
 }
 
 impl Kernels {
@@ -43,33 +93,23 @@ impl Kernels {
         epilogue: &Epilogue<'_>,
         out: &mut MatrixMut<'_>,
     ) -> Result<(), KernelError> {
-        const NAME: &str = "gemm_int8";
-        expect_dimension(NAME, "k of x", x.k(), b.k())?;
-        expect_dimension(NAME, "bits of x", x.bits().count() as usize, b.bits().count() as usize)?;
-        expect_length(NAME, "range of panels", b.panels(), panels.end)?;
-        let mut target = Target::new(NAME, (x.rows(), b.n()), epilogue, out)?;
-        let bias = target.take_bias();
+        let job = Job::new(x, b, panels, epilogue, out)?;
         // SAFETY: all shapes agree and the views vouch for their elements.
-        unsafe { (self.int8.gemm)(&Job { x, b, panels, bias, target }) };
+        unsafe { (self.int8.gemm)(&job) };
         Ok(())
     }
 }
 
 /// Bytes of rows that are kept in the second-level cache while the panels pass by.
-const ROW_BLOCK_BYTES: usize = 256 * 1024;
+pub(super) const ROW_BLOCK_BYTES: usize = 256 * 1024;
 
 /// # Safety
 /// The shapes of the job agree: `x` has the depth of `b`, the target is `[rows of x, n]`, and the panels
 /// exist.
 #[inline(always)]
 pub(crate) unsafe fn multiply<S: Dot>(s: S, job: &Job<'_>) {
-    let chained = match job.b.bits() {
-        ActivationBits::Seven => true,
-        ActivationBits::Eight => !S::SIXTEEN_BITS,
-    };
-    let follows = job.target.has_epilogue();
-    let block = (ROW_BLOCK_BYTES / job.x.k().max(1)).max(S::DOT_ROWS);
-    for block in Pieces::new(0..job.x.rows(), block) {
+    let (chained, two_bytes) = (is_chained::<S>(job.b.bits()), job.b.bits().bytes() == 2);
+    for block in Pieces::new(0..job.x.rows(), job.block_rows(S::DOT_ROWS)) {
         let mut panel = job.panels.start;
         while panel < job.panels.end {
             let panels = panel..job.panels.end.min(panel + S::DOT_PANELS);
@@ -80,7 +120,7 @@ pub(crate) unsafe fn multiply<S: Dot>(s: S, job: &Job<'_>) {
                 let next = panels.end + number;
                 let prefetch = (busy && number < S::DOT_PANELS && next < job.panels.end).then_some(next);
                 let mut sums = Sums::new();
-                let direct = !follows && panels.end * PANEL <= job.b.n();
+                let direct = job.is_direct(&panels);
                 let to = if direct {
                     (job.target.out().row_pointer(rows.start).wrapping_add(panel * PANEL), job.target.out().stride())
                 } else {
@@ -89,10 +129,12 @@ pub(crate) unsafe fn multiply<S: Dot>(s: S, job: &Job<'_>) {
                 let tile = Tile { rows: rows.clone(), panels: panels.clone(), prefetch, to };
                 // SAFETY: rows and panels exist, and `to` has room for them or for the largest tile.
                 unsafe {
-                    if chained {
-                        compute::<S, true>(s, job, &tile);
+                    if two_bytes {
+                        compute::<S, true, 2>(s, job, &tile);
+                    } else if chained {
+                        compute::<S, true, 1>(s, job, &tile);
                     } else {
-                        compute::<S, false>(s, job, &tile);
+                        compute::<S, false, 1>(s, job, &tile);
                     }
                     if !direct {
                         finish::<S, true>(s, &job.target, rows, panels.clone(), &sums, S::DOT_PANELS);
@@ -101,6 +143,15 @@ pub(crate) unsafe fn multiply<S: Dot>(s: S, job: &Job<'_>) {
             }
             panel = panels.end;
         }
+    }
+}
+
+/// Whether products of activations of so many bits are chained.
+#[inline(always)]
+pub(super) fn is_chained<S: Dot>(bits: ActivationBits) -> bool {
+    match bits {
+        ActivationBits::Seven | ActivationBits::Twelve => true,
+        ActivationBits::Eight => !S::BITS_DIFFER,
     }
 }
 
@@ -114,12 +165,12 @@ struct Tile {
     to: (*mut f32, usize),
 }
 
-/// Computes the scaled sums of a tile.
+/// Computes the scaled sums of a tile whose codes have `BYTES` bytes.
 ///
 /// # Safety
 /// Rows and panels exist; there is at least one and not more than the instruction set's tile has.
 #[inline(always)]
-unsafe fn compute<S: Dot, const CHAINED: bool>(s: S, job: &Job<'_>, tile: &Tile) {
+unsafe fn compute<S: Dot, const CHAINED: bool, const BYTES: usize>(s: S, job: &Job<'_>, tile: &Tile) {
     macro_rules! heights {
         ($panels:literal: $($rows:literal)*) => {
             match tile.rows.len() {
@@ -127,9 +178,9 @@ unsafe fn compute<S: Dot, const CHAINED: bool>(s: S, job: &Job<'_>, tile: &Tile)
                     // SAFETY: as promised by the caller.
                     unsafe {
                         if tile.prefetch.is_some() {
-                            accumulate::<S, $rows, $panels, CHAINED, true>(s, job, tile);
+                            accumulate::<S, $rows, $panels, CHAINED, BYTES, true>(s, job, tile);
                         } else {
-                            accumulate::<S, $rows, $panels, CHAINED, false>(s, job, tile);
+                            accumulate::<S, $rows, $panels, CHAINED, BYTES, false>(s, job, tile);
                         }
                     }
                 })*
@@ -147,20 +198,76 @@ unsafe fn compute<S: Dot, const CHAINED: bool>(s: S, job: &Job<'_>, tile: &Tile)
 /// # Safety
 /// As [`compute`], for a tile of `ROWS` rows and `PANELS` panels.
 #[inline(always)]
-unsafe fn accumulate<S: Dot, const ROWS: usize, const PANELS: usize, const CHAINED: bool, const PREFETCH: bool>(
+unsafe fn accumulate<
+    S: Dot,
+    const ROWS: usize,
+    const PANELS: usize,
+    const CHAINED: bool,
+    const BYTES: usize,
+    const PREFETCH: bool,
+>(
     s: S,
     job: &Job<'_>,
     tile: &Tile,
 ) {
     let words = code_words(job.b.k());
-    let panel_words = words * PANEL;
     let stride = job.x.words().stride();
     let mut sums = [[s.no_sums(); PANELS]; ROWS];
     let panel = tile.panels.start;
-    let mut prefetch = job.b.panel_pointer(tile.prefetch.unwrap_or(panel));
+    let b = job.b.panel_pointer(panel);
     let mut x = job.x.words().row_pointer(tile.rows.start);
-    let mut b = job.b.panel_pointer(panel);
-    // SAFETY: every row has `words + 2` words, every panel `words` lines, 16 scales and 16 sums.
+    // SAFETY: every row has `words` words for each byte of a code and 2 more, every panel `words` lines, 16 scales
+    // and 16 sums.
+    unsafe {
+        if BYTES == 2 {
+            sums = add_products::<S, ROWS, PANELS, CHAINED, false>(s, words, (x, stride), b, b, sums);
+            x = x.add(words);
+            for row in &mut sums {
+                for sum in row {
+                    *sum = s.shift_sums(*sum);
+                }
+            }
+        }
+        let prefetch = job.b.panel_pointer(tile.prefetch.unwrap_or(panel));
+        sums = add_products::<S, ROWS, PANELS, CHAINED, PREFETCH>(s, words, (x, stride), b, prefetch, sums);
+        x = x.add(words);
+        let biases: [S::Vector; PANELS] = job.biases(s, panel);
+        let (to, to_row) = tile.to;
+        let offset = if CHAINED { 0 } else { S::OFFSET };
+        // Unrolled by hand: the sums stay in registers only if each is named by a constant.
+        macro_rules! store_rows {
+            ($($i:literal)*) => {
+                $(if let Some(row) = sums.get($i) {
+                    let scale = s.splat(*x.add($i * stride));
+                    let zero_point = (*x.add($i * stride + 1)).to_bits().cast_signed().wrapping_sub(offset);
+                    for (p, sum) in row.iter().enumerate() {
+                        let scale = s.mul(scale, s.load(job.b.scales_pointer(panel + p)));
+                        let value = s.dequantize(*sum, zero_point, job.b.sums_pointer(panel + p), scale);
+                        s.store(s.add(value, biases[p]), to.add($i * to_row + p * PANEL));
+                    }
+                })*
+            };
+        }
+        store_rows!(0 1 2 3 4 5 6 7 8 9 10 11);
+    }
+}
+
+/// Adds the products of `words` words of rows from `x` on, `stride` words apart, and of panels from `b` on. Sums
+/// come and go by value, or the compiler would keep them in memory.
+///
+/// # Safety
+/// The words exist, and as many lines of each panel.
+#[inline(always)]
+unsafe fn add_products<S: Dot, const ROWS: usize, const PANELS: usize, const CHAINED: bool, const PREFETCH: bool>(
+    s: S,
+    words: usize,
+    (mut x, stride): (*const f32, usize),
+    mut b: *const f32,
+    mut prefetch: *const f32,
+    mut sums: [[S::Sums; PANELS]; ROWS],
+) -> [[S::Sums; PANELS]; ROWS] {
+    let panel_words = words * PANEL;
+    // SAFETY: as promised by the caller.
     unsafe {
         for _ in 0..words / 2 {
             if PREFETCH {
@@ -183,28 +290,6 @@ unsafe fn accumulate<S: Dot, const ROWS: usize, const PANELS: usize, const CHAIN
             x = x.add(2);
             b = b.add(2 * PANEL);
         }
-        let mut biases = [s.splat(0.0); PANELS];
-        if let Some(bias) = job.bias {
-            for (p, vector) in biases.iter_mut().enumerate() {
-                let column = (panel + p) * PANEL;
-                *vector = s.load_up_to(bias.as_ptr().add(column), PANEL.min(job.b.n() - column));
-            }
-        }
-        let (to, to_row) = tile.to;
-        // Unrolled by hand: the sums stay in registers only if each is named by a constant.
-        macro_rules! store_rows {
-            ($($i:literal)*) => {
-                $(if let Some(row) = sums.get($i) {
-                    let scale = s.splat(*x.add($i * stride));
-                    let zero_point = (*x.add($i * stride + 1)).to_bits().cast_signed();
-                    for (p, sum) in row.iter().enumerate() {
-                        let scale = s.mul(scale, s.load(job.b.scales_pointer(panel + p)));
-                        let value = s.dequantize(*sum, zero_point, job.b.sums_pointer(panel + p), scale);
-                        s.store(s.add(value, biases[p]), to.add($i * to_row + p * PANEL));
-                    }
-                })*
-            };
-        }
-        store_rows!(0 1 2 3 4 5 6 7 8 9 10 11);
     }
+    sums
 }

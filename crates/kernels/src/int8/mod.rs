@@ -6,12 +6,17 @@
 //! instruction set computes the same 32-bit sums, and the same f32 results where the activation in the
 //! epilogue gives the same. Instruction sets without a byte dot product sum products in 16 bits;
 //! [`check_overflow`] proves when weights are packed that those never overflow.
+//!
+//! A code of more than 8 bits is split into two bytes of 6, which are multiplied one after the other by the
+//! same weights: `code · w = 64 · (high · w) + low · w`.
 
 pub(crate) mod gemm;
 mod pack;
 pub(crate) mod quantize;
 mod rows;
 mod table;
+#[cfg(any(target_arch = "x86_64", test))]
+pub(crate) mod tiled;
 mod weight;
 
 pub use pack::{PackedInt8, pack_int8, packed_int8_len};
@@ -23,18 +28,24 @@ pub use weight::{Int8Weight, check_overflow};
 /// Depth that is summed at once: packed weights and quantised rows are padded to a multiple of it.
 pub(crate) const GROUP: usize = 8;
 
-/// How many bits an activation has. Fewer bits let AVX2 add more products before it widens them.
+/// How many bits an activation has. Fewer bits in a byte let AVX2 add more products before it widens them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ActivationBits {
     /// 0..=127: products of two pairs of weights are added in 16 bits.
     Seven,
     /// 0..=255: products of one pair of weights are added in 16 bits.
     Eight,
+    /// 0..=4095, in two bytes of 6 bits: products of two pairs of weights are added in 16 bits, whatever the
+    /// weights are. Twice the work.
+    Twelve,
 }
 
+/// Bits of a byte of a code that takes two.
+pub(crate) const SPLIT: u32 = 6;
+
 impl ActivationBits {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Seven, Self::Eight];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Seven, Self::Eight, Self::Twelve];
 
     /// The number of bits.
     #[must_use]
@@ -42,15 +53,39 @@ impl ActivationBits {
         match self {
             Self::Seven => 7,
             Self::Eight => 8,
+            Self::Twelve => 12,
         }
     }
 
     /// The largest code of an activation.
     #[must_use]
-    pub fn levels(self) -> u8 {
+    pub fn levels(self) -> u16 {
+        (1 << self.count()) - 1
+    }
+
+    /// Bytes that a code takes.
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Self::Seven | Self::Eight => 1,
+            Self::Twelve => 2,
+        }
+    }
+
+    /// The largest value of a byte of a code.
+    pub(crate) fn largest_byte(self) -> u8 {
         match self {
             Self::Seven => 127,
             Self::Eight => 255,
+            Self::Twelve => (1 << SPLIT) - 1,
+        }
+    }
+
+    /// The depth up to which 32-bit sums cannot overflow, whatever the codes and weights are.
+    #[must_use]
+    pub fn max_depth(self) -> usize {
+        match self {
+            Self::Seven | Self::Eight => 65_536,
+            Self::Twelve => 4096,
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use super::ActivationBits;
 use super::rows::code_words;
-use super::weight::{Int8Weight, MAX_DEPTH};
+use super::weight::{Int8Weight, check_depth};
 use crate::error::{KernelError, expect_dimension, expect_length};
 use crate::pack::{PANEL, panels};
 
@@ -65,9 +65,7 @@ impl<'a> PackedInt8<'a> {
     /// [`packed_int8_len`]`(n, k)`.
     pub fn new(words: &'a [f32], n: usize, k: usize, bits: ActivationBits) -> Result<Self, KernelError> {
         const NAME: &str = "packed int8 weights";
-        if k > MAX_DEPTH {
-            return Err(KernelError::TooLarge { kernel: NAME, what: "k", found: k, limit: MAX_DEPTH });
-        }
+        check_depth(NAME, k, bits)?;
         expect_length(NAME, "data", words.len(), packed_int8_len(n, k))?;
         Ok(Self { words, n, k, bits })
     }

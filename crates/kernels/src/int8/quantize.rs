@@ -3,7 +3,8 @@
 
 use std::ops::Range;
 
-use super::rows::{QuantizedRowsMut, code_words};
+use super::SPLIT;
+use super::rows::{QuantizedRowsMut, code_words, row_words};
 use crate::dispatch::Kernels;
 use crate::error::{KernelError, expect_dimension};
 use crate::matrix::{Matrix, MatrixMut};
@@ -123,6 +124,9 @@ pub(crate) unsafe fn normalized_rows<S: Simd>(s: S, job: &NormJob<'_>) {
     }
 }
 
+/// Adding it rounds what is small to an integer, halves to even; subtracting it again leaves the integer.
+const ROUND: f32 = 12_582_912.0;
+
 /// How one row is quantised.
 #[derive(Clone, Copy)]
 struct Steps {
@@ -140,7 +144,8 @@ unsafe fn quantize<S: Simd>(s: S, x: impl Fn(usize) -> *const f32, target: &Targ
     let columns = target.out.k();
     let factor = target.factor.map(<[f32]>::as_ptr);
     let levels = f32::from(target.out.bits().levels());
-    let words = code_words(columns);
+    let words = row_words(columns, target.out.bits());
+    let two_bytes = target.out.bits().bytes() == 2;
     let mut steps = [Steps { scale: 0.0, inverse: 0.0, zero_point: 0.0 }; BLOCK];
     // SAFETY: the rows have `words + 2` words, `x` and `factor` `columns` elements.
     unsafe {
@@ -153,7 +158,11 @@ unsafe fn quantize<S: Simd>(s: S, x: impl Fn(usize) -> *const f32, target: &Targ
         for (steps, row) in steps.iter().zip(rows) {
             let out = target.out.row_pointer(row);
             if steps.scale.is_finite() && steps.inverse.is_finite() {
-                codes(s, (x(row), factor), columns, steps, levels, out.cast());
+                if two_bytes {
+                    codes::<S, true>(s, (x(row), factor), columns, steps, levels, out.cast());
+                } else {
+                    codes::<S, false>(s, (x(row), factor), columns, steps, levels, out.cast());
+                }
                 out.add(words).write(steps.scale);
                 out.add(words + 1).write(f32::from_bits(steps.zero_point as u32));
             } else {
@@ -217,12 +226,13 @@ unsafe fn range<S: Simd>(s: S, x: *const f32, factor: Option<*const f32>, column
     (invalid - s.maximum(s.sub(zero, low)), invalid + s.maximum(high))
 }
 
-/// Writes the codes of a row, and zeros up to the end of its last group.
+/// Writes the codes of a row, and zeros up to the end of its last group; of codes of two bytes first all high
+/// bytes, then all low ones.
 ///
 /// # Safety
-/// `x` and `factor` have `columns` elements, `out` has room for them and the padding.
+/// `x` and `factor` have `columns` elements, `out` has room for the bytes of the codes and of the padding.
 #[inline(always)]
-unsafe fn codes<S: Simd>(
+unsafe fn codes<S: Simd, const TWO_BYTES: bool>(
     s: S,
     (x, factor): (*const f32, Option<*const f32>),
     columns: usize,
@@ -230,23 +240,47 @@ unsafe fn codes<S: Simd>(
     levels: f32,
     out: *mut u8,
 ) {
-    // Adding it rounds what is small to an integer, halves to even; subtracting less adds the zero point.
-    const ROUND: f32 = 12_582_912.0;
+    // Subtracting less than was added to round adds the zero point.
     let (round, shift) = (s.splat(ROUND), s.splat(ROUND - steps.zero_point));
     let (inverse, levels) = (s.splat(steps.inverse), s.splat(levels));
     let code = |v: S::Vector| s.min(s.sub(s.add(s.mul(v, inverse), round), shift), levels);
+    let padded = 4 * code_words(columns);
     let mut start = 0;
     // SAFETY: all elements are before `columns`; padding ends at the next multiple of 8.
     unsafe {
         while start + LANES <= columns {
-            s.store_bytes(code(scaled(s, x, factor, start, LANES)), out.add(start));
+            store_codes::<S, TWO_BYTES>(s, code(scaled(s, x, factor, start, LANES)), out.add(start), padded);
             start += LANES;
         }
         if start < columns {
-            let mut bytes = [0u8; LANES];
-            s.store_bytes(code(scaled(s, x, factor, start, columns - start)), bytes.as_mut_ptr());
-            bytes[columns - start..].fill(0);
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), out.add(start), 4 * code_words(columns) - start);
+            let mut bytes = [[0u8; LANES]; 2];
+            let last = code(scaled(s, x, factor, start, columns - start));
+            store_codes::<S, TWO_BYTES>(s, last, bytes.as_mut_ptr().cast(), LANES);
+            for (place, bytes) in bytes.iter_mut().take(1 + usize::from(TWO_BYTES)).enumerate() {
+                bytes[columns - start..].fill(0);
+                std::ptr::copy_nonoverlapping(bytes.as_ptr(), out.add(place * padded + start), padded - start);
+            }
+        }
+    }
+}
+
+/// Stores 16 codes, the low byte of each, if there are two, `apart` bytes behind the high one.
+///
+/// # Safety
+/// 16 bytes at `out` are writable, and at `out + apart` if there are two.
+#[inline(always)]
+unsafe fn store_codes<S: Simd, const TWO_BYTES: bool>(s: S, codes: S::Vector, out: *mut u8, apart: usize) {
+    const BASE: f32 = (1u32 << SPLIT) as f32;
+    // SAFETY: as promised by the caller.
+    unsafe {
+        if TWO_BYTES {
+            // Exact all the way: behind the point `codes / BASE` has at most 63/64, and less 63/128 that rounds away.
+            let nearest = s.mul_add(codes, s.splat(1.0 / BASE), s.splat(0.5 / BASE - 0.5));
+            let high = s.sub(s.add(nearest, s.splat(ROUND)), s.splat(ROUND));
+            s.store_bytes(high, out);
+            s.store_bytes(s.neg_mul_add(high, s.splat(BASE), codes), out.add(apart));
+        } else {
+            s.store_bytes(codes, out);
         }
     }
 }

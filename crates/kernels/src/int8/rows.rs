@@ -2,20 +2,27 @@
 //!
 //! A row is `2·⌈k/8⌉` words of codes (one byte each, zeros after the last), one word with the scale (f32)
 //! and one with the zero point (i32). Element i of the row stands for `(code[i] - zero point) · scale`.
+//! Codes that take two bytes have that many words for the high bytes, and as many after them for the low
+//! ones.
 
 use std::ops::Range;
 
-use super::{ActivationBits, GROUP};
+use super::{ActivationBits, GROUP, SPLIT};
 use crate::error::{KernelError, expect_dimension};
 use crate::matrix::{Matrix, MatrixMut};
 
-/// Words of a quantised row of `k` elements.
+/// Words of a quantised row of `k` elements of so many bits.
 #[must_use]
-pub fn quantized_columns(k: usize) -> usize {
-    code_words(k) + 2
+pub fn quantized_columns(k: usize, bits: ActivationBits) -> usize {
+    row_words(k, bits) + 2
 }
 
-/// Words of codes in a row of `k` elements.
+/// Words of codes in a row of `k` elements of so many bits.
+pub(crate) fn row_words(k: usize, bits: ActivationBits) -> usize {
+    bits.bytes() * code_words(k)
+}
+
+/// Words of `k` codes of a byte each, padded to whole groups.
 pub(crate) fn code_words(k: usize) -> usize {
     k.div_ceil(GROUP) * (GROUP / 4)
 }
@@ -37,9 +44,9 @@ pub struct QuantizedRowsMut<'a> {
 }
 
 impl<'a> QuantizedRows<'a> {
-    /// A view of `words`, whose columns must be [`quantized_columns`]`(k)`.
+    /// A view of `words`, whose columns must be [`quantized_columns`]`(k, bits)`.
     pub fn new(words: Matrix<'a>, k: usize, bits: ActivationBits) -> Result<Self, KernelError> {
-        expect_dimension("quantized rows", "words of a row", words.columns(), quantized_columns(k))?;
+        expect_dimension("quantized rows", "words of a row", words.columns(), quantized_columns(k, bits))?;
         Ok(Self { words, k, bits })
     }
 
@@ -68,20 +75,27 @@ impl<'a> QuantizedRows<'a> {
 
     /// Codes of a row, or `None` past the last row.
     #[must_use]
-    pub fn codes(&self, row: usize) -> Option<&'a [u8]> {
-        bytemuck::cast_slice(self.words.row(row)?).get(..self.k)
+    pub fn codes(&self, row: usize) -> Option<Vec<u16>> {
+        let words = &self.words.row(row)?[..row_words(self.k, self.bits)];
+        let mut codes = vec![0; self.k];
+        for bytes in words.chunks_exact(code_words(self.k).max(1)) {
+            for (code, byte) in codes.iter_mut().zip(bytemuck::cast_slice::<f32, u8>(bytes)) {
+                *code = (*code << SPLIT) + u16::from(*byte);
+            }
+        }
+        Some(codes)
     }
 
     /// Scale of a row, or `None` past the last row.
     #[must_use]
     pub fn scale(&self, row: usize) -> Option<f32> {
-        self.words.row(row)?.get(code_words(self.k)).copied()
+        self.words.row(row)?.get(row_words(self.k, self.bits)).copied()
     }
 
     /// Zero point of a row, or `None` past the last row.
     #[must_use]
     pub fn zero_point(&self, row: usize) -> Option<i32> {
-        self.words.row(row)?.get(code_words(self.k) + 1).map(|word| word.to_bits().cast_signed())
+        self.words.row(row)?.get(row_words(self.k, self.bits) + 1).map(|word| word.to_bits().cast_signed())
     }
 
     /// The words.
@@ -91,9 +105,9 @@ impl<'a> QuantizedRows<'a> {
 }
 
 impl<'a> QuantizedRowsMut<'a> {
-    /// A view of `words`, whose columns must be [`quantized_columns`]`(k)`. Codes will have `bits`.
+    /// A view of `words`, whose columns must be [`quantized_columns`]`(k, bits)`. Codes will have `bits`.
     pub fn new(words: MatrixMut<'a>, k: usize, bits: ActivationBits) -> Result<Self, KernelError> {
-        expect_dimension("quantized rows", "words of a row", words.columns(), quantized_columns(k))?;
+        expect_dimension("quantized rows", "words of a row", words.columns(), quantized_columns(k, bits))?;
         Ok(Self { words, k, bits })
     }
 

@@ -1,10 +1,7 @@
-//! Quantised weights, and the proof that 16-bit sums of their products never overflow.
+//! Quantised weights, and the proof that sums of their products never overflow.
 
 use super::{ActivationBits, GROUP};
 use crate::error::{KernelError, expect_dimension};
-
-/// The depth up to which 32-bit sums cannot overflow.
-pub(crate) const MAX_DEPTH: usize = 65_536;
 
 /// Weights of a linear layer, `[n, k]`, quantised symmetrically per output: `weight ≈ code · scale`.
 #[derive(Debug, Clone, Copy)]
@@ -27,24 +24,33 @@ impl Int8Weight<'_> {
         const NAME: &str = "int8 weight";
         expect_dimension(NAME, "number of codes", self.codes.len(), self.n.saturating_mul(self.k))?;
         expect_dimension(NAME, "number of scales", self.scales.len(), self.n)?;
-        if self.k > MAX_DEPTH {
-            return Err(KernelError::TooLarge { kernel: NAME, what: "k", found: self.k, limit: MAX_DEPTH });
-        }
+        check_depth(NAME, self.k, self.bits)?;
         check_overflow(self.codes, self.k, self.bits)
     }
 }
 
-/// The largest sum of magnitudes of codes of one sign that a 16-bit sum can take, every activation being
-/// at its largest.
+/// Errors if 32-bit sums of that many products could overflow.
+pub(super) fn check_depth(kernel: &'static str, k: usize, bits: ActivationBits) -> Result<(), KernelError> {
+    let what = match bits {
+        ActivationBits::Seven => "k with 7-bit activations",
+        ActivationBits::Eight => "k with 8-bit activations",
+        ActivationBits::Twelve => "k with 12-bit activations",
+    };
+    let limit = bits.max_depth();
+    if k > limit { Err(KernelError::TooLarge { kernel, what, found: k, limit }) } else { Ok(()) }
+}
+
+/// The largest sum of magnitudes of codes of one sign that a 16-bit sum can take, every byte of an activation
+/// being at its largest. No four codes reach that of 12 bits.
 fn limit(bits: ActivationBits) -> u32 {
-    i16::MAX.unsigned_abs() as u32 / u32::from(bits.levels())
+    i16::MAX.unsigned_abs() as u32 / u32::from(bits.largest_byte())
 }
 
 /// The largest of the 16-bit sums that a group of 8 weights goes into, each given by its magnitude.
 fn largest_sum(group: [u16; GROUP], bits: ActivationBits) -> u32 {
     let pairs = [group[0] + group[1], group[2] + group[3], group[4] + group[5], group[6] + group[7]];
     let sums = match bits {
-        ActivationBits::Seven => [pairs[0] + pairs[2], pairs[1] + pairs[3], 0, 0],
+        ActivationBits::Seven | ActivationBits::Twelve => [pairs[0] + pairs[2], pairs[1] + pairs[3], 0, 0],
         ActivationBits::Eight => pairs,
     };
     sums.into_iter().fold(0, u16::max).into()
@@ -86,11 +92,39 @@ pub fn check_overflow(codes: &[i8], k: usize, bits: ActivationBits) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::int8::SPLIT;
 
     #[test]
     fn the_limits_are_those_of_16_bits() {
         assert_eq!(limit(ActivationBits::Seven), 258);
         assert_eq!(limit(ActivationBits::Eight), 128);
+        assert_eq!(limit(ActivationBits::Twelve), 520);
+    }
+
+    #[test]
+    fn two_bytes_hold_the_largest_code() {
+        for bits in ActivationBits::ALL {
+            let byte = u16::from(bits.largest_byte());
+            let largest = (1..bits.bytes()).fold(byte, |code, _| (code << SPLIT) + byte);
+            assert_eq!(largest, bits.levels(), "{bits:?}");
+        }
+    }
+
+    #[test]
+    fn no_sum_of_the_largest_depth_overflows_32_bits() {
+        for bits in ActivationBits::ALL {
+            let largest = i64::from(bits.levels()) * i64::from(i8::MIN.unsigned_abs()) * bits.max_depth() as i64;
+            assert!(largest <= i64::from(i32::MAX), "{bits:?}: {largest}");
+            assert!(check_depth("test", bits.max_depth(), bits).is_ok());
+            let error = check_depth("test", bits.max_depth() + 1, bits).unwrap_err().to_string();
+            assert!(error.contains(&format!("{}-bit", bits.count())), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_weights_are_too_large_for_12_bits() {
+        check_overflow(&[i8::MIN; 24], 24, ActivationBits::Twelve).unwrap();
+        check_overflow(&[i8::MAX; 24], 24, ActivationBits::Twelve).unwrap();
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::avx2::Avx2;
 use super::avx512::Avx512;
 use super::portable::Portable;
 use super::{LANES, Simd};
+use crate::int8::SPLIT;
 
 /// Pairs of bytes that the portable kernel takes at once.
 const HALF: usize = LANES / 2;
@@ -32,8 +33,11 @@ pub(crate) trait Dot: Simd {
     const DOT_ROWS: usize;
     /// Panels of 16 columns that a tile is wide.
     const DOT_PANELS: usize;
-    /// Whether 16-bit sums are used, so that chained and unchained products differ.
-    const SIXTEEN_BITS: bool;
+    /// Whether activations of eight bits need the products that are not chained.
+    const BITS_DIFFER: bool;
+    /// What unchained products take from each activation, so that eight bits with a sign hold it. The zero point
+    /// has to be less by as much.
+    const OFFSET: i32 = 0;
 
     /// Sums of nothing.
     fn no_sums(self) -> Self::Sums;
@@ -43,8 +47,11 @@ pub(crate) trait Dot: Simd {
     /// # Safety
     /// 4 bytes at `from` are readable.
     unsafe fn load_word(self, from: *const f32) -> Self::Word;
-    /// `sums + x[0]·w[0] + x[1]·w[1]`; `CHAINED` adds the two products in 16 bits where 16 bits are used.
+    /// `sums + x[0]·w[0] + x[1]·w[1]`; `CHAINED` adds the two products in 16 bits where 16 bits are used. Otherwise
+    /// [`Dot::OFFSET`] is taken from each activation.
     fn dot<const CHAINED: bool>(self, sums: Self::Sums, x: [Self::Word; 2], w: [Self::Line; 2]) -> Self::Sums;
+    /// `sums · 64`: room for the low bytes of codes that take two.
+    fn shift_sums(self, sums: Self::Sums) -> Self::Sums;
     /// `(sums - zero_point · column_sums) · scale`, the difference wrapping in 32 bits and rounded to f32.
     ///
     /// # Safety
@@ -68,7 +75,7 @@ impl<const VNNI: bool> Dot for Avx2<VNNI> {
 
     const DOT_ROWS: usize = if VNNI { 6 } else { 4 };
     const DOT_PANELS: usize = 1;
-    const SIXTEEN_BITS: bool = !VNNI;
+    const BITS_DIFFER: bool = !VNNI;
 
     #[inline(always)]
     fn no_sums(self) -> [__m256i; 2] {
@@ -111,6 +118,11 @@ impl<const VNNI: bool> Dot for Avx2<VNNI> {
         out
     }
     #[inline(always)]
+    fn shift_sums(self, sums: [__m256i; 2]) -> [__m256i; 2] {
+        // SAFETY: the token vouches for AVX2.
+        unsafe { sums.map(|half| _mm256_slli_epi32::<{ SPLIT as i32 }>(half)) }
+    }
+    #[inline(always)]
     unsafe fn dequantize(
         self,
         sums: [__m256i; 2],
@@ -142,7 +154,7 @@ impl<const VNNI: bool> Dot for Avx512<VNNI> {
 
     const DOT_ROWS: usize = if VNNI { 12 } else { 8 };
     const DOT_PANELS: usize = 2;
-    const SIXTEEN_BITS: bool = !VNNI;
+    const BITS_DIFFER: bool = !VNNI;
 
     #[inline(always)]
     fn no_sums(self) -> __m512i {
@@ -175,6 +187,11 @@ impl<const VNNI: bool> Dot for Avx512<VNNI> {
             let first = _mm512_add_epi32(sums, _mm512_madd_epi16(products[0], ones));
             _mm512_add_epi32(first, _mm512_madd_epi16(products[1], ones))
         }
+    }
+    #[inline(always)]
+    fn shift_sums(self, sums: __m512i) -> __m512i {
+        // SAFETY: the token vouches for AVX-512.
+        unsafe { _mm512_slli_epi32::<SPLIT>(sums) }
     }
     #[inline(always)]
     unsafe fn dequantize(self, sums: __m512i, zero_point: i32, column_sums: *const i32, scale: __m512) -> __m512 {
@@ -225,7 +242,7 @@ impl Dot for Portable {
 
     const DOT_ROWS: usize = 1;
     const DOT_PANELS: usize = 1;
-    const SIXTEEN_BITS: bool = true;
+    const BITS_DIFFER: bool = true;
 
     #[inline(always)]
     fn no_sums(self) -> [[i32; HALF]; 4] {
@@ -264,6 +281,10 @@ impl Dot for Portable {
             quarter += 1;
         }
         out
+    }
+    #[inline(always)]
+    fn shift_sums(self, sums: [[i32; HALF]; 4]) -> [[i32; HALF]; 4] {
+        sums.map(|eight| eight!(i => eight[i] << SPLIT))
     }
     #[inline(always)]
     unsafe fn dequantize(

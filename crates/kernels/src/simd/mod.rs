@@ -2,17 +2,23 @@
 //!
 //! A kernel is written once, generically over [`Simd`], marked `#[inline(always)]`, and compiled per
 //! instruction set inside the `#[target_feature]` entry points of [`crate::dispatch`]. Because lane
-//! count, lane order and the order of every reduction are the same everywhere, AVX2 and AVX-512 give
+//! count, lane order and the order of every reduction are the same everywhere, AVX2, AVX-512 and NEON give
 //! bit-identical results.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 pub(crate) mod dot;
 pub(crate) mod math;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
 pub(crate) mod portable;
+#[cfg(any(target_arch = "x86_64", test))]
+pub(crate) mod tiles;
 
 use half::f16;
 

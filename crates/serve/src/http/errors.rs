@@ -50,6 +50,7 @@ impl Family {
             | Kind::TooLarge
             | Kind::Timeout
             | Kind::UnknownModel
+            | Kind::NoReport
             | Kind::UnknownRoute
             | Kind::Method
             | Kind::Engine
@@ -69,7 +70,7 @@ impl Family {
             Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Kind::Timeout => StatusCode::REQUEST_TIMEOUT,
             Kind::Unauthorized => StatusCode::UNAUTHORIZED,
-            Kind::UnknownModel | Kind::UnknownRoute => StatusCode::NOT_FOUND,
+            Kind::UnknownModel | Kind::NoReport | Kind::UnknownRoute => StatusCode::NOT_FOUND,
             Kind::Method => StatusCode::METHOD_NOT_ALLOWED,
             Kind::Overloaded(_) => StatusCode::TOO_MANY_REQUESTS,
             Kind::Engine | Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -90,7 +91,7 @@ fn huggingface(failure: &Failure) -> HuggingFaceError<'_> {
         Kind::Tokenization => "Tokenizer",
         Kind::Timeout => "Timeout",
         Kind::Unauthorized => "Unauthorized",
-        Kind::UnknownModel | Kind::UnknownRoute => "NotFound",
+        Kind::UnknownModel | Kind::NoReport | Kind::UnknownRoute => "NotFound",
         Kind::Method => "MethodNotAllowed",
         Kind::Overloaded(_) => "Overloaded",
         Kind::Engine | Kind::Internal => "Backend",
@@ -118,6 +119,7 @@ fn openai(failure: &Failure) -> OpenAiError<'_> {
         | Kind::Empty
         | Kind::Tokenization
         | Kind::Timeout
+        | Kind::NoReport
         | Kind::UnknownRoute
         | Kind::Method => ("invalid_request_error", None),
         Kind::TooLarge => ("invalid_request_error", Some("request_too_large")),

@@ -10,6 +10,7 @@ mod errors;
 mod huggingface;
 pub(crate) mod openai;
 mod operations;
+mod report;
 
 use std::{sync::Arc, time::Instant};
 
@@ -41,6 +42,8 @@ pub(crate) fn router(service: Shared) -> Router {
         .route("/ping", get(operations::health))
         .route("/info", get(operations::info))
         .route("/metrics", get(operations::metrics))
+        .route("/report", get(report::negotiated))
+        .route("/report.json", get(report::json))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .with_state(Arc::clone(&service))

@@ -6,10 +6,11 @@ use axum::{
     http::header::CONTENT_TYPE,
     response::{IntoResponse, Response},
 };
-use centuple_tasks::{Head, Model, Task};
+use centuple_tasks::{Head, Task};
 use serde_json::{Map, Value, json};
 
 use super::Shared;
+use crate::service::Served;
 
 /// `GET /health` and `GET /ping`: alive and able to answer; the listener is closed otherwise.
 pub(super) async fn health() -> Response {
@@ -32,7 +33,7 @@ pub(super) async fn info(State(service): State<Shared>) -> Response {
         "max_client_batch_size": config.max_inputs,
         "auto_truncate": true,
     });
-    let mut models = service.models.0.iter().map(|served| describe(&served.model)).collect::<Vec<_>>();
+    let mut models = service.models.0.iter().map(|served| describe(served)).collect::<Vec<_>>();
     if let (Value::Object(info), Some(Value::Object(first))) = (&mut info, models.first().cloned()) {
         info.extend(first);
     }
@@ -40,7 +41,8 @@ pub(super) async fn info(State(service): State<Shared>) -> Response {
     Json(info).into_response()
 }
 
-fn describe(model: &Model) -> Value {
+fn describe(served: &Served) -> Value {
+    let model = &served.model;
     let card = &model.card;
     json!({
         "model_id": card.id,
@@ -51,6 +53,7 @@ fn describe(model: &Model) -> Value {
         "tasks": card.tasks().iter().copied().map(Task::name).collect::<Vec<_>>(),
         "max_input_length": model.tokenizer.max_tokens(),
         "prompts": card.prompts.keys().collect::<Vec<_>>(),
+        "report": served.report.is_some(),
     })
 }
 

@@ -8,7 +8,7 @@ pub mod tiny;
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, mpsc},
     thread::JoinHandle,
 };
 
@@ -26,6 +26,11 @@ pub struct Running {
 /// A configuration on a free port.
 pub fn config() -> Config {
     Config { port: 0, ..Config::default() }
+}
+
+/// A model with neither shadow nor report.
+pub fn served(model: Model, engine: impl Engine + 'static) -> ServedModel {
+    ServedModel { model: Arc::new(model), engine: Box::new(engine), shadow: None, report: None }
 }
 
 impl Running {
@@ -47,11 +52,11 @@ impl Running {
 
     /// Serves models with the given engines.
     pub fn with_engines(config: Config, models: Vec<(Model, tiny::Tiny)>) -> Self {
-        let served = |(model, engine): (Model, tiny::Tiny)| ServedModel {
-            model: Arc::new(model),
-            engine: Box::new(engine) as Box<dyn Engine>,
-        };
-        let models = models.into_iter().map(served).collect();
+        Self::with_models(config, models.into_iter().map(|(model, engine)| served(model, engine)).collect())
+    }
+
+    /// Serves models as they are.
+    pub fn with_models(config: Config, models: Vec<ServedModel>) -> Self {
         let (stop, stopped) = oneshot::channel();
         let (bound, address) = mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -100,9 +105,46 @@ impl Running {
 
     /// Waits until so many requests are queued.
     pub fn await_queue(&self, requests: usize) {
-        while self.metric("te_queue_size") != requests as f64 {
+        self.await_metric("te_queue_size", requests as f64);
+    }
+
+    /// Waits until a metric has a value.
+    pub fn await_metric(&self, name: &str, value: f64) {
+        while self.metric(name) != value {
             std::thread::yield_now();
         }
+    }
+}
+
+/// Holds an engine up: each batch is told, then waits for leave to end.
+pub struct Gate {
+    pub batches: mpsc::Receiver<Vec<Vec<u32>>>,
+    pub leave: mpsc::Sender<()>,
+}
+
+impl Gate {
+    /// A gate, and what holds the engine up.
+    pub fn new() -> (Self, tiny::Interfere) {
+        let (tell, batches) = mpsc::channel();
+        let (leave, wait) = mpsc::channel();
+        let wait = Mutex::new(wait);
+        let interfere: tiny::Interfere = Box::new(move |batch, _| {
+            let _ = tell.send(batch.iter().map(|sequence| sequence.ids.clone()).collect());
+            // Once the test has dropped its gate, nothing waits any more.
+            let _ = wait.lock().map(|wait| wait.recv());
+            Ok(())
+        });
+        (Self { batches, leave }, interfere)
+    }
+
+    /// Waits for the next batch to start.
+    pub fn batch(&self) -> Vec<Vec<u32>> {
+        self.batches.recv().unwrap()
+    }
+
+    /// Lets the current batch end.
+    pub fn release(&self) {
+        self.leave.send(()).unwrap();
     }
 }
 
@@ -130,6 +172,15 @@ impl Client {
 
     /// Reads a response; `None` if the connection ends without one.
     pub fn response(&mut self) -> Option<Response> {
+        let mut response = self.head()?;
+        let mut body = vec![0; response.header("content-length")?.parse().ok()?];
+        self.0.read_exact(&mut body).ok()?;
+        response.body = String::from_utf8(body).ok()?;
+        Some(response)
+    }
+
+    /// Reads a response up to its body, which an answer to HEAD lacks.
+    pub fn head(&mut self) -> Option<Response> {
         let mut line = String::new();
         self.0.read_line(&mut line).ok().filter(|bytes| *bytes > 0)?;
         let status = line.split(' ').nth(1)?.parse().ok()?;
@@ -142,11 +193,7 @@ impl Client {
                 None => break,
             }
         }
-        let mut response = Response { status, headers, body: String::new() };
-        let mut body = vec![0; response.header("content-length")?.parse().ok()?];
-        self.0.read_exact(&mut body).ok()?;
-        response.body = String::from_utf8(body).ok()?;
-        Some(response)
+        Some(Response { status, headers, body: String::new() })
     }
 }
 

@@ -1,0 +1,182 @@
+//! What quantisation does to each linear layer, beside its floats on real text.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use centuple_graph::{Graph, Node, NodeId, Op};
+use centuple_passes::{LayerPrecision, Observations, Quantization, quantizable_layers, quantize};
+use centuple_receipt::{Rung, report, search};
+use centuple_runtime::{Batch, InputData, RuntimeError, Session, lower};
+use centuple_tasks::{Engine, Sequence};
+use centuple_tensor::Layout;
+
+use super::{Bench, OptimizeError, judge};
+
+/// Most tokens on which layers are measured.
+const TOKENS: usize = 256;
+
+/// A linear layer before the search.
+pub(super) struct Measured {
+    pub(super) name: String,
+    /// Outputs and inputs.
+    pub(super) shape: [usize; 2],
+    pub(super) start: Rung,
+    /// Signal to noise of its result on inputs in f32, in decibels.
+    sqnr_db: Option<f64>,
+    /// Mean cosine of the rows of its result.
+    cosine: f64,
+    /// Mean of 1 − cosine of the model's output, with this layer alone quantised.
+    damage: f64,
+}
+
+/// How a layer on a rung computes.
+pub(super) fn precision(rung: Rung) -> LayerPrecision {
+    match rung {
+        Rung::Int8Chained => LayerPrecision::Bits(7),
+        Rung::Int8 => LayerPrecision::Bits(8),
+        Rung::W8A12 => LayerPrecision::Bits(12),
+        Rung::Float => LayerPrecision::Float,
+    }
+}
+
+/// The rungs of a graph's layers by name.
+pub(super) fn rungs(names: &[String], rungs: &[Rung]) -> Quantization {
+    let layers = names.iter().cloned().zip(rungs.iter().map(|&rung| precision(rung))).collect();
+    Quantization { layers, ..Quantization::default() }
+}
+
+impl Measured {
+    /// The layer as the search sees it.
+    pub(super) fn to_search(&self) -> search::Layer {
+        let work = self.shape[0] as f64 * self.shape[1] as f64;
+        search::Layer::new(self.start, work, self.damage)
+    }
+
+    /// The layer as the receipt shows it.
+    pub(super) fn to_report(&self, rung: Rung) -> report::Layer {
+        report::Layer {
+            name: self.name.clone(),
+            shape: self.shape,
+            rung,
+            sqnr_db: self.sqnr_db,
+            cosine: self.cosine,
+            damage: self.damage,
+            promoted_from: (rung != self.start).then_some(self.start),
+        }
+    }
+}
+
+/// Measures every layer at its first rung, on the first of the sequences.
+pub(super) fn measure(
+    bench: &Bench,
+    graph: &Graph,
+    observations: &Observations,
+    sequences: &[Sequence],
+) -> Result<Vec<Measured>, OptimizeError> {
+    let names: Vec<String> = quantizable_layers(graph).into_iter().map(str::to_owned).collect();
+    let firsts = first_rungs(graph, observations)?;
+    let mut left = TOKENS;
+    let sample: Vec<&Sequence> = sequences
+        .iter()
+        .take_while(|sequence| {
+            let fits = sequence.len() <= left;
+            left = left.saturating_sub(sequence.len());
+            fits
+        })
+        .collect();
+    let sample = if sample.is_empty() { sequences.iter().take(1).collect() } else { sample };
+    let baseline = bench.engine(graph)?.run(&sample)?;
+    bench.progress.begin("measuring layers", names.len());
+    let mut measured = Vec::new();
+    for name in &names {
+        bench.check()?;
+        let Some((of_float, &start)) = find(graph, name).zip(firsts.get(name)) else { continue };
+        let mut only = rungs(&names, &vec![Rung::Float; names.len()]);
+        only.layers.insert(name.clone(), precision(start));
+        only.tables = false;
+        let (with_one, _) = quantize(graph, observations, &only).map_err(crate::Error::from)?;
+        let Some(of_codes) = find(&with_one, name) else { continue };
+        let (sqnr_db, cosine) = alone(bench, (graph, of_float), (&with_one, of_codes), &sample)?;
+        let damage = judge::drift(&bench.engine(&with_one)?.run(&sample)?, &baseline);
+        let shape = with_one.constant_of(with_one.node(of_codes).inputs[1]).map_or([0, 0], |codes| {
+            let shape = codes.shape();
+            [shape[0], shape[1]]
+        });
+        measured.push(Measured { name: name.clone(), shape, start, sqnr_db, cosine, damage });
+        bench.progress.advance();
+    }
+    Ok(measured)
+}
+
+/// The fastest rung of each layer that can be quantised.
+fn first_rungs(graph: &Graph, observations: &Observations) -> Result<HashMap<String, Rung>, OptimizeError> {
+    let (quantized, _) = quantize(graph, observations, &Quantization::default()).map_err(crate::Error::from)?;
+    let rung = |node: &Node| {
+        let Op::QuantizedLinear { bits, .. } = node.op else { return None };
+        let rung = match bits {
+            7 => Rung::Int8Chained,
+            8 => Rung::Int8,
+            _ => Rung::W8A12,
+        };
+        Some((node.name.clone(), rung))
+    };
+    Ok(quantized.nodes().iter().filter_map(rung).collect())
+}
+
+fn find(graph: &Graph, name: &str) -> Option<NodeId> {
+    graph.iter().find(|(_, node)| node.name == name).map(|(id, _)| id)
+}
+
+/// Signal to noise in decibels and mean cosine of a layer's result in integers beside that in floats, both on the same
+/// inputs.
+fn alone(
+    bench: &Bench,
+    (graph, layer): (&Graph, NodeId),
+    (quantized, codes): (&Graph, NodeId),
+    sample: &[&Sequence],
+) -> Result<(Option<f64>, f64), OptimizeError> {
+    let mut both = Graph::new();
+    let failed = |error: centuple_graph::GraphError| crate::Error::from(error);
+    // Everything up to the layer, then the layer once more on integers.
+    for (_, node) in graph.iter().take(layer.index() + 1) {
+        both.push(node.name.clone(), node.op.clone(), &node.inputs).map_err(failed)?;
+    }
+    let (float_node, codes_node) = (graph.node(layer), quantized.node(codes));
+    let mut inputs = vec![float_node.inputs[0]];
+    for &constant in &codes_node.inputs[1..4] {
+        let node = quantized.node(constant);
+        inputs.push(both.push(format!("codes.{}", node.name), node.op.clone(), &[]).map_err(failed)?);
+    }
+    let mut rest = float_node.inputs[2..].to_vec();
+    if let (Op::QuantizedLinear { bias: true, .. }, Some(first)) = (&codes_node.op, rest.first_mut()) {
+        let node = quantized.node(codes_node.inputs[4]);
+        *first = both.push(format!("codes.{}", node.name), node.op.clone(), &[]).map_err(failed)?;
+    }
+    inputs.extend(rest);
+    let in_codes = both.push(format!("codes.{}", codes_node.name), codes_node.op.clone(), &inputs).map_err(failed)?;
+    both.output("floats", layer);
+    both.output("codes", in_codes);
+
+    let ids: Vec<i64> = sample.iter().flat_map(|sequence| sequence.ids.iter().map(|&id| id.into())).collect();
+    let types: Vec<i64> = sample.iter().flat_map(|sequence| sequence.type_ids.iter().map(|&id| id.into())).collect();
+    let lengths: Vec<usize> = sample.iter().map(|sequence| sequence.len()).collect();
+    let layout = Layout::of_lengths(&lengths).map_err(|error| RuntimeError::Unbound(error.to_string()))?;
+    let bindings = layout.bindings();
+    let plan = Arc::new(lower(&both, bench.host.isa)?);
+    let mut session = Session::new(plan, Arc::clone(&bench.host.pool), bindings)?;
+    let inputs = [("input_ids", InputData::I64(&ids)), ("token_type_ids", InputData::I64(&types))];
+    session.run(&Batch { inputs: &inputs, layout: &layout, bindings, cache: None })?;
+    let outputs = session.output(0).zip(session.output(1));
+    let (floats, codes) = outputs.ok_or_else(|| RuntimeError::Unbound("layer".to_owned()))?;
+    let (mut signal, mut noise, mut cosines) = (0.0, 0.0, 0.0);
+    for row in 0..floats.rows() {
+        for (float, code) in floats.row(row).iter().zip(codes.row(row)) {
+            let (float, code) = (f64::from(*float), f64::from(*code));
+            signal += float * float;
+            noise += (float - code) * (float - code);
+        }
+        cosines += centuple_receipt::metrics::cosine(floats.row(row), codes.row(row));
+    }
+    let sqnr_db = (noise > 0.0 && signal > 0.0).then(|| 10.0 * (signal / noise).log10());
+    Ok((sqnr_db, cosines / floats.rows().max(1) as f64))
+}

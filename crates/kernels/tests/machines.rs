@@ -1,0 +1,131 @@
+//! Results have the same bits on every machine: fingerprints that were taken on x86-64 hold on aarch64 too. After a
+//! change of a kernel that is meant to change bits, take those that the failing tests show.
+
+mod support;
+
+use centuple_kernels::{
+    Activation, ActivationBits, AttentionBlock, Epilogue, Isa, Kernels, KeyRun, LayerNorm, Matrix, MatrixMut,
+    PackedHalf, PackedInt8, PackedMatrix, Quantization, QuantizedRowsMut, attention_scratch, pack, pack_half,
+    pack_int8, packed_half_len, packed_int8_len, packed_len, quantized_columns,
+};
+use support::quantized::Quantized;
+use support::{all_kernels, values};
+
+const ROWS: usize = 37;
+const COLUMNS: usize = 75;
+const DEPTH: usize = 111;
+
+/// All but portable kernels that round products before they add them.
+fn fused_kernels() -> impl Iterator<Item = Kernels> {
+    let fused = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
+    all_kernels().filter(move |kernels| fused || kernels.isa() != Isa::Portable)
+}
+
+/// Compares the FNV-1a hash of the bits.
+fn expect(values: &[f32], want: u64, kernels: Kernels) {
+    let bytes = values.iter().flat_map(|value| value.to_bits().to_le_bytes());
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
+    let found = bytes.fold(0xCBF2_9CE4_8422_2325, step);
+    assert!(found == want, "{}: {found:#018X} instead of {want:#018X}", kernels.isa());
+}
+
+/// Bias, activation and residual, applied by `gemm` to a product of every activation.
+fn with_epilogues(mut gemm: impl FnMut(&Epilogue<'_>, &mut MatrixMut<'_>)) -> Vec<f32> {
+    let (bias, residual) = (values(COLUMNS, 3), values(ROWS * COLUMNS, 4));
+    let residual = Matrix::contiguous(&residual, ROWS, COLUMNS).unwrap();
+    let mut all = Vec::new();
+    for activation in Activation::ALL {
+        let mut out = vec![f32::NAN; ROWS * COLUMNS];
+        let epilogue = Epilogue { bias: Some(&bias), activation: Some(activation), residual: Some(residual) };
+        gemm(&epilogue, &mut MatrixMut::contiguous(&mut out, ROWS, COLUMNS).unwrap());
+        all.extend(out);
+    }
+    all
+}
+
+#[test]
+fn products() {
+    let (a, weight) = (values(ROWS * DEPTH, 1), values(COLUMNS * DEPTH, 2));
+    let a = Matrix::contiguous(&a, ROWS, DEPTH).unwrap();
+    let weight = Matrix::contiguous(&weight, COLUMNS, DEPTH).unwrap();
+    let mut packed = vec![0.0; packed_len(COLUMNS, DEPTH)];
+    pack(weight, &mut packed).unwrap();
+    let b = PackedMatrix::new(&packed, COLUMNS, DEPTH).unwrap();
+    let mut halves = vec![0.0; packed_half_len(COLUMNS, DEPTH)];
+    pack_half(weight, &mut halves).unwrap();
+    let half = PackedHalf::from_words(&halves, COLUMNS, DEPTH).unwrap();
+    for kernels in fused_kernels() {
+        let got = with_epilogues(|epilogue, out| kernels.gemm(a, b, 0..b.panels(), epilogue, out).unwrap());
+        expect(&got, 0xFF6E_8C8B_7438_0787, kernels);
+        let got = with_epilogues(|epilogue, out| kernels.gemm_half(a, half, 0..b.panels(), epilogue, out).unwrap());
+        expect(&got, 0xA529_D072_E6B2_D42D, kernels);
+    }
+}
+
+#[test]
+fn attention() {
+    let data = values(60 * 3 * 40, 7);
+    let all = Matrix::contiguous(&data, 60, 120).unwrap();
+    let runs = [KeyRun { keys: all.slice_columns(40..80).unwrap(), values: all.slice_columns(80..120).unwrap() }];
+    let block = AttentionBlock {
+        queries: all.slice_columns(0..40).unwrap().slice_rows(0..50).unwrap(),
+        runs: &runs,
+        first_position: 10,
+        causal: true,
+        scale: 0.5,
+        mask: None,
+    };
+    let mut scratch = vec![0.0; attention_scratch(60, 40, 40)];
+    for kernels in fused_kernels() {
+        let mut out = vec![f32::NAN; 50 * 40];
+        let mut view = MatrixMut::contiguous(&mut out, 50, 40).unwrap();
+        kernels.attention(&block, &mut scratch, &mut view).unwrap();
+        expect(&out, 0x8D5F_4FF1_CC61_2C68, kernels);
+    }
+}
+
+#[test]
+fn norms_softmax_and_quantised_rows() {
+    let (x, gamma, beta) = (values(ROWS * COLUMNS, 1), values(COLUMNS, 2), values(COLUMNS, 3));
+    let x = Matrix::contiguous(&x, ROWS, COLUMNS).unwrap();
+    let norm = LayerNorm { gamma: &gamma, beta: Some(&beta), epsilon: 1e-5 };
+    let width = quantized_columns(COLUMNS, ActivationBits::Eight);
+    for kernels in fused_kernels() {
+        let mut all = vec![f32::NAN; ROWS * COLUMNS];
+        let mut words = vec![f32::NAN; ROWS * width];
+        let view = MatrixMut::contiguous(&mut words, ROWS, width).unwrap();
+        let rows = QuantizedRowsMut::new(view, COLUMNS, ActivationBits::Eight).unwrap();
+        let mut quantization = Quantization { factor: Some(&gamma), rows };
+        let mut out = MatrixMut::contiguous(&mut all, ROWS, COLUMNS).unwrap();
+        kernels.layer_norm_quantize(x, None, &norm, &mut out, &mut quantization).unwrap();
+        let mut soft = all.clone();
+        kernels.softmax(&mut MatrixMut::contiguous(&mut soft, ROWS, COLUMNS).unwrap());
+        all.extend(words);
+        all.extend(soft);
+        expect(&all, 0xFB8A_FE14_E7C6_5714, kernels);
+    }
+}
+
+#[test]
+fn int8_products() {
+    let (x, weight) = (values(ROWS * DEPTH, 1), values(COLUMNS * DEPTH, 2));
+    for (bits, want) in
+        ActivationBits::ALL.into_iter().zip([0xAC2A_5A1F_BEDD_C680, 0x0198_28D5_D392_46A5, 0xBCE5_2DA7_7C73_CEA1])
+    {
+        let weight = Quantized::new(&weight, DEPTH, bits);
+        let width = quantized_columns(DEPTH, bits);
+        let mut packed = vec![0.0; packed_int8_len(COLUMNS, DEPTH)];
+        pack_int8(&weight.view(), &mut packed).unwrap();
+        let b = PackedInt8::new(&packed, COLUMNS, DEPTH, bits).unwrap();
+        for kernels in fused_kernels() {
+            let mut words = vec![f32::NAN; ROWS * width];
+            let view = MatrixMut::contiguous(&mut words, ROWS, width).unwrap();
+            let mut rows = QuantizedRowsMut::new(view, DEPTH, bits).unwrap();
+            kernels.quantize_rows(Matrix::contiguous(&x, ROWS, DEPTH).unwrap(), None, &mut rows).unwrap();
+            let got = with_epilogues(|epilogue, out| {
+                kernels.gemm_int8(rows.as_rows(), b, 0..b.panels(), epilogue, out).unwrap();
+            });
+            expect(&got, want, kernels);
+        }
+    }
+}
