@@ -263,13 +263,8 @@ def parquet(folder: Path) -> None:
         }),
         compression="zstd",
         data_page_version="2.0",
-        column_encoding={
-            "sentence1": "DELTA_BYTE_ARRAY",
-            "sentence2": "DELTA_LENGTH_BYTE_ARRAY",
-            "label": "BYTE_STREAM_SPLIT",
-            "idx": "DELTA_BINARY_PACKED",
-        },
-        use_dictionary=False,
+        column_encoding={"label": "BYTE_STREAM_SPLIT"},
+        use_dictionary=["sentence1"],
     )
     tags = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
     write(
@@ -306,6 +301,8 @@ def parquet(folder: Path) -> None:
             "labels": pa.array([[3], [], [0, 27]], pa.list_(pa.int32())),
             "created": pa.array([0, 1, 2], pa.timestamp("ns")),
         }),
+        column_encoding={"labels.list.element": "DELTA_BINARY_PACKED"},
+        use_dictionary=False,
     )
     ana = [{"start": 0, "end": 3, "label": "PER"}, {"start": 7, "end": 13, "label": "LOC"}]
     write(
@@ -321,6 +318,8 @@ def parquet(folder: Path) -> None:
     write("nulls", pa.table({"tokens": [["a", None], None, []], "tags": [["O", "O"], ["O"], []]}))
     write("null_text", pa.table({"text": ["a", None], "label": [1, 0]}))
     write("bad_score", pa.table({"text1": ["a", "b"], "text2": ["a", "b"], "score": [0.5, float("nan")]}))
+    differences = pa.table({"text": ["aa", "ab"], "label": [0, 1]})
+    write("differences", differences, column_encoding={"text": "DELTA_BYTE_ARRAY"}, use_dictionary=False)
     write("no_rows", pa.table({"text": pa.array([], pa.string()), "label": pa.array([], pa.int64())}))
 
 

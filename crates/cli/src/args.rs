@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use centuple::hub::DEFAULT_MODEL;
 use centuple::kernels::Isa;
 use centuple::optimize::OptimizeOptions;
-use centuple::receipt::data::{Columns, DataOptions, Kind, Role};
+use centuple::receipt::data::{Columns, DataOptions, Format, Kind, Role};
 use centuple::receipt::metrics::Metric;
 use centuple::tasks::Task;
 use centuple::{Host, HostOptions, LoadOptions};
@@ -145,13 +145,16 @@ pub(crate) struct Optimize {
     /// Name a column of the examples, as label=stars; roles are inputs, pair, label, score, context, question, answers,
     /// entities, tokens and tags.
     #[arg(long, value_name = "ROLE=NAME", value_parser = column)]
-    pub(crate) column: Vec<(Role, String)>,
+    pub(crate) eval_column: Vec<(Role, String)>,
+    /// Format of the examples, where the file's name doesn't say it: jsonl, csv, tsv, parquet or txt.
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) eval_format: Option<Format>,
     /// What the examples are, where their columns leave it open: text, similarity, entities, answer or plain.
     #[arg(long, value_name = "KIND")]
-    pub(crate) kind: Option<Kind>,
+    pub(crate) eval_kind: Option<Kind>,
     /// Names of the classes that the examples give by number, in the order of their numbers.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
-    pub(crate) classes: Vec<String>,
+    pub(crate) eval_names: Vec<String>,
     /// Metric of the verdict, as accuracy, f1_macro, matthews_correlation, spearman or pearson; by default the task's.
     #[arg(long, value_name = "METRIC", value_parser = metric)]
     pub(crate) metric: Option<Metric>,
@@ -197,7 +200,7 @@ impl Optimize {
     /// What these flags ask for.
     pub(crate) fn options(&self) -> OptimizeOptions {
         let mut columns = Columns::default();
-        for (role, name) in &self.column {
+        for (role, name) in &self.eval_column {
             columns.set(*role, name);
         }
         OptimizeOptions {
@@ -210,7 +213,13 @@ impl Optimize {
             max_drop: self.max_drop,
             budget_ms: self.budget_ms,
             eval: self.eval.clone(),
-            data: DataOptions { kind: self.kind, columns, names: self.classes.clone(), ..DataOptions::default() },
+            data: DataOptions {
+                format: self.eval_format,
+                kind: self.eval_kind,
+                columns,
+                names: self.eval_names.clone(),
+                ..DataOptions::default()
+            },
             metric: self.metric,
             seed: self.seed,
             verdict_share: self.verdict_share,

@@ -191,6 +191,7 @@ fn what_is_wrong_with_a_parquet_file() {
         ("nulls.parquet", options(&[]), "row 1, column `tokens`: must be a text, and is null"),
         ("null_text.parquet", options(&[]), "row 2, column `text`: must be a text, and is null"),
         ("bad_score.parquet", options(&[]), "row 2, column `score`: must be a finite number, and is the number NaN"),
+        ("differences.parquet", options(&[]), "column `text`: is encoded as DELTA_BYTE_ARRAY, which is not supported"),
         ("no_rows.parquet", options(&[]), "no examples: there are no rows"),
         (
             "multi_label.parquet",

@@ -160,7 +160,7 @@ fn mistakes_are_named() {
         (&["--eval", "broken.jsonl"], "broken.jsonl"),
         (&["--eval", "no-label.jsonl"], "no label `no such label`"),
         (&["--eval", "pairs.tsv"], "similarity"),
-        (&["--eval", "examples.jsonl", "--column", "label=stars"], "stars"),
+        (&["--eval", "examples.jsonl", "--eval-column", "label=stars"], "stars"),
         (&["--eval", "examples.jsonl", "--metric", "spearman"], "accuracy"),
         (&["--eval", "examples.jsonl", "--verdict-share", "1"], "between 0 and 1"),
     ] {
@@ -170,8 +170,8 @@ fn mistakes_are_named() {
     for flags in [
         &["--max-drop", "-1"][..],
         &["--max-drop", "NaN"],
-        &["--column", "label"],
-        &["--column", "colour=red"],
+        &["--eval-column", "label"],
+        &["--eval-column", "colour=red"],
         &["--metric", "bleu"],
         &["--precision", "int4"],
         &["--resamples", "0"],

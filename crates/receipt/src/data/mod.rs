@@ -5,7 +5,7 @@
 //! | `.jsonl`, `.ndjson`, `.json` | an object a line |
 //! | `.csv` | a header, quotes as in RFC 4180 |
 //! | `.tsv` | a header, no quotes |
-//! | `.parquet` | as the hub stores data sets; snappy, gzip, zstd or not compressed |
+//! | `.parquet` | as the hub stores data sets: plain or with dictionaries; snappy, gzip, zstd or not compressed |
 //! | `.txt` | a text a line, without labels |
 //!
 //! Which column is what is told by [`Columns`] or by well known names; which kind of example a file holds follows from

@@ -97,26 +97,38 @@ impl<'a> Input<'a> {
         }
     }
 
+    /// An element of a list or a map; there, other than in structures, a truth value takes a byte.
+    fn element(&mut self, kind: u8, depth: usize) -> Result<Value, String> {
+        match kind {
+            1 | 2 => self.byte().map(|byte| Value::Integer(i64::from(byte == 1))),
+            _ => self.value(kind, depth - 1),
+        }
+    }
+
+    /// Refuses more elements, of at least so many bytes, than there are bytes.
+    fn check_count(&self, count: u64, least: u64) -> Result<(), String> {
+        if count <= self.0.len() as u64 / least {
+            return Ok(());
+        }
+        Err(format!("damaged: its metadata claims a list of {count}, which is longer than the file"))
+    }
+
     fn list(&mut self, depth: usize) -> Result<Value, String> {
         let head = self.byte()?;
         let count = if head >> 4 == 15 { self.varint()? } else { u64::from(head >> 4) };
         let kind = head & 15;
         // A structure that says anything takes three bytes.
-        let least = if kind == 12 { 3 } else { 1 };
-        if count > self.0.len() as u64 / least {
-            return Err(format!("damaged: its metadata claims a list of {count}, which is longer than the file"));
-        }
-        let truth = |input: &mut Self| input.byte().map(|byte| Value::Integer(i64::from(byte == 1)));
-        let one = |_| if matches!(kind, 1 | 2) { truth(self) } else { self.value(kind, depth - 1) };
-        (0..count).map(one).collect::<Result<_, _>>().map(Value::List)
+        self.check_count(count, if kind == 12 { 3 } else { 1 })?;
+        (0..count).map(|_| self.element(kind, depth)).collect::<Result<_, _>>().map(Value::List)
     }
 
     fn map(&mut self, depth: usize) -> Result<Value, String> {
         let count = self.varint()?;
+        self.check_count(count, 2)?;
         let kinds = if count == 0 { 0 } else { self.byte()? };
         for _ in 0..count {
-            self.value(kinds >> 4, depth - 1)?;
-            self.value(kinds & 15, depth - 1)?;
+            self.element(kinds >> 4, depth)?;
+            self.element(kinds & 15, depth)?;
         }
         Ok(Value::Other)
     }
@@ -201,6 +213,9 @@ pub(crate) fn check_pages(chunk: &[u8], packing: Packing, values: i64) -> Result
         for count in [5, 8].into_iter().filter_map(count) {
             left = count.and_then(|count| left.checked_sub(count)).ok_or("damaged: more values than it claims")?;
         }
+        for (id, encoding) in [(5, 2), (7, 2), (8, 4)] {
+            header.field(id).map_or(Ok(()), |part| check_encoding(part.integer(encoding)))?;
+        }
         // An entry of a dictionary takes a byte at least.
         if let Some(entries) = count(7)
             && entries.is_none_or(|entries| entries > size)
@@ -212,6 +227,20 @@ pub(crate) fn check_pages(chunk: &[u8], packing: Packing, values: i64) -> Result
         }
     }
     Ok(())
+}
+
+/// Checks that values are encoded in a way whose decoder reserves no more than it was asked for. Those for texts that
+/// store differences believe counts of their own, which lie within compressed bytes.
+fn check_encoding(encoding: Option<i64>) -> Result<(), String> {
+    let name = match encoding {
+        // Plain, dictionaries of both versions, runs, packed bits, differences of numbers, split streams of bytes.
+        Some(0 | 2 | 3 | 4 | 5 | 8 | 9) => return Ok(()),
+        Some(6) => "DELTA_LENGTH_BYTE_ARRAY",
+        Some(7) => "DELTA_BYTE_ARRAY",
+        Some(10) => "ALP",
+        Some(_) | None => return Err("damaged: a page of an unknown encoding".to_owned()),
+    };
+    Err(format!("is encoded as {name}, which is not supported; write it with a dictionary, or plain"))
 }
 
 /// Checks that a page of gzip holds no more bytes than it claims.
@@ -273,30 +302,36 @@ mod tests {
         refused(&file(&[0x1c; 1000]), "deeper than 24 levels");
         refused(&file(&[&[0x15][..], &[0xff; 12]].concat()), "without an end");
         refused(&file(&[0x18, 0x7f, 0]), "ends too early");
+        // A map of 2^60 pairs of truth values.
+        let pairs = [&[0x1b][..], &[0xff; 8], &[0x0f, 0x11, 0]].concat();
+        refused(&file(&pairs), "a list of 1152921504606846975");
         refused(&file(&[0x1e, 0]), "unknown type 14");
     }
 
     /// A data page of `count` values that claims to be of `size` bytes.
-    fn page(count: u8, size: u8, content: &[u8]) -> Vec<u8> {
+    fn page(count: u8, size: u8, encoding: u8, content: &[u8]) -> Vec<u8> {
         let stored = u8::try_from(content.len()).expect("a small page");
-        let number = |number: u8| [(number & 0x3f) << 1 | 0x80, number >> 6];
-        let head =
-            [&[0x15, 0, 0x15][..], &number(size), &[0x15], &number(stored), &[0x2c, 0x15], &number(count), &[0, 0]];
-        [&head.concat()[..], content].concat()
+        let number = |number: u8| [0x15, (number & 0x3f) << 1 | 0x80, number >> 6];
+        let part = [&[0x2c][..], &number(count), &number(encoding), &[0]].concat();
+        [&number(0)[..], &number(size), &number(stored), &part, &[0], content].concat()
     }
 
     #[test]
     fn pages_that_are_not_believed() {
-        let two = [page(3, 4, b"abcd"), page(2, 4, b"abcd")].concat();
+        let two = [page(3, 4, 0, b"abcd"), page(2, 4, 8, b"abcd")].concat();
         assert_eq!(check_pages(&two, Packing::Sized, 5), Ok(()));
         assert!(check_pages(&two, Packing::Sized, 4).is_err_and(|reason| reason.contains("more values")));
         assert!(check_pages(&two[..two.len() - 1], Packing::Sized, 5).is_err());
         assert!(check_pages(&two, Packing::Sized, -1).is_err());
+        for (encoding, expected) in [(7, "encoded as DELTA_BYTE_ARRAY"), (77, "unknown encoding")] {
+            let reason = check_pages(&page(1, 4, encoding, b"abcd"), Packing::Sized, 1).expect_err("not supported");
+            assert!(reason.contains(expected), "{reason}");
+        }
         let mut packed = GzEncoder::new(Vec::new(), Compression::best());
         packed.write_all(&[7; 100]).expect("memory is there");
         let packed = packed.finish().expect("memory is there");
-        assert_eq!(check_pages(&page(1, 100, &packed), Packing::Gzip, 1), Ok(()));
-        let reason = check_pages(&page(1, 99, &packed), Packing::Gzip, 1).expect_err("a byte too many");
+        assert_eq!(check_pages(&page(1, 100, 0, &packed), Packing::Gzip, 1), Ok(()));
+        let reason = check_pages(&page(1, 99, 0, &packed), Packing::Gzip, 1).expect_err("a byte too many");
         assert!(reason.contains("more bytes than it claims"), "{reason}");
     }
 }
