@@ -26,8 +26,10 @@ GOLDENS = HERE / "goldens"
 BATCH = 32
 # Of a figure in points: sums in another order end in other last bits.
 FIGURE_TOLERANCE = 1e-11
-# Of a cosine in f32 beside PyTorch's; of a metric in points, where two near cosines may change places.
-COSINE_TOLERANCE = 5e-6
+# How many times PyTorch's own distance in f32 from f64 a cosine may be from f64. The product sums in the order of k,
+# PyTorch in blocks: made to sum in that order too, it is 6 times as far off on a model of hard_model.py.
+ROUNDING = 8.0
+# Of a metric in points beside PyTorch's: two near cosines may change places.
 METRIC_TOLERANCE = 5e-3
 
 
@@ -39,8 +41,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.model and not options.eval:
         parser.error("--model needs EVAL")
-    requirements, folder = ("requirements.txt", ".venv") if options.model else ("requirements-metrics.txt", ".venv-metrics")
-    environment.enter(GOLDENS / requirements, GOLDENS / folder)
+    # scikit-learn is in both: sentence-transformers needs it.
+    suffix = "" if options.model else "-metrics"
+    environment.enter(GOLDENS / f"requirements{suffix}.txt", GOLDENS / f".venv{suffix}")
     findings = json.loads((options.artefact / "report.json").read_text(encoding="utf-8"))["findings"]
     lines = (options.artefact / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
     predictions = [json.loads(line) for line in lines]
@@ -156,23 +159,28 @@ def texts(row: dict) -> tuple:
 
 def pytorch(checks: Checks, findings: dict, predictions: list[dict], rows: list[dict], model: Path) -> None:
     """Holds the predictions in f32 against PyTorch's."""
-    recomputed = similarities(model, rows) if "sentence1" in rows[0] else classes(model, rows)
-    pairs = list(zip(recomputed, predictions, strict=True))
     if "sentence1" in rows[0]:
-        largest = max(abs(theirs - line["f32"]) for theirs, line in pairs)
-        checks.holds("f32 beside PyTorch", largest <= COSINE_TOLERANCE, f"cosines differ by {largest:.1e} at most")
+        recomputed, exact = (similarities(model, rows, exact) for exact in (False, True))
+        own = max(abs(a - b) for a, b in zip(recomputed, exact, strict=True))
+        largest = max(abs(line["f32"] - cosine) for line, cosine in zip(predictions, exact, strict=True))
+        found = f"cosines are {largest:.1e} off at most, PyTorch's in f32 {own:.1e}"
+        checks.holds("f32 beside PyTorch in f64", largest <= ROUNDING * own, found)
     else:
-        checks.equal("labels in f32 that are not PyTorch's", sum(theirs != line["f32"] for theirs, line in pairs), 0)
+        recomputed = classes(model, rows)
+        differ = sum(theirs != line["f32"] for theirs, line in zip(recomputed, predictions, strict=True))
+        checks.equal("labels in f32 that are not PyTorch's", differ, 0)
     metric = findings["accuracy"]["metric"].removesuffix(" x100")
-    theirs = [line | {"f32": theirs} for theirs, line in pairs]
+    theirs = [line | {"f32": theirs} for theirs, line in zip(recomputed, predictions, strict=True)]
     value = 100.0 * score(metric, theirs, "f32")
     checks.near(f"{metric} x100 of PyTorch", findings["accuracy"]["baseline"]["value"], value, METRIC_TOLERANCE)
 
 
-def similarities(model: Path, rows: list[dict]) -> list[float]:
+def similarities(model: Path, rows: list[dict], exact: bool) -> list[float]:
+    """Cosines of the pairs, in f32 or in f64."""
     from sentence_transformers import SentenceTransformer
 
     encoder = SentenceTransformer(str(model), device="cpu", local_files_only=True)
+    encoder = encoder.double() if exact else encoder
     columns = ([row[name] for row in rows] for name in ("sentence1", "sentence2"))
     left, right = (encoder.encode(column, batch_size=BATCH, normalize_embeddings=True) for column in columns)
     return (left.astype("float64") * right).sum(axis=1).tolist()
