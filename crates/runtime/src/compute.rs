@@ -19,9 +19,6 @@ use crate::views::copy;
 
 type Result<T> = std::result::Result<T, KernelError>;
 
-/// Work items per thread when a stage's columns are split: enough that a slow core is made up for.
-const ITEMS_PER_THREAD: usize = 4;
-
 /// Everything that stays the same while one batch runs.
 pub(crate) struct Run<'a> {
     pub(crate) plan: &'a Plan,
@@ -110,7 +107,8 @@ impl<'a> Run<'a> {
         match &stage.kernel {
             Kernel::Linear { weight: Packed { n, .. }, .. }
             | Kernel::QuantizedLinear { weight: PackedCodes { n, .. }, .. } => {
-                kernels::panels(*n).div_ceil(2).min(threads * ITEMS_PER_THREAD)
+                // One for each thread: more of them cost more than a slow core does, which is left out when it begins nothing.
+                kernels::panels(*n).div_ceil(2).min(threads)
             }
             Kernel::Attention { attention, .. } => {
                 query_blocks(self.layout, 0..rows, FEW_QUERIES).count() * attention.heads
