@@ -321,7 +321,10 @@ impl Bench<'_> {
             )
         });
         if !candidate.found {
-            refusal = Some(format!("no precision of the layers loses {} points or less", options.max_drop));
+            let (tried, allowed) = (candidate.points.len(), options.max_drop);
+            refusal = Some(format!(
+                "of the precisions that the search tried, {tried} in all, none loses {allowed} points or less"
+            ));
         }
         let at_budget = candidate.times.iter().rev().find(|((sequences, _), _)| *sequences == 1);
         if let (Some(budget), Some(((_, tokens), median))) = (options.budget_ms, at_budget)
