@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use centuple_graph::{Document, DocumentError};
 use centuple_models::Description;
+use centuple_receipt::report::{Findings, Verdict};
 use centuple_runtime::{Plan, RuntimeError, lower_stored};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -105,7 +106,7 @@ pub struct Manifest {
     pub precision: Precision,
     /// What was decided on the way, and on what grounds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub receipt: Option<Value>,
+    pub receipt: Option<Findings>,
     description: Description,
     text: TextSettings,
     /// Size and hash of every file, by its path.
@@ -121,6 +122,13 @@ pub struct Origin {
     pub model: String,
     /// Hash of its configuration and weights.
     pub sha256: String,
+}
+
+impl Origin {
+    /// A model by its name and its folder.
+    pub(crate) fn of(model: &str, folder: &Path) -> Result<Origin, ArtefactError> {
+        Ok(Origin { model: model.to_owned(), sha256: hash_of_source(folder)? })
+    }
 }
 
 /// A file as it was written.
@@ -169,13 +177,13 @@ pub struct Artefact {
     /// What it was made of.
     pub source: Origin,
     /// What was decided on the way; `None` where it was saved without being judged.
-    pub receipt: Option<Value>,
+    pub receipt: Option<Findings>,
 }
 
 impl Artefact {
     /// Whether it lost more accuracy than it was allowed to.
     pub fn is_over_budget(&self) -> bool {
-        self.receipt.as_ref().is_some_and(|receipt| receipt["verdict"] == "over")
+        self.receipt.as_ref().is_some_and(|receipt| receipt.verdict == Verdict::Over)
     }
 
     /// The receipt as a page and as JSON; `None` where there is none, or not any more.
@@ -267,10 +275,11 @@ impl Manifest {
 
 /// An artefact to be written.
 pub(crate) struct Draft<'a> {
-    /// The model's folder, and its name.
+    /// The folder that the model was compiled from.
     pub(crate) source: &'a Path,
+    pub(crate) origin: Origin,
     pub(crate) compiled: &'a Compiled,
-    pub(crate) receipt: Option<Value>,
+    pub(crate) receipt: Option<Findings>,
     /// Further files that the manifest lists: names and contents.
     pub(crate) files: &'a [(&'a str, Vec<u8>)],
     /// Files that it does not list, as they may differ from run to run.
@@ -313,7 +322,7 @@ impl Draft<'_> {
         let manifest = Manifest {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            source: Origin { model: self.compiled.model.card.id.clone(), sha256: hash_of_source(self.source)? },
+            source: self.origin.clone(),
             precision: self.compiled.precision,
             receipt: self.receipt.clone(),
             description: self.compiled.description.clone(),
@@ -410,7 +419,7 @@ fn side_files(folder: &Path) -> Result<Vec<String>, ArtefactError> {
 }
 
 /// Hash of the names and contents of configuration and weights.
-pub(crate) fn hash_of_source(folder: &Path) -> Result<String, ArtefactError> {
+fn hash_of_source(folder: &Path) -> Result<String, ArtefactError> {
     let mut all = Sha256::new();
     for (name, bytes) in files_within(folder)? {
         let kind = Path::new(&name).extension().and_then(|extension| extension.to_str());

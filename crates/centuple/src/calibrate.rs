@@ -67,7 +67,7 @@ pub(crate) fn observe<'a>(
 }
 
 /// Takes `tokens` of what is left, if there are as many.
-fn fits(left: &mut usize, tokens: usize) -> bool {
+pub(crate) fn fits(left: &mut usize, tokens: usize) -> bool {
     let enough = tokens <= *left;
     *left = left.saturating_sub(tokens);
     enough

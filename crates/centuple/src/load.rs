@@ -14,7 +14,7 @@ use centuple_tasks::{self as tasks, Limits, Model, ModelCard};
 use centuple_text::{TextOptions, Tokenizer, max_tokens};
 use serde::{Deserialize, Serialize};
 
-use crate::artefact::{self, Artefact, Draft, Manifest};
+use crate::artefact::{self, Artefact, Draft, Manifest, Origin};
 use crate::calibrate;
 use crate::engine::PlanEngine;
 use crate::error::Error;
@@ -83,6 +83,19 @@ impl Default for LoadOptions {
     }
 }
 
+impl LoadOptions {
+    /// The folder of a model by folder or hub id.
+    ///
+    /// # Errors
+    /// The name leads to no model.
+    pub fn find(&self, name: &str) -> Result<PathBuf, Error> {
+        Ok(match &self.hub {
+            Some(hub) => hub::resolve(name, hub)?,
+            None => hub::resolve(name, &hub::HubOptions::from_env()?)?,
+        })
+    }
+}
+
 /// A model that is ready to answer.
 pub struct Loaded {
     /// What tasks need to know of it.
@@ -124,7 +137,8 @@ impl Compiled {
     /// # Errors
     /// `target` is taken by something else, or a file cannot be read or written.
     pub fn save(&self, source: &Path, target: &Path) -> Result<Manifest, Error> {
-        Ok(Draft { source, compiled: self, receipt: None, files: &[], reports: &[] }.write(target)?)
+        let origin = Origin::of(&self.model.card.id, source)?;
+        Ok(Draft { source, origin, compiled: self, receipt: None, files: &[], reports: &[] }.write(target)?)
     }
 }
 
@@ -150,10 +164,7 @@ impl Host {
     /// # Errors
     /// As for [`Host::load`].
     pub fn compile(&self, name: &str, options: &LoadOptions) -> Result<Compiled, Error> {
-        let folder = match &options.hub {
-            Some(hub) => hub::resolve(name, hub)?,
-            None => hub::resolve(name, &hub::HubOptions::from_env()?)?,
-        };
+        let folder = options.find(name)?;
         self.compile_folder(&folder, &id_of(name, &folder), options)
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use centuple::tasks::{Engine, Job, Output, Request, Sequence, Task};
 use centuple::{Compiled, Error, Host, HostOptions, LoadOptions, Loaded, Precision, Purpose};
+use centuple_testkit::json::{count, node};
 use centuple_testkit::{Golden, Random};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -225,27 +226,6 @@ fn forged_manifests_do_no_harm() {
         }
     }
     assert!(loaded > 0, "every forgery was refused, so nothing was tried");
-}
-
-fn count(value: &Value) -> usize {
-    1 + match value {
-        Value::Array(items) => items.iter().map(count).sum(),
-        Value::Object(fields) => fields.values().map(count).sum(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
-    }
-}
-
-/// Node `index` in the order of [`count`].
-fn node<'a>(value: &'a mut Value, index: &mut usize) -> Option<&'a mut Value> {
-    if *index == 0 {
-        return Some(value);
-    }
-    *index -= 1;
-    match value {
-        Value::Array(items) => items.iter_mut().find_map(|item| node(item, index)),
-        Value::Object(fields) => fields.values_mut().find_map(|field| node(field, index)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
-    }
 }
 
 type Files = BTreeMap<String, Vec<u8>>;

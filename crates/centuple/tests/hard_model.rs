@@ -4,10 +4,11 @@
 //! `scripts/hard_model.py` makes such models to look at. The real one is found as in `real_model.rs`; where it cannot be
 //! had, the test says so and passes, except in CI (`CI=true`), where that is a failure.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+mod support;
 
-use centuple::hub::{DEFAULT_MODEL, HubOptions, resolve};
+use std::fs;
+use std::path::Path;
+
 use centuple::optimize::{OptimizeOptions, Optimized, Silent};
 use centuple::receipt::Rung;
 use centuple::receipt::metrics::cosine;
@@ -19,6 +20,8 @@ use safetensors::SafeTensors;
 use safetensors::tensor::Metadata;
 use tempfile::TempDir;
 
+use support::folder;
+
 const WEIGHTS: &str = "model.safetensors";
 /// Encoder layers that get outliers.
 const DAMAGED: [usize; 2] = [1, 4];
@@ -28,19 +31,6 @@ const OUTLIERS: usize = 6;
 const VALUE: f32 = 1000.0;
 /// Most time that the layers may take, relative to f32, by the search's table.
 const MAX_COST: f64 = 0.6;
-
-/// The real model's folder, fetched if need be.
-fn folder() -> Option<PathBuf> {
-    let resolved = HubOptions::from_env().and_then(|options| resolve(DEFAULT_MODEL, &options));
-    match resolved {
-        Ok(folder) => Some(folder),
-        Err(error) if std::env::var("CI").is_ok_and(|value| value == "true") => panic!("{error}"),
-        Err(error) => {
-            eprintln!("skipped, since the model cannot be had: {error}");
-            None
-        }
-    }
-}
 
 /// A safetensors file whose tensors can be overwritten.
 struct Weights {

@@ -3,15 +3,18 @@
 //! The model (87 MB) is found in the caches or fetched as `centuple pull` does. Where it cannot be had, the tests say so
 //! and pass, except in CI (`CI=true`), where that is a failure.
 
-use std::fs;
-use std::path::PathBuf;
+mod support;
 
-use centuple::hub::{DEFAULT_MODEL, HubOptions, resolve};
+use std::fs;
+
+use centuple::hub::DEFAULT_MODEL;
 use centuple::tasks::{Job, Request, Sequence, Task, run_in_batches};
 use centuple::{Host, HostOptions, LoadOptions, Loaded, Precision, Purpose};
 use centuple_testkit::{fixtures, tensor};
 use serde::Deserialize;
 use serde_json::json;
+
+use support::folder;
 
 /// Largest difference to PyTorch on the last hidden state; its own f32 is 4e-6 from f64.
 const HIDDEN_TOLERANCE: f32 = 2e-5;
@@ -48,19 +51,6 @@ impl Golden {
         let view = file.tensor("row_indices").expect("fixture");
         let (words, _) = view.data().as_chunks::<8>();
         words.iter().map(|&word| i64::from_le_bytes(word) as usize).collect()
-    }
-}
-
-/// The model's folder, fetched if need be.
-fn folder() -> Option<PathBuf> {
-    let resolved = HubOptions::from_env().and_then(|options| resolve(DEFAULT_MODEL, &options));
-    match resolved {
-        Ok(folder) => Some(folder),
-        Err(error) if std::env::var("CI").is_ok_and(|value| value == "true") => panic!("{error}"),
-        Err(error) => {
-            eprintln!("skipped, since the model cannot be had: {error}");
-            None
-        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use centuple::tasks::{Engine, Job, Request, Sequence, Task};
 use centuple::{Host, HostOptions, LoadOptions, Loaded, Precision};
 use centuple_testkit::Golden;
+use centuple_testkit::json::{count, node};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::Value;
@@ -65,28 +66,6 @@ fn hostile() -> impl Strategy<Value = Value> {
     let values = r#"[null, true, false, [], {}, "", "\u0000", "../..", "/", 0, 1, 2, 3, -1, 0.5, 1e308, -0.0, 18446744073709551615,
         -9223372036854775808, 1099511627776, 4294967295, 1048576, [null], [[]], {"": {}}]"#;
     select(serde_json::from_str::<Vec<Value>>(values).expect("JSON"))
-}
-
-/// The nodes of a JSON value, itself first.
-fn count(value: &Value) -> usize {
-    1 + match value {
-        Value::Array(items) => items.iter().map(count).sum(),
-        Value::Object(fields) => fields.values().map(count).sum(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
-    }
-}
-
-/// Node `index` in the order of [`count`].
-fn node<'a>(value: &'a mut Value, index: &mut usize) -> Option<&'a mut Value> {
-    if *index == 0 {
-        return Some(value);
-    }
-    *index -= 1;
-    match value {
-        Value::Array(items) => items.iter_mut().find_map(|item| node(item, index)),
-        Value::Object(fields) => fields.values_mut().find_map(|field| node(field, index)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
-    }
 }
 
 fn files() -> impl Strategy<Value = (&'static str, &'static str)> {

@@ -5,6 +5,7 @@
 
 mod cases;
 mod golden;
+pub mod json;
 mod primitive_cases;
 mod random;
 

@@ -10,7 +10,6 @@
 mod cache;
 mod error;
 mod folder;
-mod guard;
 mod limit;
 mod tokenizer;
 mod truncation;

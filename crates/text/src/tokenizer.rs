@@ -5,11 +5,11 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use centuple_guard::guarded;
 use tokenizers::PostProcessor;
 use tokenizers::utils::parallelism::set_parallelism;
 
 use crate::cache::{Key, TokenCache};
-use crate::guard::guarded;
 use crate::truncation::longest_first;
 use crate::{TextError, Truncation, folder};
 
@@ -61,10 +61,15 @@ pub struct Encoding {
     pub truncated: bool,
 }
 
+/// What a panic inside of the tokenizers crate, which unwraps in hundreds of places, means to the caller.
+fn unhandled(panic: &str) -> String {
+    format!("the tokenizers crate cannot handle it ({panic})")
+}
+
 impl Tokenizer {
     /// Opens the tokenizer of a model folder: `tokenizer.json`, or a BERT `vocab.txt`.
     pub fn open(folder: &Path, options: &TextOptions) -> Result<Self, TextError> {
-        let broken = |reason| TextError::Broken { path: folder.to_path_buf(), reason };
+        let broken = |panic: &str| TextError::Broken { path: folder.to_path_buf(), reason: unhandled(panic) };
         guarded(|| Self::open_unguarded(folder, options), broken)
     }
 
@@ -128,7 +133,7 @@ impl Tokenizer {
     }
 
     fn encode_anew(&self, key: &Key) -> Result<Encoding, TextError> {
-        guarded(|| self.encode_unguarded(key), |reason| TextError::Encode { reason })
+        guarded(|| self.encode_unguarded(key), |panic| TextError::Encode { reason: unhandled(panic) })
     }
 
     fn encode_unguarded(&self, key: &Key) -> Result<Encoding, TextError> {

@@ -66,8 +66,8 @@ impl Judge {
     }
 
     /// What the engine is given for all examples.
-    pub(super) fn into_sequences(self) -> Vec<Sequence> {
-        self.sequences
+    pub(super) fn sequences(&self) -> &[Sequence] {
+        &self.sequences
     }
 
     pub(super) fn metric(&self) -> Metric {

@@ -1,9 +1,8 @@
 //! What quantisation does to each linear layer, beside its floats on real text.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use centuple_graph::{Graph, Node, NodeId, Op};
+use centuple_graph::{Graph, NodeId, Op};
 use centuple_passes::{LayerPrecision, Observations, Quantization, quantizable_layers, quantize};
 use centuple_receipt::{Rung, report, search};
 use centuple_runtime::{Batch, InputData, RuntimeError, Session, lower};
@@ -11,6 +10,7 @@ use centuple_tasks::{Engine, Sequence};
 use centuple_tensor::Layout;
 
 use super::{Bench, OptimizeError, judge};
+use crate::calibrate;
 
 /// Most tokens on which layers are measured.
 const TOKENS: usize = 256;
@@ -74,28 +74,23 @@ pub(super) fn measure(
     sequences: &[Sequence],
 ) -> Result<Vec<Measured>, OptimizeError> {
     let names: Vec<String> = quantizable_layers(graph).into_iter().map(str::to_owned).collect();
-    let firsts = first_rungs(graph, observations)?;
     let mut left = TOKENS;
-    let sample: Vec<&Sequence> = sequences
-        .iter()
-        .take_while(|sequence| {
-            let fits = sequence.len() <= left;
-            left = left.saturating_sub(sequence.len());
-            fits
-        })
-        .collect();
-    let sample = if sample.is_empty() { sequences.iter().take(1).collect() } else { sample };
+    let few = sequences.iter().take_while(|sequence| calibrate::fits(&mut left, sequence.len())).count();
+    let sample: Vec<&Sequence> = sequences.iter().take(few.max(1)).collect();
     let baseline = bench.engine(graph)?.run(&sample)?;
     bench.progress.begin("measuring layers", names.len());
     let mut measured = Vec::new();
     for name in &names {
         bench.check()?;
-        let Some((of_float, &start)) = find(graph, name).zip(firsts.get(name)) else { continue };
-        let mut only = rungs(&names, &vec![Rung::Float; names.len()]);
-        only.layers.insert(name.clone(), precision(start));
-        only.tables = false;
+        // The layer by its default, all others in floats.
+        let mut only = Quantization { tables: false, ..rungs(&names, &vec![Rung::Float; names.len()]) };
+        only.layers.remove(name);
         let (with_one, _) = quantize(graph, observations, &only).map_err(crate::Error::from)?;
-        let Some(of_codes) = find(&with_one, name) else { continue };
+        let Some((of_float, of_codes)) = find(graph, name).zip(find(&with_one, name)) else { continue };
+        let Op::QuantizedLinear { bits, .. } = with_one.node(of_codes).op else { continue };
+        let Some(start) = Rung::ALL.into_iter().find(|&rung| precision(rung) == LayerPrecision::Bits(bits)) else {
+            continue;
+        };
         let (sqnr_db, cosine) = alone(bench, (graph, of_float), (&with_one, of_codes), &sample)?;
         let damage = judge::drift(&bench.engine(&with_one)?.run(&sample)?, &baseline);
         let shape = with_one.constant_of(with_one.node(of_codes).inputs[1]).map_or([0, 0], |codes| {
@@ -106,21 +101,6 @@ pub(super) fn measure(
         bench.progress.advance();
     }
     Ok(measured)
-}
-
-/// The fastest rung of each layer that can be quantised.
-fn first_rungs(graph: &Graph, observations: &Observations) -> Result<HashMap<String, Rung>, OptimizeError> {
-    let (quantized, _) = quantize(graph, observations, &Quantization::default()).map_err(crate::Error::from)?;
-    let rung = |node: &Node| {
-        let Op::QuantizedLinear { bits, .. } = node.op else { return None };
-        let rung = match bits {
-            7 => Rung::Int8Chained,
-            8 => Rung::Int8,
-            _ => Rung::W8A12,
-        };
-        Some((node.name.clone(), rung))
-    };
-    Ok(quantized.nodes().iter().filter_map(rung).collect())
 }
 
 fn find(graph: &Graph, name: &str) -> Option<NodeId> {

@@ -5,23 +5,22 @@ mod judge;
 mod layers;
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use centuple_graph::Graph;
 use centuple_models::Head;
-use centuple_models::checkpoint::hub;
 use centuple_passes::{Observations, quantize};
-use centuple_receipt::data::{self, DataError, DataOptions, Example};
+use centuple_receipt::data::{self, Data, DataError, DataOptions, Example};
 use centuple_receipt::metrics::{Metric, MetricError};
 use centuple_receipt::report::{self, Findings, Receipt, ReceiptError, Variant, Verdict};
 use centuple_receipt::search::{self, Evaluation, Outcome, SearchError};
 use centuple_receipt::{Bootstrap, BootstrapError, Rung, Split, SplitError, SplitOptions};
 use centuple_runtime::{RuntimeError, lower};
 use centuple_tasks::{EngineError, Sequence};
-use sha2::{Digest, Sha256};
 
-use crate::artefact::{self, ArtefactError, Draft, Manifest};
+use crate::artefact::{self, ArtefactError, Draft, Manifest, Origin};
 use crate::calibrate;
 use crate::engine::PlanEngine;
 use crate::error::Error;
@@ -223,7 +222,7 @@ struct Candidate {
     /// Whether the search found something within the budget.
     found: bool,
     times: Times,
-    answered: Answered,
+    answered: Rc<Answered>,
     weights: usize,
 }
 
@@ -243,8 +242,7 @@ impl Host {
     ) -> Result<Optimized, OptimizeError> {
         artefact::check_target(target)?;
         progress.begin("reading the model", 0);
-        let hub = options.load.hub.clone().map_or_else(hub::HubOptions::from_env, Ok).map_err(Error::from)?;
-        let folder = hub::resolve(name, &hub).map_err(Error::from)?;
+        let folder = options.load.find(name)?;
         if artefact::is_artefact(&folder) {
             return Err(OptimizeError::Already(folder));
         }
@@ -258,7 +256,7 @@ impl Host {
 impl Bench<'_> {
     fn run(self, folder: &Path, plain: &Graph, target: &Path) -> Result<Optimized, OptimizeError> {
         let Bench { host, options, progress, .. } = self;
-        let data = self.examples()?;
+        let (name, data) = self.examples()?;
         let split = Split::new(&data.examples, SplitOptions { seed: options.seed, verdict: options.verdict_share })?;
         let judge = |places: &[usize]| Judge::new(&self.source.model, &data.examples, places, options.metric);
         let (search, verdict) = (judge(&split.search)?, judge(&split.verdict)?);
@@ -267,7 +265,7 @@ impl Bench<'_> {
         let mut engine = self.engine(plain)?;
         let searched = search.ask(&mut engine)?;
         progress.advance();
-        let baseline = verdict.ask(&mut engine)?;
+        let baseline = Rc::new(verdict.ask(&mut engine)?);
         progress.advance();
         progress.begin("timing f32", SHAPES.len());
         let float_times = self.time(&mut engine)?;
@@ -279,7 +277,16 @@ impl Bench<'_> {
             options.precision.map_or_else(|| vec![Precision::Int8, Precision::F16, Precision::F32], |one| vec![one]);
         for precision in wanted {
             candidates.push(match precision {
-                Precision::F32 => self.candidate(precision, plain.clone(), &verdict)?,
+                Precision::F32 => Candidate {
+                    precision,
+                    graph: plain.clone(),
+                    layers: Vec::new(),
+                    points: Vec::new(),
+                    found: true,
+                    times: float_times.clone(),
+                    answered: Rc::clone(&baseline),
+                    weights: float_weights,
+                },
                 Precision::F16 => {
                     let (halved, _) = centuple_passes::halve_weights(plain).map_err(Error::from)?;
                     self.candidate(precision, halved, &verdict)?
@@ -301,7 +308,7 @@ impl Bench<'_> {
         progress.begin("weighing the verdict", 0);
         let accuracy = self.accuracy(&verdict, &candidate.answered.answers, &baseline.answers)?;
         let dataset = report::Dataset {
-            name: data.name.clone(),
+            name,
             sha256: data.sha256.clone(),
             search_examples: split.search.len(),
             verdict_examples: split.verdict.len(),
@@ -332,10 +339,11 @@ impl Bench<'_> {
         {
             refusal = Some(format!("a sequence of {tokens} tokens takes {median:.3} ms, the budget is {budget} ms"));
         }
+        let origin = Origin::of(&self.source.model.card.id, folder)?;
         let findings = Findings {
             format: report::FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            model: report::Source { id: self.source.model.card.id.clone(), sha256: artefact::hash_of_source(folder)? },
+            model: report::Source { id: origin.model.clone(), sha256: origin.sha256.clone() },
             task: self.source.model.card.main_task().name().to_owned(),
             precision: report::Precision {
                 asked: options.precision.map_or_else(|| "auto".to_owned(), |precision| precision.to_string()),
@@ -363,33 +371,30 @@ impl Bench<'_> {
         let compiled: Compiled = host.lower(self.source, graph, Vec::new(), precision)?;
         let reports =
             [("report.json", receipt.to_json()?.into_bytes()), ("report.html", receipt.to_html().into_bytes())];
-        let findings =
-            serde_json::to_value(&receipt.findings).map_err(|error| OptimizeError::Search(error.to_string()))?;
+        let findings = Some(receipt.findings.clone());
         let files = [("predictions.jsonl", predictions)];
         let draft =
-            Draft { source: folder, compiled: &compiled, receipt: Some(findings), files: &files, reports: &reports };
+            Draft { source: folder, origin, compiled: &compiled, receipt: findings, files: &files, reports: &reports };
         let manifest = draft.write(target)?;
         Ok(Optimized { receipt, manifest: Some(manifest), refusal })
     }
 
-    /// The examples of the user's file, or those that are shipped.
-    fn examples(&self) -> Result<Examples, OptimizeError> {
-        if let Some(path) = &self.options.eval {
-            self.progress.begin("reading the examples", 0);
-            let data = data::read(path, &self.options.data)?;
-            let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-            return Ok(Examples { name, sha256: data.sha256, examples: data.examples });
-        }
-        let examples = SAMPLE.lines().map(|text| Example::Plain { inputs: text.to_owned(), pair: None }).collect();
-        let sha256 = Sha256::digest(SAMPLE).iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Examples { name: "shipped texts".to_owned(), sha256, examples })
+    /// The examples of the user's file, or those that are shipped, and what they are called.
+    fn examples(&self) -> Result<(String, Data), OptimizeError> {
+        self.progress.begin("reading the examples", 0);
+        let Some(path) = &self.options.eval else {
+            let data = data::parse(Path::new("sample.txt"), SAMPLE.into(), &DataOptions::default())?;
+            return Ok(("shipped texts".to_owned(), data));
+        };
+        let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        Ok((name, data::read(path, &self.options.data)?))
     }
 
     /// A model whose precision leaves nothing to search.
     fn candidate(&self, precision: Precision, graph: Graph, verdict: &Judge) -> Result<Candidate, OptimizeError> {
         let mut engine = self.engine(&graph)?;
         self.progress.begin(&format!("answering in {precision}"), 0);
-        let answered = verdict.ask(&mut engine)?;
+        let answered = Rc::new(verdict.ask(&mut engine)?);
         self.progress.begin(&format!("timing {precision}"), SHAPES.len());
         let times = self.time(&mut engine)?;
         let weights = engine.memory().weights;
@@ -409,8 +414,7 @@ impl Bench<'_> {
         self.progress.begin("calibrating", 0);
         let own = split.search.iter().flat_map(|&place| examples[place].texts());
         let observations = calibrate::observe(self.host, plain, &self.source.model.tokenizer, own)?;
-        let sample = self.sample(split, examples)?;
-        let measured = layers::measure(self, plain, &observations, &sample)?;
+        let measured = layers::measure(self, plain, &observations, search.sequences())?;
         let names: Vec<String> = measured.iter().map(|layer| layer.name.clone()).collect();
         let layers: Vec<search::Layer> = measured.iter().map(layers::Measured::to_search).collect();
         let limits =
@@ -451,13 +455,6 @@ impl Bench<'_> {
     ) -> Result<Graph, OptimizeError> {
         let (graph, _) = quantize(plain, observations, &layers::rungs(names, rungs)).map_err(Error::from)?;
         Ok(graph)
-    }
-
-    /// Sequences on which layers are measured: those of the search.
-    fn sample(&self, split: &Split, examples: &[Example]) -> Result<Vec<Sequence>, OptimizeError> {
-        // Enough for the layers, which take few tokens.
-        let places = &split.search[..split.search.len().min(64)];
-        Ok(Judge::new(&self.source.model, examples, places, self.options.metric)?.into_sequences())
     }
 
     fn accuracy(
@@ -509,13 +506,6 @@ impl Bench<'_> {
             machine: Some(machine(self.host)),
         }
     }
-}
-
-/// Examples and where they are from.
-struct Examples {
-    name: String,
-    sha256: String,
-    examples: Vec<Example>,
 }
 
 /// Geometric mean of the times relative to those of f32.

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use centuple::kernels::Isa;
 use centuple::tasks::{Engine, Sequence};
-use centuple::{Host, HostOptions, LoadOptions, Loaded, Precision, hub};
+use centuple::{Host, HostOptions, LoadOptions, Loaded, Precision};
 use centuple_serve::{ApiKey, Config, Report, ServedModel, Server, Shadow};
 use tracing_subscriber::EnvFilter;
 
@@ -38,7 +37,6 @@ async fn listen(command: &Serve) -> anyhow::Result<ExitCode> {
             options: LoadOptions { max_batch_tokens: command.max_batch_tokens, ..command.machine.load_options() },
             shadow: command.shadow.filter(|share| *share > 0.0),
             shadow_model: command.shadow_model.clone(),
-            isa: command.machine.only.isa,
             accept_over_budget: command.accept_over_budget,
         };
         let names = command.models.clone();
@@ -79,7 +77,6 @@ struct Loader {
     options: LoadOptions,
     shadow: Option<f64>,
     shadow_model: Option<String>,
-    isa: Option<Isa>,
     accept_over_budget: bool,
 }
 
@@ -129,12 +126,12 @@ impl Loader {
             (None, Some(artefact)) => &artefact.source.model,
             (None, None) => name,
         };
-        let folder = hub::HubOptions::from_env().and_then(|options| hub::resolve(origin, &options));
-        let folder = folder.context("--shadow needs the model in f32; name it with --shadow-model")?;
+        let folder =
+            self.options.find(origin).context("--shadow needs the model in f32; name it with --shadow-model")?;
         if let Some(artefact) = &loaded.artefact {
             ensure!(artefact.is_made_of(&folder)?, "{origin} is not the model that {name} was made of");
         }
-        let host = Host::new(&HostOptions { threads: Some(1), isa: self.isa })?;
+        let host = Host::new(&HostOptions { threads: Some(1), isa: Some(self.host.isa()) })?;
         let options = LoadOptions { precision: Some(Precision::F32), ..self.options.clone() };
         let shadow = host.load_folder(&folder, &loaded.model.card.id, &options)?;
         tracing::info!("comparing {share} of the sequences of {name} with {origin} in f32");

@@ -54,11 +54,25 @@ impl<'a> Job<'a> {
         (ROW_BLOCK_BYTES / row_bytes.max(1)).max(least)
     }
 
-    /// Whether the scaled sums of some panels are the result: nothing is left to be done to them, and all their
-    /// columns exist.
+    /// Where the scaled sums of some panels go from a row on, and from there to the next row; and whether they are the
+    /// result: nothing is left to be done to them, and all their columns exist. If not, they go to `sums`, whose rows
+    /// are `stride` panels apart, for [`finish`].
     #[inline(always)]
-    pub(super) fn is_direct(&self, panels: &Range<usize>) -> bool {
-        !self.target.has_epilogue() && panels.end * PANEL <= self.b.n()
+    pub(super) fn destination(
+        &self,
+        row: usize,
+        panels: &Range<usize>,
+        sums: &mut Sums,
+        stride: usize,
+    ) -> (bool, (*mut f32, usize)) {
+        let direct = !self.target.has_epilogue() && panels.end * PANEL <= self.b.n();
+        let out = self.target.out();
+        let to = if direct {
+            (out.row_pointer(row).wrapping_add(panels.start * PANEL), out.stride())
+        } else {
+            (sums.as_mut_ptr(), stride * PANEL)
+        };
+        (direct, to)
     }
 
     /// The biases of the columns from a panel on.
@@ -120,12 +134,7 @@ pub(crate) unsafe fn multiply<S: Dot>(s: S, job: &Job<'_>) {
                 let next = panels.end + number;
                 let prefetch = (busy && number < S::DOT_PANELS && next < job.panels.end).then_some(next);
                 let mut sums = Sums::new();
-                let direct = job.is_direct(&panels);
-                let to = if direct {
-                    (job.target.out().row_pointer(rows.start).wrapping_add(panel * PANEL), job.target.out().stride())
-                } else {
-                    (sums.as_mut_ptr(), S::DOT_PANELS * PANEL)
-                };
+                let (direct, to) = job.destination(rows.start, &panels, &mut sums, S::DOT_PANELS);
                 let tile = Tile { rows: rows.clone(), panels: panels.clone(), prefetch, to };
                 // SAFETY: rows and panels exist, and `to` has room for them or for the largest tile.
                 unsafe {

@@ -107,13 +107,7 @@ unsafe fn multiply_rows<T: TileUnit>(t: T, job: &Job<'_>, rows: Range<usize>, he
                 }
                 for part in Pieces::new(piece, SUM_ROWS) {
                     let mut sums = Sums::new();
-                    let direct = job.is_direct(&panels);
-                    let to = if direct {
-                        let out = job.target.out();
-                        (out.row_pointer(part.start).wrapping_add(panel * PANEL), out.stride())
-                    } else {
-                        (sums.as_mut_ptr(), PAIR_PANELS * PANEL)
-                    };
+                    let (direct, to) = job.destination(part.start, &panels, &mut sums, PAIR_PANELS);
                     if gemm::is_chained::<T::Vectors>(job.x.bits()) {
                         scale::<T, true>(t, job, &block, &tiles, part.clone(), to);
                     } else {

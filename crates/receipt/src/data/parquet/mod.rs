@@ -3,19 +3,18 @@
 //! The parquet crate finds and decodes columns; this puts rows together again from their values and levels (Melnik et
 //! al. 2010, "Dremel"). A column may hold texts, numbers, truth values, lists and objects of these.
 
-mod guard;
 mod leaf;
 mod node;
 mod thrift;
 
 use bytes::Bytes;
+use centuple_guard::guarded;
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use super::cell::Cell;
 use super::error::{Fault, Position};
 use super::table::{Reading, Row, Table};
-use guard::guarded;
 use leaf::{Budget, Group, Leaf};
 use node::{Node, leaves_of};
 use thrift::check_footer;
@@ -23,7 +22,9 @@ use thrift::check_footer;
 /// Reads a file.
 pub(crate) fn read(bytes: Bytes, reading: Reading<'_>) -> Result<Table, Fault> {
     check_footer(&bytes).map_err(Fault::file)?;
-    guarded(|| read_table(&bytes, reading))
+    // That crate asserts and indexes where damaged files lead.
+    let damaged = |panic: &str| Fault::file(format!("damaged: the parquet crate cannot handle it ({panic})"));
+    guarded(|| read_table(&bytes, reading), damaged)
 }
 
 /// A column that may matter.

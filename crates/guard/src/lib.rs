@@ -1,7 +1,7 @@
-//! Panics of the tokenizers crate as errors.
+//! Panics of other people's crates as errors.
 //!
-//! That crate unwraps in hundreds of places, and some damaged files and odd texts lead there. Whatever it does with
-//! either goes through [`guarded`].
+//! Some crates unwrap, assert and index where damaged files and odd texts lead. Whatever they do with either goes through
+//! [`guarded`].
 
 use std::any::Any;
 use std::cell::Cell;
@@ -14,7 +14,10 @@ thread_local! {
 }
 
 /// Runs `work`; a panic in it becomes the error that `failed` makes of its message.
-pub(crate) fn guarded<T, E>(work: impl FnOnce() -> Result<T, E>, failed: impl FnOnce(String) -> E) -> Result<T, E> {
+///
+/// # Errors
+/// Those of `work`, and its panics.
+pub fn guarded<T, E>(work: impl FnOnce() -> Result<T, E>, failed: impl FnOnce(&str) -> E) -> Result<T, E> {
     silence();
     let outer = GUARDED.replace(true);
     let outcome = panic::catch_unwind(AssertUnwindSafe(work));
@@ -36,10 +39,9 @@ fn silence() {
 }
 
 /// The text of a panic.
-fn message(panic: &(dyn Any + Send)) -> String {
+fn message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-    format!("the tokenizers crate cannot handle it ({text})")
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
 #[cfg(test)]
@@ -49,8 +51,8 @@ mod tests {
     #[test]
     fn a_panic_becomes_an_error() {
         let work = || -> Result<(), String> { panic!("number {}", 5) };
-        let failed = guarded(work, |reason| reason);
+        let failed = guarded(work, str::to_owned);
         assert!(failed.is_err_and(|reason| reason.contains("number 5")));
-        assert_eq!(guarded(|| Ok::<_, String>(3), |reason| reason), Ok(3));
+        assert_eq!(guarded(|| Ok::<_, String>(3), str::to_owned), Ok(3));
     }
 }
