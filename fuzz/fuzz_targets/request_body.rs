@@ -13,9 +13,11 @@ use centuple_text::{TextOptions, Tokenizer};
 use libfuzzer_sys::fuzz_target;
 
 const DIMENSION: usize = 5;
+/// Pieces of the tokenizer.
+const VOCABULARY: usize = 273;
 
-fn models() -> &'static [Model; 3] {
-    static MODELS: OnceLock<[Model; 3]> = OnceLock::new();
+fn models() -> &'static [Model] {
+    static MODELS: OnceLock<Vec<Model>> = OnceLock::new();
     MODELS.get_or_init(|| {
         let pooling = "mean".to_owned();
         let embedding = Embedding { dimension: DIMENSION, pooling, normalised: true, include_prompt: false };
@@ -23,9 +25,16 @@ fn models() -> &'static [Model; 3] {
         let heads = [
             Head::TokenFeatures { dimension: DIMENSION },
             Head::SentenceEmbedding(embedding),
-            Head::Classification { labels, problem: Problem::SingleLabel },
+            Head::Classification { labels: labels.clone(), problem: Problem::SingleLabel },
+            Head::Classification { labels: vec!["not".to_owned(), "entailment".to_owned()], problem: Problem::SingleLabel },
+            Head::Classification { labels: vec!["one".to_owned()], problem: Problem::MultiLabel },
+            Head::TokenClassification { labels },
+            Head::QuestionAnswering,
+            Head::MaskedLm { vocabulary: VOCABULARY },
+            Head::SparseEmbedding { vocabulary: VOCABULARY },
+            Head::LateInteraction { dimension: DIMENSION },
         ];
-        heads.map(model)
+        heads.into_iter().map(model).collect()
     })
 }
 
@@ -40,6 +49,7 @@ fn model(head: Head) -> Model {
         head,
         prompts: prompts.into(),
         default_prompt: None,
+        ranks_by_logit: false,
     };
     let options = TextOptions { cache_bytes: 0, ..TextOptions::new(24) };
     let tokenizer = Tokenizer::open(folder.path(), &options).expect("a sound tokenizer");
@@ -61,12 +71,14 @@ fuzz_target!(|data: &[u8]| {
 fn answer(model: &Model, request: Request) -> Result<(), TaskError> {
     let job = Job::prepare(model, request)?;
     job.sequences.iter().for_each(|sequence| model.limits.check(sequence).expect("a job fits the model"));
-    let rows = |sequence: &Sequence| match model.card.head {
-        Head::TokenFeatures { .. } => sequence.len(),
-        Head::SentenceEmbedding(_) | Head::Classification { .. } => 1,
+    let head = &model.card.head;
+    let output = |sequence: &Sequence| {
+        let (rows, columns) = (head.rows(sequence), head.columns());
+        // Labels, starts and ends that change from token to token.
+        let data = (0..rows * columns).map(|value| (value * 7 % 11) as f32 - 5.0).collect();
+        Output { rows, columns, data }
     };
-    let output = |rows: usize| Output { rows, columns: DIMENSION, data: vec![-0.5; rows * DIMENSION] };
-    let outputs = job.sequences.iter().map(|sequence| output(rows(sequence))).collect();
+    let outputs = job.sequences.iter().map(output).collect();
     let reply = job.finish.reply(model, outputs)?;
     serde_json::from_slice::<serde_json::Value>(&reply.to_json()).expect("a reply is JSON");
     Ok(())

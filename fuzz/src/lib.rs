@@ -1,5 +1,6 @@
-//! What the fuzz targets share: folders to put files in, and weights that fit a configuration.
+//! What the fuzz targets share: folders to put files in, weights that fit a configuration, and what tokenizers must hold to.
 
+mod text;
 mod weights;
 
 use std::fs;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use centuple_testkit::Golden;
 use tempfile::TempDir;
 
+pub use text::tokenise;
 pub use weights::fitting_weights;
 
 /// A folder in memory, where the system has one, for the files of one process.

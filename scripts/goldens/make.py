@@ -2,6 +2,12 @@
 """Writes the golden fixtures of the tests: what PyTorch answers, for the Rust engine to be held against.
 
     make.py tiny                     random checkpoints and their outputs
+    make.py pipelines                bodies and replies of the tasks, over the same checkpoints
+    make.py families [NAME...]       random checkpoints of every class of every family, or of those named
+    make.py pytorch                  small files of torch.save and the tensors in them
+    make.py tokenizers               tiny tokenizers of every class, and their encodings
+    make.py reactions RXNFP RXNMAPPER
+                                     outputs of real models of chemistry
     make.py real FOLDER --name NAME  outputs of a real sentence-transformers folder (the weights stay outside)
 
 Makes its own environment in .venv beside this file (several GB, outside git). The layout of what it writes
@@ -13,7 +19,9 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-FIXTURES = HERE.parents[1] / "crates" / "testkit" / "fixtures"
+CRATES = HERE.parents[1] / "crates"
+FIXTURES = CRATES / "testkit" / "fixtures"
+TOKENIZERS = CRATES / "text" / "tests" / "fixtures" / "classes"
 sys.path.insert(0, str(HERE.parent))
 
 import environment  # noqa: E402
@@ -23,6 +31,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("tiny", help="random checkpoints and their outputs")
+    commands.add_parser("pipelines", help="bodies and replies of the tasks")
+    families = commands.add_parser("families", help="random checkpoints of every class of every family")
+    families.add_argument("name", nargs="*", help="the families to write; all if none is named")
+    commands.add_parser("pytorch", help="small files of torch.save and the tensors in them")
+    commands.add_parser("tokenizers", help="tiny tokenizers of every class, and their encodings")
+    chemistry = commands.add_parser("reactions", help="outputs of real models of chemistry")
+    chemistry.add_argument("rxnfp", type=Path, help="the folder of the package's three models")
+    chemistry.add_argument("rxnmapper", type=Path, help="the folder of its ALBERT")
     real = commands.add_parser("real", help="outputs of a real sentence-transformers folder")
     real.add_argument("folder", type=Path, help="the sentence-transformers folder")
     real.add_argument("--name", required=True, help="name of the fixture folder to write")
@@ -33,6 +49,26 @@ def main() -> None:
         import tiny
 
         tiny.write(FIXTURES)
+    elif arguments.command == "pipelines":
+        import pipelines
+
+        pipelines.write(FIXTURES)
+    elif arguments.command == "families":
+        import families
+
+        families.write(FIXTURES / "families", arguments.name)
+    elif arguments.command == "pytorch":
+        import pytorch_files
+
+        pytorch_files.write(FIXTURES / "pytorch")
+    elif arguments.command == "tokenizers":
+        import tokenizer_classes
+
+        tokenizer_classes.write(TOKENIZERS)
+    elif arguments.command == "reactions":
+        import reaction_models
+
+        reaction_models.write(arguments.rxnfp, arguments.rxnmapper, FIXTURES / "reactions")
     else:
         import real_model
 

@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 
 import torch
-from sentence_transformers import SentenceTransformer
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer, SparseEncoder
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, TextClassificationPipeline
 from transformers.utils import logging
 
@@ -28,6 +29,10 @@ def assemble(case: dict, fixtures: Path, folder: Path) -> Path:
 
 def answer(case: dict, folder: Path) -> dict[str, torch.Tensor]:
     """Outputs of all inputs of the case by kind; fills in the token ids of the inputs that have a text."""
+    if case["name"].startswith("colbert"):
+        return _token_vectors(case["inputs"], folder)
+    if (folder / "1_SpladePooling").is_dir():
+        return _sparse_embeddings(case["inputs"], folder)
     if (folder / "modules.json").is_file():
         return sentence_embeddings(case["inputs"], folder)
     if case["task"] == "text-classification":
@@ -48,6 +53,27 @@ def sentence_embeddings(inputs: list[dict], folder: Path) -> dict[str, torch.Ten
             item["pool_from"] = model._get_prompt_length(prompt)
         rows.append(model.encode(item["text"], prompt_name=item.get("prompt"), convert_to_tensor=True))
     return {"embeddings": torch.stack(rows)}
+
+
+def _sparse_embeddings(inputs: list[dict], folder: Path) -> dict[str, torch.Tensor]:
+    """`embeddings` [inputs, vocabulary] by sentence-transformers."""
+    model = SparseEncoder(str(folder), device="cpu", model_kwargs=F32, local_files_only=True)
+    rows = []
+    for item in inputs:
+        fill_in(item, model.tokenize([item["text"]]))
+        rows.append(model.encode(item["text"], convert_to_tensor=True).to_dense())
+    return {"embeddings": torch.stack(rows)}
+
+
+def _token_vectors(inputs: list[dict], folder: Path) -> dict[str, torch.Tensor]:
+    """`hidden` [tokens of all inputs, dimension]: the last hidden state through a matrix, each row of length 1."""
+    if (folder / "1_Dense").is_dir():
+        weight = load_file(folder / "1_Dense" / "model.safetensors")["linear.weight"]
+    else:
+        shards = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+        weight = load_file(folder / shards["linear.weight"])["linear.weight"]
+    hidden = _hidden_states(inputs, folder)["hidden"]
+    return {"hidden": torch.nn.functional.normalize(hidden @ weight.float().T, dim=-1)}
 
 
 def fill_in(item: dict, encoding) -> None:

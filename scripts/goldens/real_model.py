@@ -10,9 +10,9 @@ import oracle
 import readable
 import texts
 
-DIRECTIONS = 8
-SAMPLED_ROWS = 4
-MOST_BYTES = 2_000_000
+DIRECTIONS = 4
+SAMPLED_ROWS = 1
+MOST_BYTES = 1_000_000
 
 
 def write(model: Path, folder: Path) -> None:

@@ -43,6 +43,33 @@ SENTENCES = [
 LENGTHS = [16, 17, 31, 32, 33, 63, 64, 65, 100, 128, 200, 255, 256, 257, 300, 400, 511, 512]
 
 
+SUBJECTS = [
+    "The night nurse", "Our new supplier", "My grandmother", "A retired engineer", "The city council", "Their youngest player",
+    "An anonymous reviewer", "The ferry captain", "Her physics teacher", "The restaurant's owner", "A group of volunteers",
+    "The software update",
+]
+ACTIONS = [
+    "cancelled the order", "wrote a letter of complaint", "found an old photograph", "refused to answer any question",
+    "won the regional prize", "repaired the broken pump", "raised the price by 12 %", "waited for more than three hours",
+    "deleted all of the backups", "planted forty apple trees", "changed the plan twice",
+]
+PLACES = ["in Lisbon", "at the station", "on the second floor", "near the border", "during the meeting", "before breakfast", "online"]
+REASONS = [
+    "", " because the invoice was wrong", " although nobody had asked for it", ", which surprised everyone who was there",
+    " and then went home without saying a word to the people who had come from far away to help",
+]
+
+
+def of_everyday(count: int) -> list[str]:
+    """`count` different sentences in plain English."""
+    draw = random.Random(1)
+    found: dict[str, None] = {}
+    while len(found) < count:
+        subject, action, place, reason = (draw.choice(part) for part in (SUBJECTS, ACTIONS, PLACES, REASONS))
+        found[f"{subject} {action} {place}{reason}."] = None
+    return list(found)
+
+
 def of_length(tokens: int, count: Callable[[str], int], seed: int) -> str:
     """A text that `count` says has exactly `tokens` tokens: words of all languages, filled up with one-token words."""
     draw = random.Random(seed)
@@ -58,5 +85,6 @@ def of_length(tokens: int, count: Callable[[str], int], seed: int) -> str:
 
 
 def all_texts(count: Callable[[str], int]) -> list[str]:
-    """Fifty texts less one: short ones, single sentences, and texts of each of `LENGTHS`."""
-    return [*SHORT, *SENTENCES, *(of_length(length, count, seed=length) for length in LENGTHS)]
+    """Two hundred texts less one: short ones, single sentences, texts of each of `LENGTHS`, and everyday sentences."""
+    special = [*SHORT, *SENTENCES, *(of_length(length, count, seed=length) for length in LENGTHS)]
+    return [*special, *of_everyday(199 - len(special))]

@@ -56,6 +56,7 @@ POOLINGS = {
 def all_cases(fixtures: Path) -> list[dict]:
     """Every case, outputs not yet computed; the weight files are already in `fixtures`."""
     cases = [*_hidden_cases(fixtures), *_classification_cases(fixtures), *_sentence_cases()]
+    cases += [*_sparse_cases(fixtures), *_late_interaction_cases(fixtures)]
     return [deepcopy(case) for case in cases]  # the oracle writes into each case's inputs
 
 
@@ -184,3 +185,40 @@ def _dense(bias: bool) -> dict:
         "bias": bias,
         "activation_function": f"torch.nn.modules.{activation}",
     }
+
+
+def _sparse_cases(fixtures: Path) -> list[dict]:
+    """SPLADE: a masked language model, and the pooling of its logits."""
+    inputs = [{"text": text} for text in [*TEXTS, LONG]]
+    cases = []
+    for activation in ("relu", "log1p_relu"):
+        folder = _sharded(fixtures, ["bert-tiny-f16", "vocabulary"], {"architectures": ["BertForMaskedLM"]})
+        folder["write"]["sentence_bert_config.json"] = {"max_seq_length": SENTENCE_LENGTH}
+        folder["write"]["config_sentence_transformers.json"] = {"model_type": "SparseEncoder"}
+        pooling = {"pooling_strategy": "max", "activation_function": activation}
+        folder["write"]["1_SpladePooling/config.json"] = pooling | {"word_embedding_dimension": CONFIG["vocab_size"]}
+        modules = [("MLMTransformer", ""), ("SpladePooling", "1_SpladePooling")]
+        folder["write"]["modules.json"] = [
+            {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.sparse_encoder.models.{kind}"}
+            for index, (kind, path) in enumerate(modules)
+        ]
+        cases.append({"name": f"sparse-{activation}", "task": "feature-extraction", **folder, "inputs": inputs})
+    return cases
+
+
+def _late_interaction_cases(fixtures: Path) -> list[dict]:
+    """ColBERT, in the class of its first checkpoints and as PyLate writes it."""
+    inputs = [{"text": text} for text in [*TEXTS, LONG]]
+    dense = {"in_features": HIDDEN, "out_features": DENSE_NARROW, "bias": False}
+    first = _sharded(fixtures, ["bert-tiny-f16", "dense-tokens"], {"architectures": ["HF_ColBERT"]})
+    pylate = _folder(_one_file("bert-tiny"), {})
+    pylate["copy"]["1_Dense/model.safetensors"] = "weights/dense-tokens.safetensors"
+    pylate["write"] |= {
+        "1_Dense/config.json": dense | {"activation_function": "torch.nn.modules.linear.Identity"},
+        "modules.json": [
+            {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+            {"idx": 1, "name": "1", "path": "1_Dense", "type": "pylate.models.Dense.Dense"},
+        ],
+    }
+    named = {"colbert": first, "colbert-pylate": pylate}
+    return [{"name": name, "task": "feature-extraction", **folder, "inputs": inputs} for name, folder in named.items()]

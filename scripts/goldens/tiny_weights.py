@@ -60,6 +60,8 @@ def write(folder: Path) -> None:
     dense = {"linear.weight": draw.normal(DENSE_OUT, HIDDEN, std=0.1), "linear.bias": draw.normal(DENSE_OUT, std=0.3)}
     _save(folder / "dense.safetensors", dense)
     _save(folder / "dense-no-bias.safetensors", {"linear.weight": draw.normal(DENSE_NARROW, 2 * HIDDEN, std=0.2)})
+    _save(folder / "vocabulary.safetensors", _vocabulary_head(draw))
+    _save(folder / "dense-tokens.safetensors", {"linear.weight": draw.normal(DENSE_NARROW, HIDDEN, std=0.2)})
 
 
 class Draw:
@@ -95,6 +97,15 @@ def _backbone(draw: Draw) -> dict[str, torch.Tensor]:
         _norm(draw, tensors, f"{prefix}.output.LayerNorm")
     _linear(draw, tensors, "pooler.dense", (HIDDEN, HIDDEN), 0.1)
     return tensors
+
+
+def _vocabulary_head(draw: Draw) -> dict[str, torch.Tensor]:
+    """The head of a masked language model; its last matrix is the embedding table."""
+    tensors: dict[str, torch.Tensor] = {}
+    _linear(draw, tensors, "cls.predictions.transform.dense", (HIDDEN, HIDDEN), 0.2)
+    _norm(draw, tensors, "cls.predictions.transform.LayerNorm")
+    tensors["cls.predictions.transform.LayerNorm.weight"] *= 8
+    return tensors | {"cls.predictions.bias": draw.normal(CONFIG["vocab_size"], std=0.5)}
 
 
 def _linear(draw: Draw, tensors: dict, name: str, shape: tuple[int, int], std: float, bias_mean: float = 0.0) -> None:

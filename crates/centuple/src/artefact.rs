@@ -27,7 +27,7 @@ const TOKENIZER: &str = "tokenizer.json";
 /// Field of the manifest that holds the hash of the others.
 const CHECKSUM: &str = "sha256";
 /// The format that this version writes and reads.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 /// Largest manifest that is read.
 const MANIFEST_LIMIT: u64 = 256 << 20;
 /// Largest file that is copied from the source.

@@ -1,11 +1,12 @@
 //! Calibration: which magnitudes the channels of a model take on real texts.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use centuple_graph::Graph;
+use centuple_graph::{Graph, NodeId, Op};
 use centuple_passes::{Channels, Observations, observed_values};
 use centuple_runtime::{Batch, InputData, RuntimeError, Session, lower};
-use centuple_tensor::{Bindings, Layout};
+use centuple_tensor::{Bindings, Layout, Span};
 use centuple_text::{Encoding, Text, Tokenizer, Truncation};
 
 use crate::error::Error;
@@ -17,6 +18,8 @@ const TEXTS: &str = include_str!("calibration.txt");
 const TOKENS: usize = 2048;
 /// Tokens that are run together; every observed value of them is kept.
 const BATCH: usize = 128;
+/// Of so many tokens one is selected, where the graph computes on for selected ones only.
+const SELECTED_EVERY: usize = 5;
 
 /// Runs the shipped texts, and `own` ones, through a packed encoder and records the largest magnitude of each channel
 /// that feeds a linear layer.
@@ -38,18 +41,21 @@ pub(crate) fn observe<'a>(
     let encodings = encodings(tokenizer, own)?;
     let longest = encodings.iter().map(|encoding| encoding.ids.len()).max().unwrap_or(0);
     let tokens = BATCH.max(longest);
-    let capacity = Bindings { tokens, sequences: tokens, ..Bindings::default() };
+    let selects = graph.nodes().iter().any(|node| node.op == Op::Select);
+    let capacity = Bindings { tokens, sequences: tokens, selected: tokens, ..Bindings::default() };
     let mut session = Session::new(Arc::new(lower(&observed, host.isa)?), Arc::clone(&host.pool), capacity)?;
     let mut observations = Observations::new();
-    let (mut rest, mut seen) = (encodings.as_slice(), 0);
+    let mut seen: HashMap<NodeId, usize> = HashMap::new();
+    let mut rest = encodings.as_slice();
     while !rest.is_empty() {
         let mut left = tokens;
         let count = rest.iter().take_while(|encoding| fits(&mut left, encoding.ids.len())).count();
         let (batch, others) = rest.split_at(count);
         rest = others;
-        seen += run(&mut session, batch)?;
+        run(&mut session, batch, selects)?;
         for (index, &value) in values.iter().enumerate() {
             let rows = session.output(first + index).ok_or(RuntimeError::Unbound("observed".to_owned()))?;
+            *seen.entry(value).or_default() += rows.rows();
             let nothing = || Channels { largest: vec![0.0; rows.columns()], mean: vec![0.0; rows.columns()] };
             let Channels { largest, mean: sum } = observations.entry(value).or_insert_with(nothing);
             for row in 0..rows.rows() {
@@ -60,8 +66,9 @@ pub(crate) fn observe<'a>(
             }
         }
     }
-    for channels in observations.values_mut() {
-        channels.mean.iter_mut().for_each(|sum| *sum /= seen as f32);
+    for (value, channels) in &mut observations {
+        let rows = seen.get(value).copied().unwrap_or(0).max(1) as f32;
+        channels.mean.iter_mut().for_each(|sum| *sum /= rows);
     }
     Ok(observations)
 }
@@ -73,16 +80,21 @@ pub(crate) fn fits(left: &mut usize, tokens: usize) -> bool {
     enough
 }
 
-/// Runs texts as one packed batch; returns the number of their tokens.
-fn run(session: &mut Session, batch: &[Arc<Encoding>]) -> Result<usize, Error> {
+/// Runs texts as one packed batch, some of whose tokens are selected.
+fn run(session: &mut Session, batch: &[Arc<Encoding>], selects: bool) -> Result<(), Error> {
     let ids: Vec<i64> = batch.iter().flat_map(|encoding| encoding.ids.iter().map(|&id| id.into())).collect();
     let types: Vec<i64> = batch.iter().flat_map(|encoding| encoding.type_ids.iter().map(|&id| id.into())).collect();
-    let lengths: Vec<usize> = batch.iter().map(|encoding| encoding.ids.len()).collect();
-    let layout = Layout::of_lengths(&lengths).map_err(|error| RuntimeError::Unbound(error.to_string()))?;
+    let span = |encoding: &Arc<Encoding>| {
+        let tokens = encoding.ids.len();
+        let every = |token: &u32| selects && (*token as usize) % SELECTED_EVERY == SELECTED_EVERY / 2;
+        Span { tokens, selected: (0..tokens as u32).filter(every).collect(), ..Span::default() }
+    };
+    let layout = Layout::new(batch.iter().map(span).collect());
+    let layout = layout.map_err(|error| RuntimeError::Unbound(error.to_string()))?;
     let inputs = [("input_ids", InputData::I64(&ids)), ("token_type_ids", InputData::I64(&types))];
     let bindings = layout.bindings();
     session.run(&Batch { inputs: &inputs, layout: &layout, bindings, cache: None })?;
-    Ok(ids.len())
+    Ok(())
 }
 
 /// The texts as tokens.

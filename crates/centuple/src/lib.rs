@@ -26,6 +26,7 @@ mod error;
 mod host;
 mod load;
 pub mod optimize;
+mod runs;
 pub mod timing;
 
 pub use centuple_kernels as kernels;

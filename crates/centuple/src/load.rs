@@ -225,8 +225,7 @@ impl Host {
     /// # Errors
     /// The memory is beyond the address space.
     pub fn start(&self, compiled: &Compiled) -> Result<Loaded, Error> {
-        let per_token = matches!(compiled.description.head, Head::TokenFeatures { .. });
-        let engine = PlanEngine::new(self, &compiled.plan, compiled.model.limits, per_token)?;
+        let engine = PlanEngine::new(self, &compiled.plan, compiled.model.limits)?;
         Ok(Loaded {
             model: Arc::clone(&compiled.model),
             engine,
@@ -301,6 +300,7 @@ pub(crate) fn model_of(
         head: head(&description.head),
         prompts: settings.prompts.clone(),
         default_prompt: settings.default_prompt.clone(),
+        ranks_by_logit: description.ranks_by_logit,
     };
     Ok(Model { card, tokenizer, limits })
 }
@@ -340,5 +340,10 @@ fn head(head: &Head) -> tasks::Head {
                 Problem::Regression => tasks::Problem::Regression,
             },
         },
+        Head::TokenClassification { labels } => tasks::Head::TokenClassification { labels: labels.clone() },
+        Head::QuestionAnswering => tasks::Head::QuestionAnswering,
+        Head::MaskedLm { vocabulary } => tasks::Head::MaskedLm { vocabulary: *vocabulary },
+        Head::SparseEmbedding { vocabulary } => tasks::Head::SparseEmbedding { vocabulary: *vocabulary },
+        Head::LateInteraction { dimension } => tasks::Head::LateInteraction { dimension: *dimension },
     }
 }

@@ -47,7 +47,13 @@ fn answers(loaded: &mut Loaded) -> Result<(Vec<Output>, Vec<u8>), String> {
     let task = loaded.model.card.tasks()[0];
     let body: &[u8] = match task {
         Task::SentenceSimilarity => br#"{"inputs": {"source_sentence": "a good day", "sentences": ["a bad night"]}}"#,
-        Task::FeatureExtraction | Task::TextClassification => br#"{"inputs": "what a great film"}"#,
+        Task::ZeroShotClassification => br#"{"inputs": "what a great film", "candidate_labels": "film, weather"}"#,
+        Task::QuestionAnswering => br#"{"inputs": {"question": "what", "context": "what a great film"}}"#,
+        Task::TextRanking => br#"{"inputs": {"query": "what", "texts": ["what a great film"]}}"#,
+        Task::FillMask => br#"{"inputs": "what a [MASK]"}"#,
+        Task::FeatureExtraction | Task::TextClassification | Task::TokenClassification => {
+            br#"{"inputs": "what a great film"}"#
+        }
     };
     let request = Request::parse(task, body).map_err(|error| error.to_string())?;
     let job = Job::prepare(&loaded.model, request).map_err(|error| error.to_string())?;
@@ -118,11 +124,11 @@ fn an_old_or_foreign_manifest_is_named() {
     let (_place, artefact, _) = saved(&host, "classify", Precision::F32);
     let manifest = artefact.join("centuple.json");
     for (text, expected) in [
-        (r#"{"format": 0}"#, "format 0, this Centuple reads format 1"),
+        (r#"{"format": 1}"#, "format 1, this Centuple reads format 2"),
         ("{}", "another format"),
         ("", "EOF"),
         ("[1, 2", "EOF"),
-        (r#"{"format": 1}"#, "hash"),
+        (r#"{"format": 2}"#, "hash"),
     ] {
         fs::write(&manifest, text).unwrap();
         let error = load(&host, &artefact).map(drop).expect_err(text).to_string();

@@ -45,6 +45,7 @@ fn sequences(lengths: &[usize], vocabulary: usize, seed: u64) -> Vec<Sequence> {
             type_ids: (0..length).map(|token| u32::from(token > length / 2)).collect(),
             ids,
             pool_from: length / 5,
+            selected: Vec::new(),
         }
     };
     lengths.iter().map(of).collect()

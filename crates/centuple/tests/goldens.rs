@@ -18,7 +18,12 @@ fn load(case: &GoldenCase) -> (TempDir, Result<Loaded, centuple::Error>) {
 }
 
 fn sequence(input: &GoldenInput) -> Sequence {
-    Sequence { ids: input.ids.clone(), type_ids: input.type_ids.clone(), pool_from: input.pool_from }
+    Sequence {
+        ids: input.ids.clone(),
+        type_ids: input.type_ids.clone(),
+        pool_from: input.pool_from,
+        ..Sequence::default()
+    }
 }
 
 fn assert_close(case: &GoldenCase, kind: &str, found: &[f32], golden: &Golden) {
@@ -46,13 +51,21 @@ fn ask(loaded: &mut Loaded, task: Task, body: &Value) -> Reply {
     job.run(&loaded.model, &mut loaded.engine).expect("a reply")
 }
 
-/// The numbers of a reply, classes in the order of the model's labels.
+/// The numbers of a reply: classes in the order of the model's labels, sparse vectors with their zeros.
 fn numbers(reply: &Reply, loaded: &Loaded) -> Vec<f32> {
     let json: Value = serde_json::from_slice(&reply.to_json()).expect("replies are JSON");
     if let centuple::tasks::Head::Classification { labels, .. } = &loaded.model.card.head {
         let scores = json[0].as_array().expect("one list per input");
         let of = |label: &String| scores.iter().find(|score| score["label"] == **label).expect("every label");
         return labels.iter().map(|label| of(label)["score"].as_f64().expect("a number") as f32).collect();
+    }
+    if let centuple::tasks::Head::SparseEmbedding { vocabulary } = loaded.model.card.head {
+        let mut dense = vec![0.0; vocabulary];
+        for entry in json[0].as_array().expect("one list per input") {
+            let index = entry["index"].as_u64().expect("a token id") as usize;
+            dense[index] = entry["value"].as_f64().expect("a number") as f32;
+        }
+        return dense;
     }
     let mut flat = Vec::new();
     flatten(&json, &mut flat);
@@ -136,7 +149,7 @@ fn engines_refuse_what_they_cannot_run() {
     assert!(run(Sequence::from_ids(vec![])).is_err());
     assert!(run(Sequence::from_ids(vec![limits.vocabulary as u32])).is_err());
     assert!(run(Sequence::from_ids(vec![1; limits.max_tokens_per_sequence + 1])).is_err());
-    assert!(run(Sequence { ids: vec![1, 2], type_ids: vec![0], pool_from: 0 }).is_err());
-    assert!(run(Sequence { ids: vec![1, 2], type_ids: vec![0, 9], pool_from: 0 }).is_err());
+    assert!(run(Sequence { ids: vec![1, 2], type_ids: vec![0], ..Sequence::default() }).is_err());
+    assert!(run(Sequence { ids: vec![1, 2], type_ids: vec![0, 9], ..Sequence::default() }).is_err());
     assert!(run(Sequence::from_ids(vec![1, 2])).is_ok());
 }

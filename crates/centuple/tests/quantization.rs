@@ -75,7 +75,7 @@ fn more_bits_are_nearer_to_floats() {
     let case = golden.case("bert-tiny").expect("the case");
     let mut random = Random::new(3);
     let ids = (0..40).map(|_| random.below(60) as u32).collect();
-    let sequence = Sequence { ids, type_ids: vec![0; 40], pool_from: 0 };
+    let sequence = Sequence { ids, type_ids: vec![0; 40], ..Sequence::default() };
     let answer = |precision, quantization| {
         let compiled = compile(case, precision, quantization);
         let mut loaded = host().start(&compiled).expect("memory");

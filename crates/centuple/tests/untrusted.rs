@@ -1,14 +1,15 @@
 //! A model folder is untrusted: whatever stands in its files, it is loaded or refused, and what is loaded runs or
 //! refuses a batch. Nothing panics.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
 
 use centuple::tasks::{Engine, Job, Request, Sequence, Task};
 use centuple::{Host, HostOptions, LoadOptions, Loaded, Precision};
-use centuple_testkit::Golden;
 use centuple_testkit::json::{count, node};
+use centuple_testkit::{FamilyGolden, Golden};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::Value;
@@ -62,15 +63,49 @@ fn ask(loaded: &mut Loaded) {
 }
 
 /// Values that a careless reader trips over.
-fn hostile() -> impl Strategy<Value = Value> {
+fn hostile_values() -> Vec<Value> {
     let values = r#"[null, true, false, [], {}, "", "\u0000", "../..", "/", 0, 1, 2, 3, -1, 0.5, 1e308, -0.0, 18446744073709551615,
         -9223372036854775808, 1099511627776, 4294967295, 1048576, [null], [[]], {"": {}}]"#;
-    select(serde_json::from_str::<Vec<Value>>(values).expect("JSON"))
+    serde_json::from_str(values).expect("JSON")
+}
+
+fn hostile() -> impl Strategy<Value = Value> {
+    select(hostile_values())
 }
 
 fn files() -> impl Strategy<Value = (&'static str, &'static str)> {
     let files = CASES.iter().flat_map(|(case, files)| files.iter().map(|file| (*case, *file)));
     select(files.collect::<Vec<_>>())
+}
+
+/// Every field that any case of a family sets takes every hostile value.
+#[test]
+fn hostile_fields_of_every_family_are_survived() {
+    let mut loaded = 0;
+    for family in FamilyGolden::all().expect("fixtures") {
+        let cases = || family.cases.iter().filter(|case| case.refuse.is_none());
+        let fields: BTreeSet<&String> =
+            cases().flat_map(|case| case.config.as_object().expect("fields").keys()).collect();
+        let mut case = cases().next().expect("a case").clone();
+        let folder = TempDir::new().expect("a temporary folder");
+        family.assemble(&case, folder.path()).expect("the fixtures are there");
+        let sound = case.config.clone();
+        for field in fields {
+            for value in hostile_values() {
+                case.config[field] = value;
+                fs::write(folder.path().join("config.json"), case.config.to_string()).expect("it can be written");
+                let options = LoadOptions::default();
+                if let Ok(mut model) = host().load_folder(folder.path(), "untrusted", &options) {
+                    loaded += 1;
+                    for tokens in [1, 3, 64] {
+                        let _ = model.engine.run(&[&Sequence::from_ids(vec![1; tokens])]);
+                    }
+                }
+            }
+            case.config = sound.clone();
+        }
+    }
+    assert!(loaded > 100, "only {loaded} were loaded");
 }
 
 proptest! {

@@ -13,6 +13,8 @@ use centuple::{Host, HostOptions, LoadOptions};
 use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::commands::Output;
+
 /// Most tokens of a batch that can be asked for; far more than a machine computes in a second.
 const MAX_TOKENS: u64 = 1 << 20;
 
@@ -45,6 +47,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     Serve(Serve),
     Run(Run),
+    Dedupe(Dedupe),
     Optimize(Optimize),
     Bench(Bench),
     Inspect(Inspect),
@@ -110,7 +113,8 @@ pub(crate) enum LogFormat {
 /// {"error": ...} and the rest goes on; the exit code is then 1. Empty lines are skipped.
 #[derive(Debug, Args)]
 pub(crate) struct Run {
-    /// feature-extraction, sentence-similarity or text-classification.
+    /// feature-extraction, sentence-similarity, text-classification, zero-shot-classification, token-classification,
+    /// question-answering, fill-mask or text-ranking.
     #[arg(value_name = "TASK")]
     pub(crate) task: Task,
     /// A folder or a hub id.
@@ -121,6 +125,87 @@ pub(crate) struct Run {
     pub(crate) input: PathBuf,
     #[command(flatten)]
     pub(crate) machine: Machine,
+}
+
+/// Find texts that say the same, in the same words or in others, and keep one of each.
+///
+/// A text whose embedding is similar enough to that of an earlier text that was kept is a duplicate of the most similar one;
+/// any other is kept and represents its duplicates. For each line, in order, comes
+/// {"line": 17, "representative": 3, "similarity": 0.97}; a line that represents itself is kept. Memory is below 1 GB and 512
+/// bytes a line; vectors are kept in a temporary file, 2 bytes for each number and kept line (TMPDIR names its folder). The
+/// result is the same in each run and with any number of threads.
+///
+/// A bad line is answered with {"line": 17, "error": ...} and the rest goes on; the exit code is then 1. Empty lines are
+/// skipped. Texts are cut at the model's maximum length.
+#[derive(Debug, Args)]
+pub(crate) struct Dedupe {
+    /// A text a line, JSON Lines, CSV or TSV; - is standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// A folder or a hub id of a model that embeds texts.
+    #[arg(long, default_value = DEFAULT_MODEL, value_name = "MODEL")]
+    pub(crate) model: String,
+    /// Cosine from which on two texts say the same, in steps of 0.001. Lower finds more duplicates and takes more texts for
+    /// duplicates that differ in a fact; the default is measured with the default model, others want their own.
+    #[arg(long, default_value_t = 0.9, value_name = "COSINE", value_parser = threshold)]
+    pub(crate) threshold: f32,
+    /// Print the lines to keep, as they are, and nothing else.
+    #[arg(long)]
+    pub(crate) unique: bool,
+    /// Print an object for each line that has duplicates, at the end:
+    /// {"representative": 3, "members": [{"line": 17, "similarity": 0.97}]}.
+    #[arg(long, conflicts_with = "unique")]
+    pub(crate) clusters: bool,
+    /// Field or column with the text; by default text or inputs.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) field: Option<String>,
+    /// Format of the file; by default as its name says, else JSON Lines if it begins with a brace, else plain text.
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<TextFormat>,
+    #[command(flatten)]
+    pub(crate) machine: Machine,
+}
+
+/// Format of a file of texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TextFormat {
+    /// An object a line.
+    Jsonl,
+    /// A header, quotes as in RFC 4180.
+    Csv,
+    /// A header, no quotes.
+    Tsv,
+    /// A text a line.
+    Txt,
+}
+
+impl Dedupe {
+    /// The format that was given, or that the file's name says.
+    pub(crate) fn format_of_file(&self) -> Option<TextFormat> {
+        let extension = self.file.extension().and_then(|extension| extension.to_str());
+        let named = match extension.map(str::to_ascii_lowercase).as_deref() {
+            Some("jsonl" | "ndjson" | "json") => Some(TextFormat::Jsonl),
+            Some("csv") => Some(TextFormat::Csv),
+            Some("tsv") => Some(TextFormat::Tsv),
+            Some("txt") => Some(TextFormat::Txt),
+            Some(_) | None => None,
+        };
+        self.format.or(named)
+    }
+
+    /// What is printed.
+    pub(crate) fn output(&self) -> Output {
+        match (self.unique, self.clusters) {
+            (true, _) => Output::Unique,
+            (false, true) => Output::Clusters,
+            (false, false) => Output::Lines,
+        }
+    }
+}
+
+fn threshold(text: &str) -> Result<f32, String> {
+    let number: f32 = text.parse().map_err(|error: std::num::ParseFloatError| error.to_string())?;
+    if (0.001..=1.0).contains(&number) { Ok(number) } else { Err("a cosine from 0.001 to 1 is wanted".to_owned()) }
 }
 
 /// Write an optimised model with the receipt of what it cost.

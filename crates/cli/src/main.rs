@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod lines;
 
 use std::process::ExitCode;
 
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     let outcome = match &arguments.command {
         Command::Serve(command) => commands::serve(command),
         Command::Run(command) => commands::run(command),
+        Command::Dedupe(command) => commands::dedupe(command),
         Command::Optimize(command) => commands::optimize(command),
         Command::Bench(command) => commands::bench(command),
         Command::Inspect(command) => commands::inspect(command),

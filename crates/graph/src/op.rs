@@ -20,9 +20,20 @@ pub enum Op {
     Constant(#[serde(with = "crate::document::declaration")] Tensor),
 
     /// `[Tokens]` i64: position of each packed token in its sequence (its past included) plus `offset`.
+    ///
+    /// With `padding` it takes the ids `[Tokens]` i64: a position then is the number of tokens before it that are not
+    /// `padding`, and a token that is has `offset - 1`, as `create_position_ids_from_input_ids` of transformers counts.
     Positions {
         /// Added to every position; 2 in the RoBERTa family.
         offset: i64,
+        /// The id that has no position.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        padding: Option<i64>,
+    },
+    /// Input `ids [Tokens]` i64: each sequence's ids one token later, the last one dropped.
+    ShiftRight {
+        /// The id that comes first; by default the dropped one.
+        first: Option<i64>,
     },
     /// Inputs `table₀ [V₀, H], ids₀, table₁, ids₁, ...`: the sum over the pairs of `table[ids]`, in order.
     Embedding,
@@ -53,6 +64,12 @@ pub enum Op {
         /// Whether there is a residual.
         residual: bool,
     },
+    /// Inputs `x [..., groups·K], weight [groups, N, K]`: each group of columns times the transpose of its own matrix,
+    /// `[..., groups·N]`.
+    GroupedLinear {
+        /// Number of groups.
+        groups: usize,
+    },
     /// Inputs `codes [V, H] i8, scales [V]`: `codes · scale` of the row. As the table of an [`Op::Embedding`] it is looked
     /// up without ever being written out.
     Dequantize,
@@ -65,13 +82,42 @@ pub enum Op {
         /// Whether there is a residual.
         residual: bool,
     },
+    /// Inputs `x [..., H]`, `residual [..., H]` where set, `gamma [H]`: `y / sqrt(mean(y²) + epsilon) · gamma` with
+    /// `y = x + residual` (Zhang & Sennrich 2019, arXiv:1910.07467).
+    RmsNorm {
+        /// Added to the mean square.
+        epsilon: f32,
+        /// Whether there is a residual.
+        residual: bool,
+    },
     /// Input `x`: the activation function of every element.
     Activation(Activation),
-    /// Inputs `q [Tokens, heads·head_dim], k [Tokens, kv_heads·head_dim], v`: scaled dot-product attention
-    /// within each sequence of the layout (Vaswani et al. 2017, arXiv:1706.03762).
+    /// Inputs `a`, `b [..., H]`: `activation(a) · b` (Shazeer 2020, arXiv:2002.05202).
+    Gate {
+        /// Applied to the first operand.
+        activation: Activation,
+    },
+    /// Inputs `q [Tokens, heads·head_dim], k [Tokens, kv_heads·head_dim], v`, then what [`PositionScores`] says:
+    /// scaled dot-product attention within each sequence of the layout (Vaswani et al. 2017, arXiv:1706.03762).
+    /// Queries and keys may be projections of different values.
     Attention(Attention),
-    /// Input `x [Tokens, H]`: one row per sequence, `[Sequences, H]`.
+    /// Inputs `x [..., heads·head_dim], positions [...]` i64, `table [P, R]` with an even `R` from 2 to `head_dim`: pairs
+    /// of columns of each head are rotated by the angles of the position (Su et al. 2021, arXiv:2104.09864).
+    ///
+    /// A row of the table holds R/2 cosines, then R/2 sines. Pair `t` becomes
+    /// `(x₁·cos[t] - x₂·sin[t], x₂·cos[t] + x₁·sin[t])`. Columns from `R` on stay as they are.
+    Rotary {
+        /// Number of heads.
+        heads: usize,
+        /// Width of one head.
+        head_dim: usize,
+        /// Whether pair `t` is the columns `2t` and `2t + 1` (RoFormer, GPT-J); else `t` and `t + R/2` (GPT-NeoX).
+        interleaved: bool,
+    },
+    /// Input `x [Tokens, H]`, and `ids [Tokens]` i64 for [`Pooling::LastEqual`]: one row per sequence, `[Sequences, H]`.
     Pool(Pooling),
+    /// Input `x [Tokens, H]`: the rows of the tokens that the layout selects, `[Selected, H]`.
+    Select,
     /// Input `x [..., H]`: `x / max(‖x‖₂, epsilon)` over the last dimension.
     L2Normalize {
         /// Lower bound of the norm.
@@ -142,8 +188,46 @@ pub struct Attention {
     pub scale: f32,
     /// Whether a query sees only keys at its own position and before.
     pub causal: bool,
+    /// How many positions a query sees at most on either side of its own. Positions count within the sequence, its
+    /// past included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<usize>,
+    /// What the positions of query and key add to the score.
+    #[serde(default)]
+    pub position: PositionScores,
     /// Slot of the key/value cache that new keys and values are appended to and past ones read from.
     pub cache: Option<usize>,
+}
+
+/// What the distance `i - j` of a query at position `i` and a key at position `j` adds to the score of an attention. A
+/// distance beyond the largest one of a table, `D`, counts as `D`, and one below `-D` as `-D`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum PositionScores {
+    /// Nothing.
+    #[default]
+    None,
+    /// A further input, the constant `table [heads, 2D + 1]`: `table[h][i - j + D]` is added to the scaled score.
+    ///
+    /// T5 and MPNet look their distances up in buckets; a family writes the table out by distance.
+    Bias,
+    /// Further inputs `c2p [Tokens, heads·B]` and `p2c [Tokens, heads·B]` where set, and the constant
+    /// `buckets [2D + 1]` i64 with numbers below `B`. The score of head `h` is
+    /// `scale · (q_i · k_j + c2p[i, h·B + b] + p2c[j, h·B + b])` with `b = buckets[i - j + D]`
+    /// (DeBERTa, He et al. 2020, arXiv:2006.03654).
+    ///
+    /// The families take `c2p` as the [`Op::GroupedLinear`] of the query with the keys of the relative positions by head
+    /// (`[heads, B, head_dim]`), `p2c` as that of the key with the queries of the relative positions, and `scale` as
+    /// `1 / sqrt(head_dim · (1 + number of the two that are set))`. With `S` buckets on either side, `B = 2S` and
+    /// `buckets[d + D] = clamp(r(d) + S, 0, 2S - 1)`: `r` is the identity in v1, and the distance's logarithmic bucket in
+    /// v2 and v3 where `position_buckets` is set. As `r` is odd, both terms take the same buckets.
+    Disentangled {
+        /// Whether there is `c2p`: the query's content meets the relative position.
+        content_to_position: bool,
+        /// Whether there is `p2c`: the key's content meets the relative position. Not possible with a cache, which keeps
+        /// keys and values only.
+        position_to_content: bool,
+    },
 }
 
 /// Activation functions. Functions that only resemble each other are different variants.
@@ -182,6 +266,8 @@ pub enum Pooling {
     WeightedMean,
     /// The last token of the sequence.
     LastToken,
+    /// The last token of this id, or the last of all where there is none.
+    LastEqual(i64),
 }
 
 /// Element-wise functions of the primitive ops.
@@ -196,6 +282,8 @@ pub enum Unary {
     Exp,
     /// Natural logarithm.
     Log,
+    /// Natural logarithm of `1 + x`.
+    Log1p,
     /// Square root.
     Sqrt,
     /// `1 / x`
@@ -247,14 +335,20 @@ impl Op {
             Op::Input { .. } => "Input",
             Op::Constant(_) => "Constant",
             Op::Positions { .. } => "Positions",
+            Op::ShiftRight { .. } => "ShiftRight",
             Op::Embedding => "Embedding",
             Op::Linear { .. } => "Linear",
             Op::QuantizedLinear { .. } => "QuantizedLinear",
+            Op::GroupedLinear { .. } => "GroupedLinear",
             Op::Dequantize => "Dequantize",
             Op::LayerNorm { .. } => "LayerNorm",
+            Op::RmsNorm { .. } => "RmsNorm",
             Op::Activation(_) => "Activation",
+            Op::Gate { .. } => "Gate",
             Op::Attention(_) => "Attention",
+            Op::Rotary { .. } => "Rotary",
             Op::Pool(_) => "Pool",
+            Op::Select => "Select",
             Op::L2Normalize { .. } => "L2Normalize",
             Op::Unary(_) => "Unary",
             Op::Binary(_) => "Binary",

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Graph, Node, NodeId, Op};
+use crate::{Graph, Node, NodeId, Op, PositionScores};
 
 impl fmt::Display for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -37,10 +37,13 @@ fn attributes(op: &Op) -> String {
         | Op::Dequantize
         | Op::MatMul
         | Op::Softmax
+        | Op::Select
         | Op::Where
         | Op::ToFloat
         | Op::Reshape { .. } => name.to_owned(),
-        Op::Positions { offset } => format!("{name}[+{offset}]"),
+        Op::Positions { offset, padding: None } => format!("{name}[+{offset}]"),
+        Op::Positions { offset, padding: Some(padding) } => format!("{name}[+{offset}, padding {padding}]"),
+        Op::ShiftRight { first } => first.map_or_else(|| name.to_owned(), |first| format!("{name}[{first}]")),
         Op::Linear { bias, activation, residual } | Op::QuantizedLinear { bits: _, bias, activation, residual } => {
             let mut parts = Vec::new();
             if let Op::QuantizedLinear { bits, .. } = op {
@@ -55,15 +58,28 @@ fn attributes(op: &Op) -> String {
             }
             format!("{name}[{}]", parts.join(", "))
         }
-        Op::LayerNorm { epsilon, residual } => {
+        Op::LayerNorm { epsilon, residual } | Op::RmsNorm { epsilon, residual } => {
             format!("{name}[{epsilon:e}{}]", if *residual { ", residual" } else { "" })
         }
         Op::Activation(activation) => format!("{activation:?}"),
+        Op::Gate { activation } => format!("{name}[{activation:?}]"),
         Op::Attention(attention) => {
             let causal = if attention.causal { ", causal" } else { "" };
+            let window = attention.window.map(|window| format!(", window {window}")).unwrap_or_default();
+            let position = match attention.position {
+                PositionScores::None => "",
+                PositionScores::Bias => ", bias",
+                PositionScores::Disentangled { position_to_content: false, .. } => ", c2p",
+                PositionScores::Disentangled { content_to_position: false, .. } => ", p2c",
+                PositionScores::Disentangled { .. } => ", c2p, p2c",
+            };
             let cache = attention.cache.map(|slot| format!(", cache {slot}")).unwrap_or_default();
             let (heads, kv_heads, width) = (attention.heads, attention.kv_heads, attention.head_dim);
-            format!("{name}[{heads}/{kv_heads}x{width}{causal}{cache}]")
+            format!("{name}[{heads}/{kv_heads}x{width}{causal}{window}{position}{cache}]")
+        }
+        Op::GroupedLinear { groups } => format!("{name}[{groups}]"),
+        Op::Rotary { heads, head_dim, interleaved } => {
+            format!("{name}[{heads}x{head_dim}{}]", if *interleaved { ", interleaved" } else { "" })
         }
         Op::Pool(pooling) => format!("{name}[{pooling:?}]"),
         Op::L2Normalize { epsilon } => format!("{name}[{epsilon:e}]"),

@@ -2,7 +2,7 @@
 
 use centuple_tensor::{DType, Dim, Shape, Symbol, shape_of};
 
-use crate::{Attention, Fact, Op};
+use crate::{Attention, Fact, Op, Pooling, PositionScores};
 
 /// Why an op does not fit its operands.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +81,21 @@ impl Operands<'_> {
         }
     }
 
+    /// Width of an f32 operand with one row per token.
+    fn columns_of_tokens(&self, operand: usize) -> Result<usize> {
+        match self.rows(operand)? {
+            ([rows], columns) if *rows == Dim::from(Symbol::Tokens) => Ok(columns),
+            _ => Err(self.unfit(operand, "[Tokens, H]")),
+        }
+    }
+
+    fn ids_of_tokens(&self, operand: usize) -> Result<()> {
+        if self.typed(operand, DType::I64)?.shape == [Dim::from(Symbol::Tokens)] {
+            return Ok(());
+        }
+        Err(self.unfit(operand, "[Tokens]"))
+    }
+
     fn is(&self, operand: usize, expected: &[Dim]) -> Result<()> {
         if self.float(operand)? == expected {
             return Ok(());
@@ -110,8 +125,16 @@ pub(crate) fn infer(op: &Op, facts: &[&Fact]) -> Result<Fact> {
             operands.exactly(0)?;
             return Ok(Fact { dtype: tensor.dtype(), shape: shape_of(tensor.shape()) });
         }
-        Op::Positions { .. } => {
-            operands.exactly(0)?;
+        Op::Positions { offset: _, padding } => {
+            operands.exactly(usize::from(padding.is_some()))?;
+            if padding.is_some() {
+                operands.ids_of_tokens(0)?;
+            }
+            return Ok(Fact { dtype: DType::I64, shape: vec![Symbol::Tokens.into()] });
+        }
+        Op::ShiftRight { first: _ } => {
+            operands.exactly(1)?;
+            operands.ids_of_tokens(0)?;
             return Ok(Fact { dtype: DType::I64, shape: vec![Symbol::Tokens.into()] });
         }
         Op::Embedding => embedding(&operands)?,
@@ -119,6 +142,8 @@ pub(crate) fn infer(op: &Op, facts: &[&Fact]) -> Result<Fact> {
         Op::QuantizedLinear { bits, bias, activation: _, residual } => {
             quantized_linear(&operands, *bits, *bias, *residual)?
         }
+        Op::GroupedLinear { groups } => grouped_linear(&operands, *groups)?,
+        Op::Rotary { heads, head_dim, interleaved: _ } => rotary(&operands, *heads, *head_dim)?,
         Op::Dequantize => {
             operands.exactly(2)?;
             let shape = operands.typed(0, DType::I8)?.shape.clone();
@@ -128,19 +153,31 @@ pub(crate) fn infer(op: &Op, facts: &[&Fact]) -> Result<Fact> {
             operands.is(1, std::slice::from_ref(rows))?;
             shape
         }
-        Op::LayerNorm { epsilon: _, residual } => layer_norm(&operands, *residual)?,
+        Op::LayerNorm { epsilon: _, residual } => norm(&operands, *residual, 2)?,
+        Op::RmsNorm { epsilon: _, residual } => norm(&operands, *residual, 1)?,
+        Op::Gate { activation: _ } => {
+            operands.exactly(2)?;
+            operands.rows(0)?;
+            let shape = operands.float(0)?.clone();
+            operands.is(1, &shape)?;
+            shape
+        }
         Op::Activation(_) | Op::Unary(_) | Op::Softmax | Op::L2Normalize { .. } => {
             operands.exactly(1)?;
             operands.float(0)?.clone()
         }
         Op::Attention(attention) => attend(&operands, attention)?,
-        Op::Pool(_) => {
-            operands.exactly(1)?;
-            let (rows, columns) = operands.rows(0)?;
-            if rows != [Dim::from(Symbol::Tokens)] {
-                return Err(operands.unfit(0, "[Tokens, H]"));
+        Op::Pool(pooling) => {
+            let reads_ids = matches!(pooling, Pooling::LastEqual(_));
+            operands.exactly(1 + usize::from(reads_ids))?;
+            if reads_ids {
+                operands.ids_of_tokens(1)?;
             }
-            vec![Symbol::Sequences.into(), columns.into()]
+            vec![Symbol::Sequences.into(), operands.columns_of_tokens(0)?.into()]
+        }
+        Op::Select => {
+            operands.exactly(1)?;
+            vec![Symbol::Selected.into(), operands.columns_of_tokens(0)?.into()]
         }
         Op::Binary(_) => {
             operands.exactly(2)?;
@@ -260,22 +297,51 @@ fn quantized_linear(operands: &Operands, bits: u8, bias: bool, residual: bool) -
     Ok(shape)
 }
 
-fn layer_norm(operands: &Operands, residual: bool) -> Result<Shape> {
-    operands.exactly(3 + usize::from(residual))?;
+/// A normalisation of rows with `parameters` vectors behind its operands.
+fn norm(operands: &Operands, residual: bool, parameters: usize) -> Result<Shape> {
+    let first = 1 + usize::from(residual);
+    operands.exactly(first + parameters)?;
     let (_, columns) = operands.rows(0)?;
     let shape = operands.float(0)?.clone();
-    let first = 1 + usize::from(residual);
     if residual {
         operands.is(1, &shape)?;
     }
-    operands.is(first, &[columns.into()])?;
-    operands.is(first + 1, &[columns.into()])?;
+    for parameter in first..first + parameters {
+        operands.is(parameter, &[columns.into()])?;
+    }
     Ok(shape)
 }
 
-fn attend(operands: &Operands, attention: &Attention) -> Result<Shape> {
+fn grouped_linear(operands: &Operands, groups: usize) -> Result<Shape> {
+    operands.exactly(2)?;
+    let (rows, columns) = operands.rows(0)?;
+    let [count, n, k] = operands.float(1)?.as_slice() else { return Err(operands.unfit(1, "[groups, N, K]")) };
+    let depth = k.constant().and_then(|k| k.checked_mul(groups));
+    if count.constant() != Some(groups) || depth != Some(columns) {
+        return Err(operands.unfit(1, &format!("[{groups}, N, K] with {groups}·K = {columns}")));
+    }
+    Ok([rows, &[n.clone() * count.clone()]].concat())
+}
+
+fn rotary(operands: &Operands, heads: usize, head_dim: usize) -> Result<Shape> {
     operands.exactly(3)?;
+    let (rows, columns) = operands.rows(0)?;
+    if head_dim == 0 || heads.checked_mul(head_dim) != Some(columns) {
+        return Err(operands.unfit(0, &format!("[..., {heads}·{head_dim}]")));
+    }
+    if operands.typed(1, DType::I64)?.shape != rows {
+        return Err(operands.unfit(1, "one position for each row"));
+    }
+    let (positions, width) = operands.rows(2)?;
+    if positions.len() != 1 || width == 0 || width > head_dim || !width.is_multiple_of(2) {
+        return Err(operands.unfit(2, &format!("[P, R] with an even R from 2 to {head_dim}")));
+    }
+    Ok(operands.float(0)?.clone())
+}
+
+fn attend(operands: &Operands, attention: &Attention) -> Result<Shape> {
     let Attention { heads, kv_heads, head_dim, .. } = *attention;
+    position_scores(operands, attention)?;
     if kv_heads == 0 || head_dim == 0 || heads % kv_heads != 0 {
         return Err(ShapeError::Attribute(format!(
             "{heads} heads of width {head_dim} over {kv_heads} key/value heads"
@@ -288,6 +354,49 @@ fn attend(operands: &Operands, attention: &Attention) -> Result<Shape> {
     operands.is(1, &keys)?;
     operands.is(2, &keys)?;
     Ok(shape)
+}
+
+/// Checks the operands that the positions ask for.
+fn position_scores(operands: &Operands, attention: &Attention) -> Result<()> {
+    let heads = attention.heads;
+    let distances = |operand: usize, dim: Option<&Dim>| match dim.and_then(Dim::constant) {
+        Some(count) if count % 2 == 1 => Ok(()),
+        _ => Err(operands.unfit(operand, "over an odd number of distances, from -D to D")),
+    };
+    match attention.position {
+        PositionScores::None => operands.exactly(3),
+        PositionScores::Bias => {
+            operands.exactly(4)?;
+            let shape = operands.float(3)?;
+            if shape.len() != 2 || shape[0].constant() != Some(heads) {
+                return Err(operands.unfit(3, &format!("[{heads}, 2D + 1]")));
+            }
+            distances(3, shape.last())
+        }
+        PositionScores::Disentangled { content_to_position, position_to_content } => {
+            let tables = usize::from(content_to_position) + usize::from(position_to_content);
+            if tables == 0 {
+                return Err(ShapeError::Attribute("disentangled attention without either of its terms".to_owned()));
+            }
+            if position_to_content && attention.cache.is_some() {
+                return Err(ShapeError::Attribute("position-to-content scores of keys in a cache".to_owned()));
+            }
+            operands.exactly(4 + tables)?;
+            let (rows, columns) = operands.rows(3)?;
+            if rows != [Dim::from(Symbol::Tokens)] || columns == 0 || !columns.is_multiple_of(heads.max(1)) {
+                return Err(operands.unfit(3, &format!("[Tokens, {heads}·B]")));
+            }
+            for operand in 4..3 + tables {
+                operands.is(operand, operands.float(3)?)?;
+            }
+            let buckets = 3 + tables;
+            let shape = &operands.typed(buckets, DType::I64)?.shape;
+            if shape.len() != 1 {
+                return Err(operands.unfit(buckets, "[2D + 1]"));
+            }
+            distances(buckets, shape.last())
+        }
+    }
 }
 
 /// The common shape of `shape` and the operand, aligned at the last dimension.
@@ -364,4 +473,67 @@ fn concat(operands: &Operands, axis: usize) -> Result<Shape> {
         shape[axis] = shape[axis].clone() + size;
     }
     Ok(shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fact(dtype: DType, shape: &[Dim]) -> Fact {
+        Fact { dtype, shape: shape.to_vec() }
+    }
+
+    fn tokens(columns: usize) -> Fact {
+        fact(DType::F32, &[Symbol::Tokens.into(), columns.into()])
+    }
+
+    fn inferred(op: &Op, facts: &[Fact]) -> Result<Fact> {
+        infer(op, &facts.iter().collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn position_scores_ask_for_their_operands() {
+        let attention = |position, cache| {
+            let (heads, kv_heads, head_dim, scale, causal, window) = (2, 1, 4, 0.5, true, Some(3));
+            Op::Attention(Attention { heads, kv_heads, head_dim, scale, causal, window, position, cache })
+        };
+        let qkv = [tokens(8), tokens(4), tokens(4)];
+        let fits = |position, cache, more: &[Fact]| {
+            inferred(&attention(position, cache), &[&qkv, more].concat()).is_ok_and(|fact| fact == tokens(8))
+        };
+        let table = |rows: usize, distances: usize| fact(DType::F32, &[rows.into(), distances.into()]);
+        assert!(fits(PositionScores::None, Some(0), &[]) && !fits(PositionScores::None, None, &[tokens(8)]));
+        assert!(fits(PositionScores::Bias, Some(0), &[table(2, 7)]));
+        for wrong in [table(2, 6), table(1, 7), tokens(7)] {
+            assert!(!fits(PositionScores::Bias, None, &[wrong]));
+        }
+        let terms = |c2p, p2c| PositionScores::Disentangled { content_to_position: c2p, position_to_content: p2c };
+        let buckets = |distances: usize| fact(DType::I64, &[distances.into()]);
+        assert!(fits(terms(true, true), None, &[tokens(12), tokens(12), buckets(9)]));
+        assert!(fits(terms(false, true), None, &[tokens(12), buckets(9)]));
+        assert!(fits(terms(true, false), Some(0), &[tokens(12), buckets(9)]));
+        assert!(!fits(terms(true, true), Some(0), &[tokens(12), tokens(12), buckets(9)]));
+        assert!(!fits(terms(true, true), None, &[tokens(12), tokens(10), buckets(9)]));
+        assert!(!fits(terms(true, false), None, &[tokens(11), buckets(9)]));
+        assert!(!fits(terms(true, false), None, &[tokens(12), buckets(8)]));
+        assert!(!fits(terms(true, false), None, &[tokens(12), table(1, 9)]));
+        assert!(!fits(terms(false, false), None, &[buckets(9)]));
+    }
+
+    #[test]
+    fn groups_and_rotations_ask_for_their_columns() {
+        let weight = |shape: [usize; 3]| fact(DType::F32, &shape.map(Dim::from));
+        let grouped = |groups, shape| inferred(&Op::GroupedLinear { groups }, &[tokens(12), weight(shape)]);
+        assert!(grouped(3, [3, 5, 4]).is_ok_and(|fact| fact == tokens(15)));
+        assert!(grouped(3, [3, 5, 3]).is_err() && grouped(2, [3, 5, 4]).is_err() && grouped(0, [0, 5, 4]).is_err());
+        let positions = fact(DType::I64, &[Symbol::Tokens.into()]);
+        let rotary = |heads, head_dim, columns: usize| {
+            let table = fact(DType::F32, &[9.into(), columns.into()]);
+            inferred(&Op::Rotary { heads, head_dim, interleaved: false }, &[tokens(12), positions.clone(), table])
+        };
+        assert!(rotary(3, 4, 2).is_ok_and(|fact| fact == tokens(12)));
+        for (heads, head_dim, columns) in [(3, 4, 6), (3, 4, 3), (3, 4, 0), (2, 4, 2), (0, 0, 2)] {
+            assert!(rotary(heads, head_dim, columns).is_err(), "{heads} {head_dim} {columns}");
+        }
+    }
 }

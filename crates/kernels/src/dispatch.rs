@@ -6,7 +6,7 @@ use crate::activation::Function;
 use crate::error::KernelError;
 use crate::int8::quantize;
 use crate::isa::Isa;
-use crate::{activation, attention, ceiling, gemm, norm, softmax};
+use crate::{activation, attention, ceiling, combine, gate, gemm, norm, rotary, rows, softmax};
 
 /// The kernels of one instruction set; proof that this CPU can execute it.
 ///
@@ -143,8 +143,14 @@ kernel_table! { [portable avx2 avx512 neon] {
     gemm_half(job: &gemm::Job<'_, half::f16>) = gemm::multiply;
     /// Softmax attention of one head.
     attention(job: &attention::Job<'_>) = attention::attend;
-    /// LayerNorm of rows.
-    layer_norm(job: &norm::Job<'_>) = norm::layer_norm;
+    /// Rotation of pairs of columns.
+    rotary(job: &mut rotary::Job<'_>) = rotary::rotate;
+    /// Normalisation of rows.
+    norm(job: &norm::Job<'_>) = rows::all;
+    /// The product of a matrix under an activation and another matrix.
+    gate(job: &gate::Job<'_>) = rows::all;
+    /// An operation on two matrices, element by element.
+    combine(job: &combine::Job<'_>) = rows::all;
     /// Softmax of rows in place.
     softmax(rows: &mut crate::matrix::MatrixMut<'_>) = softmax::rows;
     /// An elementwise function in place.
@@ -153,8 +159,10 @@ kernel_table! { [portable avx2 avx512 neon] {
     multiply_add_chains(multiply_adds: usize) -> f32 = ceiling::multiply_add_chains;
     /// Quantisation of rows.
     quantize_rows(job: &quantize::Job<'_>) = quantize::rows;
-    /// LayerNorm of rows, and their quantisation.
-    layer_norm_quantize(job: &quantize::NormJob<'_>) = quantize::normalized_rows;
+    /// Normalisation of rows, and their quantisation.
+    norm_quantize(job: &quantize::Computed<'_, norm::Job<'_>>) = quantize::computed_rows;
+    /// Gated rows, and their quantisation.
+    gate_quantize(job: &quantize::Computed<'_, gate::Job<'_>>) = quantize::computed_rows;
 } }
 
 /// What depends on the int8 dot product, which more instruction sets tell apart.

@@ -8,9 +8,11 @@
 //! - matrices: [`Matrix`], [`MatrixMut`], [`row_stride`]; packed weights: [`PackedMatrix`], [`pack()`]
 //! - f16-stored weights with f32 arithmetic: [`PackedHalf`], [`pack_half`], [`Kernels::gemm_half`]
 //! - fused kernels: [`Kernels::gemm`], [`Kernels::attention`], [`Kernels::layer_norm`],
-//!   [`Kernels::activate`], [`Kernels::softmax`], [`embed`], [`pool`], [`l2_normalize`]
+//!   [`Kernels::rms_norm`], [`Kernels::gate`], [`Kernels::combine`], [`Kernels::rotary`], [`Kernels::activate`],
+//!   [`Kernels::softmax`], [`embed`], [`pool`], [`maximum`], [`l2_normalize`]
 //! - int8: [`Int8Weight`], [`pack_int8`] and [`PackedInt8`] for weights; [`Kernels::quantize_rows`],
-//!   [`Kernels::layer_norm_quantize`] and [`QuantizedRows`] for activations; [`Kernels::gemm_int8`];
+//!   [`Kernels::layer_norm_quantize`], [`Kernels::rms_norm_quantize`], [`Kernels::gate_quantize`] and
+//!   [`QuantizedRows`] for activations; [`Kernels::gemm_int8`];
 //!   [`pack_table`] and [`Int8Table`] for embeddings
 //! - n-dimensional building blocks for graphs that no fused kernel fits: [`primitive`]
 //! - threads: [`ThreadPool`], [`Worker`], [`CpuBudget`]
@@ -18,10 +20,12 @@
 mod activation;
 mod attention;
 pub mod ceiling;
+mod combine;
 mod cpus;
 mod dispatch;
 mod embedding;
 mod error;
+mod gate;
 mod gemm;
 mod int8;
 mod isa;
@@ -30,17 +34,21 @@ mod norm;
 mod pack;
 mod pooling;
 pub mod primitive;
+mod rotary;
+mod rows;
 mod simd;
 mod softmax;
 mod thread_pool;
 mod tile;
 
 pub use activation::Activation;
-pub use attention::{AttentionBlock, KeyRun, attention_scratch};
+pub use attention::{AttentionBlock, KeyRun, PositionScores, attention_scratch};
+pub use combine::RowOperand;
 pub use cpus::{CpuBudget, default_threads};
 pub use dispatch::Kernels;
 pub use embedding::{EmbeddingTable, Table, embed};
 pub use error::KernelError;
+pub use gate::Gate;
 pub use gemm::Epilogue;
 pub use int8::{
     ActivationBits, Int8Table, Int8Weight, PackedInt8, Quantization, QuantizedRows, QuantizedRowsMut, check_overflow,
@@ -48,7 +56,8 @@ pub use int8::{
 };
 pub use isa::Isa;
 pub use matrix::{Matrix, MatrixMut, row_stride};
-pub use norm::{LayerNorm, l2_normalize};
+pub use norm::{LayerNorm, RmsNorm, l2_normalize};
 pub use pack::{PANEL, PackedHalf, PackedMatrix, pack, pack_half, pack_right, packed_half_len, packed_len, panels};
-pub use pooling::{Pooling, pool};
+pub use pooling::{Pooling, maximum, pool};
+pub use rotary::Rotary;
 pub use thread_pool::{ThreadPool, Worker, share};

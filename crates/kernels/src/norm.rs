@@ -4,6 +4,7 @@
 use crate::dispatch::Kernels;
 use crate::error::{KernelError, expect_dimension};
 use crate::matrix::{Matrix, MatrixMut};
+use crate::rows::RowJob;
 use crate::simd::{LANES, Simd};
 
 /// Parameters of a LayerNorm.
@@ -17,11 +18,43 @@ pub struct LayerNorm<'a> {
     pub epsilon: f32,
 }
 
-/// Checked operands of [`layer_norm`].
+/// Parameters of an RMSNorm.
+#[derive(Debug, Clone, Copy)]
+pub struct RmsNorm<'a> {
+    /// Scale of each column.
+    pub gamma: &'a [f32],
+    /// Added to the mean square.
+    pub epsilon: f32,
+}
+
+/// What is done to each row.
+#[derive(Clone, Copy)]
+pub(crate) struct Norm<'a> {
+    gamma: &'a [f32],
+    beta: Option<&'a [f32]>,
+    epsilon: f32,
+    /// Whether the mean is taken off first.
+    centred: bool,
+}
+
+impl<'a> From<&LayerNorm<'a>> for Norm<'a> {
+    fn from(norm: &LayerNorm<'a>) -> Self {
+        let LayerNorm { gamma, beta, epsilon } = *norm;
+        Self { gamma, beta, epsilon, centred: true }
+    }
+}
+
+impl<'a> From<&RmsNorm<'a>> for Norm<'a> {
+    fn from(norm: &RmsNorm<'a>) -> Self {
+        Self { gamma: norm.gamma, beta: None, epsilon: norm.epsilon, centred: false }
+    }
+}
+
+/// Checked operands of [`rows`].
 pub(crate) struct Job<'a> {
     x: Matrix<'a>,
     residual: Option<Matrix<'a>>,
-    norm: LayerNorm<'a>,
+    norm: Norm<'a>,
     out: MatrixMut<'a>,
 }
 
@@ -37,9 +70,25 @@ impl Kernels {
         norm: &LayerNorm<'_>,
         out: &mut MatrixMut<'_>,
     ) -> Result<(), KernelError> {
-        let job = Job::new("layer_norm", x, residual, norm, out)?;
+        let job = Job::new("layer_norm", x, residual, norm.into(), out)?;
         // SAFETY: all shapes agree and the views vouch for their elements.
-        unsafe { (self.table.layer_norm)(&job) };
+        unsafe { (self.table.norm)(&job) };
+        Ok(())
+    }
+
+    /// `out = v / sqrt(mean(v²) + epsilon) · gamma` for each row v of `x + residual`.
+    ///
+    /// `out` may be the same memory as `x` or `residual`.
+    pub fn rms_norm(
+        self,
+        x: Matrix<'_>,
+        residual: Option<Matrix<'_>>,
+        norm: &RmsNorm<'_>,
+        out: &mut MatrixMut<'_>,
+    ) -> Result<(), KernelError> {
+        let job = Job::new("rms_norm", x, residual, norm.into(), out)?;
+        // SAFETY: all shapes agree and the views vouch for their elements.
+        unsafe { (self.table.norm)(&job) };
         Ok(())
     }
 }
@@ -50,7 +99,7 @@ impl<'a> Job<'a> {
         kernel: &'static str,
         x: Matrix<'a>,
         residual: Option<Matrix<'a>>,
-        norm: &LayerNorm<'a>,
+        norm: Norm<'a>,
         out: &'a mut MatrixMut<'_>,
     ) -> Result<Self, KernelError> {
         expect_dimension(kernel, "rows of out", out.rows(), x.rows())?;
@@ -63,51 +112,32 @@ impl<'a> Job<'a> {
             expect_dimension(kernel, "rows of residual", residual.rows(), x.rows())?;
             expect_dimension(kernel, "columns of residual", residual.columns(), x.columns())?;
         }
-        Ok(Self { x, residual, norm: *norm, out: out.reborrow() })
+        Ok(Self { x, residual, norm, out: out.reborrow() })
+    }
+}
+
+impl RowJob for Job<'_> {
+    fn out(&self) -> &MatrixMut<'_> {
+        &self.out
     }
 
-    /// Number of rows.
-    pub(crate) fn rows(&self) -> usize {
-        self.x.rows()
-    }
-
-    /// Address of a row of the result; to be read only if the row exists.
     #[inline(always)]
-    pub(crate) fn result(&self, row: usize) -> *const f32 {
-        self.out.row_pointer(row)
+    unsafe fn row<S: Simd>(&self, s: S, row: usize) {
+        let out = self.out.row_pointer(row);
+        let mut x = self.x.row_pointer(row);
+        // SAFETY: the row exists in all three views, whose shapes were checked.
+        unsafe {
+            if let Some(residual) = self.residual {
+                add(s, x, residual.row_pointer(row), out, self.x.columns());
+                x = out;
+            }
+            normalize(s, x, &self.norm, out);
+        }
     }
 }
 
 /// Independent sums of a row, so that additions overlap.
 const CHAINS: usize = 4;
-
-/// # Safety
-/// `x`, `residual` and `out` have the same shape, `gamma` and `beta` as many elements as columns.
-#[inline(always)]
-pub(crate) unsafe fn layer_norm<S: Simd>(s: S, job: &Job<'_>) {
-    for row in 0..job.rows() {
-        // SAFETY: the row exists in all three views.
-        unsafe { layer_norm_row(s, job, row) };
-    }
-}
-
-/// Computes one row.
-///
-/// # Safety
-/// As [`layer_norm`], and the row exists.
-#[inline(always)]
-pub(crate) unsafe fn layer_norm_row<S: Simd>(s: S, job: &Job<'_>, row: usize) {
-    let out = job.out.row_pointer(row);
-    let mut x = job.x.row_pointer(row);
-    // SAFETY: the row exists in all three views.
-    unsafe {
-        if let Some(residual) = job.residual {
-            add(s, x, residual.row_pointer(row), out, job.x.columns());
-            x = out;
-        }
-        normalize(s, x, &job.norm, out);
-    }
-}
 
 /// `out = a + b`
 ///
@@ -130,11 +160,11 @@ unsafe fn add<S: Simd>(s: S, a: *const f32, b: *const f32, out: *mut f32, column
 /// # Safety
 /// `x` and `out` have as many elements as gamma; they may be the same.
 #[inline(always)]
-unsafe fn normalize<S: Simd>(s: S, x: *const f32, norm: &LayerNorm<'_>, out: *mut f32) {
+unsafe fn normalize<S: Simd>(s: S, x: *const f32, norm: &Norm<'_>, out: *mut f32) {
     let columns = norm.gamma.len();
     // SAFETY: every access is to elements before `columns`.
     unsafe {
-        let mean = total::<S, false>(s, x, columns, s.splat(0.0)) / columns as f32;
+        let mean = if norm.centred { total::<S, false>(s, x, columns, s.splat(0.0)) / columns as f32 } else { 0.0 };
         let variance = total::<S, true>(s, x, columns, s.splat(mean)) / columns as f32;
         let (mean, scale) = (s.splat(mean), s.splat(1.0 / (variance + norm.epsilon).sqrt()));
         let mut start = 0;
@@ -156,7 +186,7 @@ unsafe fn normalize<S: Simd>(s: S, x: *const f32, norm: &LayerNorm<'_>, out: *mu
 unsafe fn scale_and_shift<S: Simd>(
     s: S,
     x: *const f32,
-    norm: &LayerNorm<'_>,
+    norm: &Norm<'_>,
     out: *mut f32,
     (mean, scale): (S::Vector, S::Vector),
     start: usize,

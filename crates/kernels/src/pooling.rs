@@ -18,12 +18,14 @@ pub enum Pooling {
     WeightedMean,
     /// The last token of the sequence.
     LastToken,
+    /// The token at this index; the last one where there is none.
+    Token(usize),
 }
 
 /// Pools `rows`, `[tokens, hidden]`, the tokens of one sequence, into `out`, `[hidden]`.
 ///
-/// Tokens before `from` (a prompt) are left out, but count as positions; [`Pooling::Cls`] takes the
-/// first token in any case. A sequence whose tokens are all left out pools to zeros; one without
+/// Tokens before `from` (a prompt) are left out, but count as positions; [`Pooling::Cls`] and
+/// [`Pooling::Token`] take theirs in any case. A sequence whose tokens are all left out pools to zeros; one without
 /// tokens is an error.
 pub fn pool(pooling: Pooling, rows: Matrix<'_>, from: usize, out: &mut [f32]) -> Result<(), KernelError> {
     const NAME: &str = "pool";
@@ -34,7 +36,11 @@ pub fn pool(pooling: Pooling, rows: Matrix<'_>, from: usize, out: &mut [f32]) ->
     match pooling {
         Pooling::Cls => out.copy_from_slice(first),
         Pooling::LastToken => out.copy_from_slice(last),
-        Pooling::Max => maximum(rows, from, out),
+        Pooling::Token(index) => out.copy_from_slice(rows.row(index).unwrap_or(last)),
+        Pooling::Max => {
+            out.fill(0.0);
+            maximum(rows.slice_rows(from.min(rows.rows())..rows.rows())?, true, out);
+        }
         Pooling::Mean => weighted_sum(rows, from, out, |_| 1.0, |total| total),
         Pooling::MeanSqrtLen => weighted_sum(rows, from, out, |_| 1.0, f32::sqrt),
         Pooling::WeightedMean => {
@@ -69,11 +75,12 @@ fn weighted_sum(
     }
 }
 
-fn maximum(rows: Matrix<'_>, from: usize, out: &mut [f32]) {
-    out.copy_from_slice(rows.row(from).unwrap_or(&vec![0.0; rows.columns()]));
-    for position in from.saturating_add(1)..rows.rows() {
-        for (maximum, value) in out.iter_mut().zip(rows.row(position).unwrap_or(&[])) {
-            if *value > *maximum || value.is_nan() {
+/// Raises each element of `largest` to the largest of its column, or starts with the first row where it is `fresh`. NaN
+/// stays. Without rows nothing is done.
+pub fn maximum(rows: Matrix<'_>, fresh: bool, largest: &mut [f32]) {
+    for position in 0..rows.rows() {
+        for (maximum, value) in largest.iter_mut().zip(rows.row(position).unwrap_or(&[])) {
+            if *value > *maximum || value.is_nan() || (fresh && position == 0) {
                 *maximum = *value;
             }
         }
@@ -95,6 +102,8 @@ mod tests {
         };
         assert_eq!(pooled(Pooling::Cls, 1), [1.0, 8.0]);
         assert_eq!(pooled(Pooling::LastToken, 0), [9.0, 4.0]);
+        assert_eq!(pooled(Pooling::Token(1), 2), [2.0, -6.0]);
+        assert_eq!(pooled(Pooling::Token(3), 0), [9.0, 4.0]);
         assert_eq!(pooled(Pooling::Mean, 0), [4.0, 2.0]);
         assert_eq!(pooled(Pooling::Mean, 1), [5.5, -1.0]);
         assert_eq!(pooled(Pooling::Max, 0), [9.0, 8.0]);

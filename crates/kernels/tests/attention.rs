@@ -2,7 +2,7 @@
 
 mod support;
 
-use centuple_kernels::{AttentionBlock, Kernels, KeyRun, Matrix, MatrixMut, attention_scratch};
+use centuple_kernels::{AttentionBlock, Kernels, KeyRun, Matrix, MatrixMut, PositionScores, attention_scratch};
 use proptest::prelude::*;
 use std::ops::Range;
 use support::{all_kernels, assert_close, bits, values};
@@ -15,15 +15,78 @@ struct Case {
     head_dim: usize,
     value_dim: usize,
     causal: bool,
+    window: Option<usize>,
+    position: Position,
     data: Vec<f32>,
     /// `[queries, keys]`, or empty.
     mask: Vec<f32>,
 }
 
+/// What positions add.
+#[derive(Clone)]
+enum Position {
+    None,
+    Bias(Vec<f32>),
+    /// Buckets, then `[queries, columns]` and `[keys, columns]` where they are.
+    Disentangled {
+        buckets: Vec<u32>,
+        columns: usize,
+        c2p: Option<Vec<f32>>,
+        p2c: Option<Vec<f32>>,
+    },
+}
+
+fn rows_of(table: &Option<Vec<f32>>, columns: usize) -> Option<Matrix<'_>> {
+    table.as_ref().map(|table| Matrix::contiguous(table, table.len() / columns, columns).unwrap())
+}
+
 impl Case {
     fn new(queries: usize, keys: usize, head_dim: usize, value_dim: usize, causal: bool) -> Self {
         let data = values(queries.max(keys) * (2 * head_dim + value_dim), 7).iter().map(|x| x * 3.0).collect();
-        Self { queries, keys, head_dim, value_dim, causal, data, mask: Vec::new() }
+        let (window, position) = (None, Position::None);
+        Self { queries, keys, head_dim, value_dim, causal, window, position, data, mask: Vec::new() }
+    }
+
+    fn windowed(self, window: usize) -> Self {
+        Self { window: Some(window), ..self }
+    }
+
+    fn biased(self, largest: usize) -> Self {
+        Self { position: Position::Bias(values(2 * largest + 1, 9)), ..self }
+    }
+
+    /// Buckets count up near 0 and in steps of three further off.
+    fn disentangled(self, largest: usize, near: usize, c2p: bool, p2c: bool) -> Self {
+        let bucket = |distance: usize| {
+            let away = distance.abs_diff(largest);
+            let bucket = if away <= near { away } else { near + (away - near).div_ceil(3) };
+            if distance < largest { largest - bucket } else { largest + bucket }
+        };
+        let buckets = (0..2 * largest + 1).map(|distance| bucket(distance) as u32).collect();
+        let columns = 2 * largest + 1;
+        let table = |wanted: bool, rows: usize, seed| wanted.then(|| values(rows * columns, seed));
+        let (c2p, p2c) = (table(c2p, self.queries, 10), table(p2c, self.keys, 11));
+        Self { position: Position::Disentangled { buckets, columns, c2p, p2c }, ..self }
+    }
+
+    /// What the positions add to the scaled score.
+    fn added(&self, i: usize, j: usize) -> f64 {
+        let distance = (self.first_position() + i) as isize - j as isize;
+        let at = |length: usize| {
+            let largest = (length / 2) as isize;
+            (distance.clamp(-largest, largest) + largest) as usize
+        };
+        match &self.position {
+            Position::None => 0.0,
+            Position::Bias(table) => f64::from(table[at(table.len())]),
+            Position::Disentangled { buckets, columns, c2p, p2c } => {
+                let bucket = buckets[at(buckets.len())] as usize;
+                let of = |table: &Option<Vec<f32>>, row: usize| {
+                    table.as_ref().map_or(0.0, |table| f64::from(table[row * columns + bucket]))
+                };
+                f64::from(self.scale()) * (of(c2p, i) + of(p2c, j))
+            }
+        }
     }
 
     fn masked(mut self) -> Self {
@@ -73,11 +136,22 @@ impl Case {
             let mask = Matrix::contiguous(&self.mask, self.queries, self.keys).unwrap();
             mask.slice_rows(queries.clone()).unwrap()
         });
+        let position = match &self.position {
+            Position::None => PositionScores::None,
+            Position::Bias(table) => PositionScores::Bias(table),
+            Position::Disentangled { buckets, columns, c2p, p2c } => PositionScores::Disentangled {
+                buckets,
+                content_to_position: rows_of(c2p, *columns).map(|c2p| c2p.slice_rows(queries.clone()).unwrap()),
+                position_to_content: rows_of(p2c, *columns),
+            },
+        };
         let block = AttentionBlock {
             queries: self.q().slice_rows(queries.clone()).unwrap(),
             runs: &runs,
             first_position: self.first_position() + queries.start,
             causal: self.causal,
+            window: self.window,
+            position,
             scale: self.scale(),
             mask,
         };
@@ -97,13 +171,17 @@ impl Case {
         let dot = |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum() };
         let mut out = Vec::new();
         for i in 0..self.queries {
-            let visible = |j: usize| !self.causal || j <= self.first_position() + i;
+            let at = self.first_position() + i;
+            let near = |j: usize| self.window.is_none_or(|window| j.abs_diff(at) <= window);
+            let visible = |j: usize| near(j) && (!self.causal || j <= at);
             let mask = |j: usize| self.mask.get(i * self.keys + j).map_or(0.0, |m| f64::from(*m));
             let scores: Vec<f64> = (0..self.keys)
-                .filter(|j| visible(*j))
                 .map(|j| {
+                    if !visible(j) {
+                        return f64::NEG_INFINITY;
+                    }
                     let score = dot(self.q().row(i).unwrap(), self.k().row(j).unwrap());
-                    score * f64::from(self.scale()) + mask(j)
+                    score * f64::from(self.scale()) + mask(j) + self.added(i, j)
                 })
                 .collect();
             let maximum = scores.iter().copied().fold(-1e300, f64::max);
@@ -149,6 +227,8 @@ fn a_mask_row_holds_for_all_queries() {
             runs: &runs,
             first_position: 0,
             causal: false,
+            window: None,
+            position: PositionScores::None,
             scale: case.scale(),
             mask: Some(Matrix::contiguous(&row, 1, 20).unwrap()),
         };
@@ -194,8 +274,25 @@ fn nan_stays_with_its_query() {
 fn misfits_are_refused() {
     let case = Case::new(4, 6, 8, 5, false);
     let runs = [KeyRun { keys: case.k(), values: case.v() }];
-    let good =
-        AttentionBlock { queries: case.q(), runs: &runs, first_position: 0, causal: true, scale: 1.0, mask: None };
+    let good = AttentionBlock {
+        queries: case.q(),
+        runs: &runs,
+        first_position: 0,
+        causal: true,
+        window: Some(2),
+        position: PositionScores::Bias(&[0.5; 3]),
+        scale: 1.0,
+        mask: None,
+    };
+    let scores = [0.0; 24];
+    let disentangled = |buckets: &'static [u32], rows: [usize; 2]| {
+        let table = |rows: usize| Some(Matrix::contiguous(&scores[..4 * rows], rows, 4).unwrap());
+        PositionScores::Disentangled {
+            buckets,
+            content_to_position: table(rows[0]),
+            position_to_content: table(rows[1]),
+        }
+    };
     let uneven = [KeyRun { keys: case.k(), values: case.v().slice_rows(0..5).unwrap() }];
     let wide = [KeyRun { keys: case.v(), values: case.v() }];
     let mask = [0.0; 12];
@@ -204,6 +301,12 @@ fn misfits_are_refused() {
         AttentionBlock { runs: &wide, ..good },
         AttentionBlock { mask: Some(Matrix::contiguous(&mask, 1, 5).unwrap()), ..good },
         AttentionBlock { mask: Some(Matrix::contiguous(&mask, 2, 6).unwrap()), ..good },
+        AttentionBlock { position: PositionScores::Bias(&[0.0; 4]), ..good },
+        AttentionBlock { position: PositionScores::Bias(&[]), ..good },
+        AttentionBlock { position: disentangled(&[0, 1], [4, 6]), ..good },
+        AttentionBlock { position: disentangled(&[0, 4, 1], [4, 6]), ..good },
+        AttentionBlock { position: disentangled(&[0, 3, 1], [3, 6]), ..good },
+        AttentionBlock { position: disentangled(&[0, 3, 1], [4, 5]), ..good },
     ];
     for kernels in all_kernels() {
         let mut scratch = vec![0.0; attention_scratch(6, 8, 5)];
@@ -214,8 +317,14 @@ fn misfits_are_refused() {
             assert!(kernels.attention(block, &mut scratch, &mut view).is_err());
         }
         // Positions near the end of the number range must not overflow.
-        let far = AttentionBlock { first_position: usize::MAX, ..good };
-        kernels.attention(&far, &mut scratch, &mut view).unwrap();
+        for position in [PositionScores::Bias(&[0.5; 3]), disentangled(&[0, 3, 1], [4, 6])] {
+            for window in [None, Some(3), Some(usize::MAX)] {
+                for first_position in [3, usize::MAX / 2, usize::MAX - 1, usize::MAX] {
+                    let far = AttentionBlock { first_position, window, position, ..good };
+                    kernels.attention(&far, &mut scratch, &mut view).unwrap();
+                }
+            }
+        }
     }
 }
 
@@ -245,6 +354,55 @@ proptest! {
             for i in [0, start, queries - 1] {
                 let alone = case.run(kernels, i..i + 1, &[0, keys]);
                 prop_assert_eq!(bits(&alone), bits(&block[i * value_dim..(i + 1) * value_dim]));
+            }
+        }
+    }
+
+    /// The same with windows and position scores.
+    #[test]
+    fn company_and_runs_do_not_change_a_bit_of_positions(
+        queries in 1usize..90, past in 0usize..80, causal: bool, window in prop::option::of(0usize..60),
+        largest in 0usize..50, near in 0usize..50, terms in 0usize..5,
+        cuts in prop::collection::vec(0usize..150, 0..5), start in 0usize..70,
+    ) {
+        let (keys, value_dim) = (queries + past, 5);
+        let case = Case::new(queries, keys, 9, value_dim, causal);
+        let mut case = match terms {
+            0 => case,
+            1 => case.biased(largest),
+            terms => case.disentangled(largest, near, terms != 3, terms != 2),
+        };
+        case.window = window;
+        let mut edges: Vec<usize> = cuts.iter().map(|cut| cut % (keys + 1)).collect();
+        edges.extend([0, keys]);
+        edges.sort_unstable();
+        let start = start % queries;
+        let expected = case.expected();
+        for kernels in all_kernels() {
+            let block = case.run(kernels, 0..queries, &edges);
+            assert_close(&block, &expected, 1e-5, "positions");
+            let tail = case.run(kernels, start..queries, &[0, keys]);
+            prop_assert_eq!(bits(&tail), bits(&block[start * value_dim..]));
+            for i in [0, start, queries - 1] {
+                let alone = case.run(kernels, i..i + 1, &[0, keys]);
+                prop_assert_eq!(bits(&alone), bits(&block[i * value_dim..(i + 1) * value_dim]));
+            }
+        }
+    }
+
+    /// What lies outside of a window cannot be seen.
+    #[test]
+    fn windows_hide_what_is_beyond(queries in 1usize..150, window in 0usize..40, at in 0usize..150) {
+        let at = at % queries;
+        let case = Case::new(queries, queries, 8, 8, false).windowed(window);
+        let mut other = case.clone();
+        for value in &mut other.data[at * 24..(at + 1) * 24] {
+            *value = -*value * 2.0;
+        }
+        for kernels in all_kernels() {
+            let (one, other) = (case.whole(kernels), other.whole(kernels));
+            for i in (0..queries).filter(|i| i.abs_diff(at) > window) {
+                prop_assert_eq!(bits(&one[i * 8..(i + 1) * 8]), bits(&other[i * 8..(i + 1) * 8]));
             }
         }
     }

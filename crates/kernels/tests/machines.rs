@@ -5,8 +5,8 @@ mod support;
 
 use centuple_kernels::{
     Activation, ActivationBits, AttentionBlock, Epilogue, Isa, Kernels, KeyRun, LayerNorm, Matrix, MatrixMut,
-    PackedHalf, PackedInt8, PackedMatrix, Quantization, QuantizedRowsMut, attention_scratch, pack, pack_half,
-    pack_int8, packed_half_len, packed_int8_len, packed_len, quantized_columns,
+    PackedHalf, PackedInt8, PackedMatrix, PositionScores, Quantization, QuantizedRowsMut, attention_scratch, pack,
+    pack_half, pack_int8, packed_half_len, packed_int8_len, packed_len, quantized_columns,
 };
 use support::quantized::Quantized;
 use support::{all_kernels, values};
@@ -72,6 +72,8 @@ fn attention() {
         runs: &runs,
         first_position: 10,
         causal: true,
+        window: None,
+        position: PositionScores::None,
         scale: 0.5,
         mask: None,
     };
@@ -81,6 +83,42 @@ fn attention() {
         let mut view = MatrixMut::contiguous(&mut out, 50, 40).unwrap();
         kernels.attention(&block, &mut scratch, &mut view).unwrap();
         expect(&out, 0x8D5F_4FF1_CC61_2C68, kernels);
+    }
+}
+
+#[test]
+fn windows_and_position_scores() {
+    let (data, tables) = (values(60 * 3 * 40, 7), values(110 * 80, 8));
+    let all = Matrix::contiguous(&data, 60, 120).unwrap();
+    let runs = [KeyRun { keys: all.slice_columns(40..80).unwrap(), values: all.slice_columns(80..120).unwrap() }];
+    let tables = Matrix::contiguous(&tables, 110, 80).unwrap();
+    let buckets: Vec<u32> =
+        (0..161).map(|distance| if distance < 60 { 2 * distance / 3 } else { distance / 2 }).collect();
+    let disentangled = PositionScores::Disentangled {
+        buckets: &buckets[..159],
+        content_to_position: Some(tables.slice_rows(0..50).unwrap()),
+        position_to_content: Some(tables.slice_rows(50..110).unwrap()),
+    };
+    let mut scratch = vec![0.0; attention_scratch(60, 40, 40)];
+    for kernels in fused_kernels() {
+        let mut all_outputs = Vec::new();
+        for (position, window) in [(PositionScores::Bias(&data[..99]), Some(13)), (disentangled, None)] {
+            let block = AttentionBlock {
+                queries: all.slice_columns(0..40).unwrap().slice_rows(0..50).unwrap(),
+                runs: &runs,
+                first_position: 10,
+                causal: false,
+                window,
+                position,
+                scale: 0.5,
+                mask: None,
+            };
+            let mut out = vec![f32::NAN; 50 * 40];
+            let mut view = MatrixMut::contiguous(&mut out, 50, 40).unwrap();
+            kernels.attention(&block, &mut scratch, &mut view).unwrap();
+            all_outputs.extend(out);
+        }
+        expect(&all_outputs, 0x36B8_8E31_5A12_E92B, kernels);
     }
 }
 

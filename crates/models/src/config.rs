@@ -15,13 +15,12 @@ pub(crate) struct Config<'a> {
     pub(crate) path: &'a Path,
 }
 
+/// Names the Python code that a checkpoint brings.
+const CODE: &str = "auto_map";
 /// Fields that change what transformers computes, whatever the family, and are not supported when set.
 const FOREIGN: [(&str, &str); 4] = [
     ("quantization_config", "weights quantised by another tool are not read; take the original checkpoint"),
-    (
-        "auto_map",
-        "the model brings its own Python code, which is never run; take a checkpoint of a built-in architecture",
-    ),
+    (CODE, "the model brings its own Python code, which is never run; take a checkpoint of a built-in architecture"),
     ("pruned_heads", "pruned attention heads are not supported"),
     ("adapters", "adapters are not applied; merge them into the checkpoint first"),
 ];
@@ -40,6 +39,17 @@ impl Config<'_> {
         })
     }
 
+    /// The fields, and those of `defaults` that are not there.
+    pub(crate) fn with_defaults(&self, defaults: &Value) -> Value {
+        let mut value = self.value.clone();
+        if let (Value::Object(fields), Value::Object(defaults)) = (&mut value, defaults) {
+            for (field, default) in defaults {
+                fields.entry(field).or_insert_with(|| default.clone());
+            }
+        }
+        value
+    }
+
     /// The `model_type`.
     pub(crate) fn model_type(&self) -> Result<&str, ModelError> {
         let field = self.value.get("model_type").and_then(Value::as_str);
@@ -51,9 +61,9 @@ impl Config<'_> {
         self.value.get("architectures")?.as_array()?.first()?.as_str()
     }
 
-    /// Refuses fields that would change the numbers behind our back.
-    pub(crate) fn refuse_foreign(&self) -> Result<(), ModelError> {
-        for (field, reason) in FOREIGN {
+    /// Refuses fields that would change the numbers behind our back. Code is none of them where the family stands for it.
+    pub(crate) fn refuse_foreign(&self, code_is_known: bool) -> Result<(), ModelError> {
+        for (field, reason) in FOREIGN.into_iter().filter(|(field, _)| !(code_is_known && *field == CODE)) {
             match self.value.get(field) {
                 None | Some(Value::Null) => {}
                 Some(Value::Object(map)) if map.is_empty() => {}
@@ -61,6 +71,58 @@ impl Config<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Refuses a field that is set.
+    pub(crate) fn refuse(&self, field: &str, set: bool, reason: &str) -> Result<(), ModelError> {
+        if set { Err(self.error(format!("`{field}` is not supported: {reason}"))) } else { Ok(()) }
+    }
+
+    /// Refuses decoders of a family whose encoders are supported, by the fields of their names.
+    pub(crate) fn encoder(&self, is_decoder: bool, add_cross_attention: bool) -> Result<(), ModelError> {
+        self.refuse("is_decoder", is_decoder, "only encoders of this family are")?;
+        self.refuse("add_cross_attention", add_cross_attention, "only encoders of this family are")
+    }
+
+    /// Refuses a `position_embedding_type` other than a table of positions.
+    pub(crate) fn absolute_positions(&self, kind: &str) -> Result<(), ModelError> {
+        if kind == "absolute" {
+            return Ok(());
+        }
+        Err(self.error(format!("`position_embedding_type`: \"{kind}\" is not supported; \"absolute\" is")))
+    }
+
+    /// Width of one head, from the fields that give the width of all and their number.
+    pub(crate) fn head_dim(&self, width: (&str, usize), heads: (&str, usize)) -> Result<usize, ModelError> {
+        if heads.1 == 0 || width.1 == 0 || !width.1.is_multiple_of(heads.1) {
+            let ((width, wide), (heads, count)) = (width, heads);
+            return Err(self.error(format!("`{width}` {wide} is not a multiple of `{heads}` {count}")));
+        }
+        Ok(width.1 / heads.1)
+    }
+
+    /// Checks what is added to a variance.
+    pub(crate) fn epsilon(&self, field: &str, value: f32) -> Result<f32, ModelError> {
+        if value >= 0.0 && value.is_finite() {
+            return Ok(value);
+        }
+        Err(self.error(format!("`{field}`: {value} is not a small positive number")))
+    }
+
+    /// Checks the base of rotary angles.
+    pub(crate) fn rotary_base(&self, field: &str, value: f64) -> Result<f64, ModelError> {
+        if value > 0.0 && value.is_finite() {
+            return Ok(value);
+        }
+        Err(self.error(format!("`{field}`: {value} is not a positive number")))
+    }
+
+    /// Checks a number that sizes a table which is computed and not read, or counts layers that share their weights.
+    pub(crate) fn at_most(&self, field: &str, value: usize, most: usize) -> Result<usize, ModelError> {
+        if value <= most {
+            return Ok(value);
+        }
+        Err(self.error(format!("`{field}`: {value} is more than the {most} that are supported")))
     }
 
     /// The activation function behind a transformers name.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use centuple_graph::GraphError;
+use centuple_tensor::TensorError;
 
 use crate::checkpoint::CheckpointError;
 
@@ -23,4 +24,7 @@ pub enum ModelError {
     /// The weights and the configuration do not fit together.
     #[error("the model's layers do not fit together: {0}")]
     Graph(#[from] GraphError),
+    /// A constant that a family computes has a wrong size or type.
+    #[error("a table of the model could not be made: {0}")]
+    Tensor(#[from] TensorError),
 }

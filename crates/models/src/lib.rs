@@ -6,6 +6,7 @@
 
 mod blocks;
 mod builder;
+mod catalog;
 pub mod checkpoint;
 mod config;
 mod error;
@@ -13,6 +14,7 @@ mod families;
 mod heads;
 mod load;
 
+pub use catalog::{Architecture, architectures};
 pub use error::ModelError;
 pub use heads::{Head, Problem};
 pub use load::{Description, Model, Purpose, load};

@@ -7,10 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::ModelError;
 use crate::builder::Builder;
+use crate::checkpoint::sentence_transformers::Composition;
 use crate::checkpoint::{Checkpoint, SentenceTransformer};
 use crate::config::Config;
-use crate::families::{Dimensions, Family, family_of};
-use crate::heads::{Head, OUTPUT, sentence_embedding, sequence_classification};
+use crate::families::{Dimensions, family_of, missing_model_type};
+use crate::heads::{
+    COLBERT, Head, HeadLayers, Meaning, OUTPUT, colbert, late_interaction, ranks_by_logit, sentence_embedding,
+    sparse_embedding,
+};
 
 /// What a model is wanted for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +55,9 @@ pub struct Description {
     pub layers: usize,
     /// Longest sequence in tokens.
     pub max_tokens: usize,
+    /// Whether a cross-encoder's scores are its logits, as its configuration may say; otherwise their sigmoids.
+    #[serde(default)]
+    pub ranks_by_logit: bool,
 }
 
 /// Reads a model folder and builds its graph.
@@ -61,7 +68,10 @@ pub struct Description {
 pub fn load(folder: &Path, purpose: Purpose) -> Result<Model, ModelError> {
     let sentence_transformer = SentenceTransformer::open(folder)?;
     let folder = sentence_transformer.as_ref().map_or(folder, |modules| &modules.transformer);
-    let checkpoint = Checkpoint::open(folder)?;
+    let mut checkpoint = Checkpoint::open(folder)?;
+    if let Some(model_type) = missing_model_type(&checkpoint) {
+        checkpoint.set_field("model_type", model_type);
+    }
     build(&checkpoint, purpose, sentence_transformer)
 }
 
@@ -71,10 +81,12 @@ fn build(
     sentence_transformer: Option<SentenceTransformer>,
 ) -> Result<Model, ModelError> {
     let config = Config { value: checkpoint.config(), path: checkpoint.config_path() };
-    config.refuse_foreign()?;
     let family = family_of(config)?;
+    config.refuse_foreign(family.brings_code)?;
     let dimensions = (family.dimensions)(config)?;
-    let architecture = config.architecture().map_or_else(|| format!("{}Model", family.class), str::to_owned);
+    let class = family.class(config.model_type()?);
+    let own = || format!("{class}{}", family.base);
+    let architecture = config.architecture().map_or_else(own, str::to_owned);
     let mut builder = Builder::new(checkpoint, family.prefix, family.probe);
     let hidden = (family.build)(config, &mut builder)?;
     let head = match (purpose, &sentence_transformer) {
@@ -82,39 +94,43 @@ fn build(
             builder.graph.output(OUTPUT, hidden);
             Head::TokenFeatures { dimension: dimensions.width }
         }
-        (Purpose::Own, Some(modules)) => {
-            if modules.pooling.dimension != dimensions.width {
-                let (pooled, width) = (modules.pooling.dimension, dimensions.width);
-                return Err(config.error(format!("the hidden state is {width} wide, but the pooling expects {pooled}")));
+        (Purpose::Own, Some(modules)) => match &modules.composition {
+            Composition::Embedding { pooling, head } => {
+                sentence_embedding(pooling, head, config, &mut builder, hidden)?
             }
-            sentence_embedding(modules, &mut builder, hidden)?
+            Composition::LateInteraction(layers) => late_interaction(layers, &mut builder, hidden)?,
+            Composition::Sparse(pooling) => {
+                let heads = (family.heads)(config, &builder)?;
+                let layers = heads.iter().find(|head| head.meaning == Meaning::MaskedLm);
+                let layers = layers.ok_or_else(|| config.error(format!("{class} has no masked language model")))?;
+                sparse_embedding(*pooling, layers, config, &mut builder, hidden)?
+            }
+        },
+        (Purpose::Own, None) if architecture == own() => {
+            builder.graph.output(OUTPUT, hidden);
+            Head::TokenFeatures { dimension: dimensions.width }
         }
+        (Purpose::Own, None) if architecture == COLBERT => colbert(&mut builder, hidden)?,
         (Purpose::Own, None) => {
-            let class = architecture.strip_prefix(family.class);
-            match class {
-                Some("Model") => {
-                    builder.graph.output(OUTPUT, hidden);
-                    Head::TokenFeatures { dimension: dimensions.width }
-                }
-                Some("ForSequenceClassification") => {
-                    sequence_classification(&family.classifier, config, &mut builder, hidden, dimensions.width)?
-                }
-                _ => return Err(unsupported(config, family, &architecture)),
+            let heads = (family.heads)(config, &builder)?;
+            let head = heads.iter().find(|head| architecture.strip_prefix(class) == Some(head.class));
+            match head {
+                Some(head) => head.build(config, &mut builder, hidden)?,
+                None => return Err(unsupported(config, class, &own(), &heads, &architecture)),
             }
         }
     };
-    let description = describe(architecture, head, dimensions);
+    let description = describe(architecture, head, dimensions, ranks_by_logit(config)?);
     Ok(Model { graph: builder.graph, description, sentence_transformer })
 }
 
-fn describe(architecture: String, head: Head, dimensions: Dimensions) -> Description {
+fn describe(architecture: String, head: Head, dimensions: Dimensions, ranks_by_logit: bool) -> Description {
     let Dimensions { vocabulary, type_vocabulary, width, layers, max_tokens } = dimensions;
-    Description { architecture, head, vocabulary, type_vocabulary, width, layers, max_tokens }
+    Description { architecture, head, vocabulary, type_vocabulary, width, layers, max_tokens, ranks_by_logit }
 }
 
-fn unsupported(config: Config, family: &Family, architecture: &str) -> crate::ModelError {
-    let class = family.class;
-    config.error(format!(
-        "`architectures`: \"{architecture}\" is not supported; {class}Model and {class}ForSequenceClassification are"
-    ))
+fn unsupported(config: Config, class: &str, own: &str, heads: &[HeadLayers], architecture: &str) -> ModelError {
+    let known: Vec<String> = heads.iter().map(|head| format!("{class}{}", head.class)).collect();
+    let known = known.join(", ");
+    config.error(format!("`architectures`: \"{architecture}\" is not supported; {own}, {known} are"))
 }

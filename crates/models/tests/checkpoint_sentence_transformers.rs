@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use centuple_models::checkpoint::sentence_transformers::{
-    DenseActivation, HeadModule, Pooling, PoolingMode, Similarity,
+    Composition, DenseActivation, HeadModule, Pooling, PoolingMode, Similarity, SpladePooling, SpladeStrategy,
 };
 use centuple_models::checkpoint::{CheckpointError, SentenceTransformer};
 use safetensors::tensor::{Dtype, TensorView};
@@ -75,6 +75,16 @@ impl Folder {
     }
 }
 
+fn pooling_of(model: &SentenceTransformer) -> &Pooling {
+    let Composition::Embedding { pooling, .. } = &model.composition else { panic!("it makes one vector per text") };
+    pooling
+}
+
+fn head_of(model: &SentenceTransformer) -> &[HeadModule] {
+    let Composition::Embedding { head, .. } = &model.composition else { panic!("it makes one vector per text") };
+    head
+}
+
 #[test]
 fn a_folder_without_modules_is_none() -> Outcome {
     assert!(SentenceTransformer::open(tempfile::tempdir()?.path())?.is_none());
@@ -86,12 +96,11 @@ fn defaults() -> Outcome {
     let folder = Folder::new()?;
     let model = folder.open()?;
     assert_eq!(model.transformer.components().collect::<Vec<_>>(), folder.path().components().collect::<Vec<_>>());
-    assert_eq!(model.pooling, Pooling { dimension: 4, modes: vec![PoolingMode::Mean], include_prompt: true });
-    assert!(matches!(model.head.as_slice(), [HeadModule::Normalize]));
+    assert_eq!(*pooling_of(&model), Pooling { dimension: 4, modes: vec![PoolingMode::Mean], include_prompt: true });
+    assert!(matches!(head_of(&model), [HeadModule::Normalize]));
     assert_eq!((model.max_seq_length, model.do_lower_case), (None, false));
     assert!(model.prompts.is_empty() && model.default_prompt_name.is_none());
     assert_eq!(model.similarity, Similarity::Cosine);
-    assert_eq!(model.dimension(), 4);
     Ok(())
 }
 
@@ -133,11 +142,10 @@ fn version_6_spelling() -> Outcome {
     folder.write("2_Normalize/config.json", json!({"module_input_name": "sentence_embedding"}))?;
     let model = folder.open()?;
     assert_eq!(model.transformer, folder.path().join("0_Transformer"));
-    assert_eq!(model.pooling.modes, [PoolingMode::Cls, PoolingMode::WeightedMean]);
-    assert!(!model.pooling.include_prompt);
-    assert_eq!(model.dimension(), 8);
+    assert_eq!(pooling_of(&model).modes, [PoolingMode::Cls, PoolingMode::WeightedMean]);
+    assert!(!pooling_of(&model).include_prompt);
     folder.pooling(json!({"embedding_dimension": 4, "pooling_mode": "lasttoken"}))?;
-    assert_eq!(folder.open()?.pooling.modes, [PoolingMode::LastToken]);
+    assert_eq!(pooling_of(&folder.open()?).modes, [PoolingMode::LastToken]);
     Ok(())
 }
 
@@ -153,10 +161,10 @@ fn several_modes_keep_the_librarys_order() -> Outcome {
         "pooling_mode_max_tokens": true,
         "pooling_mode_cls_token": true,
     }))?;
-    let modes: Vec<String> = folder.open()?.pooling.modes.iter().map(ToString::to_string).collect();
+    let modes: Vec<String> = pooling_of(&folder.open()?).modes.iter().map(ToString::to_string).collect();
     assert_eq!(modes, ["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]);
     folder.pooling(json!({"word_embedding_dimension": 4, "pooling_mode_mean_tokens": false}))?;
-    assert_eq!(folder.open()?.pooling.modes, [PoolingMode::Mean]);
+    assert_eq!(pooling_of(&folder.open()?).modes, [PoolingMode::Mean]);
     Ok(())
 }
 
@@ -167,13 +175,12 @@ fn dense_modules_carry_their_weights() -> Outcome {
         "activation_function": "torch.nn.modules.linear.Identity",
     }))?;
     let model = folder.open()?;
-    assert_eq!(model.dimension(), 2);
-    let [HeadModule::Dense(dense)] = model.head.as_slice() else { panic!("one Dense module was written") };
+    let [HeadModule::Dense(dense)] = head_of(&model) else { panic!("one Dense module was written") };
     assert_eq!(dense.activation, DenseActivation::Identity);
     assert_eq!(dense.weight.as_f32()?, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
     assert_eq!(dense.bias.as_ref().map(|bias| bias.as_f32().map(<[f32]>::to_vec)).transpose()?, Some(vec![0.0, 1.0]));
     let plain = Folder::with_dense(json!({"in_features": 4, "out_features": 2, "bias": false}))?.open()?;
-    let [HeadModule::Dense(dense)] = plain.head.as_slice() else { panic!("one Dense module was written") };
+    let [HeadModule::Dense(dense)] = head_of(&plain) else { panic!("one Dense module was written") };
     assert_eq!((dense.activation, dense.bias.is_none()), (DenseActivation::Tanh, true));
     Ok(())
 }
@@ -239,9 +246,26 @@ fn unsupported_settings_are_named() -> Outcome {
     folder.assert_refused("`query` is not one of the prompts");
     folder.write("config_sentence_transformers.json", json!({"similarity_fn_name": "hamming"}))?;
     folder.assert_refused("hamming");
-    folder.write("config_sentence_transformers.json", json!({"model_type": "SparseEncoder"}))?;
-    folder.assert_refused("`SparseEncoder` is not supported");
+    folder.write("config_sentence_transformers.json", json!({"model_type": "Reranker"}))?;
+    folder.assert_refused("`Reranker` is not supported");
     folder.write("config_sentence_transformers.json", json!({"model_type": "CrossEncoder"}))?;
     assert!(SentenceTransformer::open(folder.path())?.is_none());
+    Ok(())
+}
+
+#[test]
+fn sparse_and_late_interaction_models_are_recognised() -> Outcome {
+    let folder = Folder::new()?;
+    folder.modules(&[
+        ("", "sparse_encoder.models.MLMTransformer.MLMTransformer"),
+        ("1_SpladePooling", "sparse_encoder.models.SpladePooling.SpladePooling"),
+    ])?;
+    let pooling =
+        json!({"pooling_strategy": "max", "activation_function": "log1p_relu", "word_embedding_dimension": 9});
+    folder.write("1_SpladePooling/config.json", pooling)?;
+    let Composition::Sparse(pooling) = folder.open()?.composition else { panic!("a SPLADE model was written") };
+    assert_eq!(pooling, SpladePooling { strategy: SpladeStrategy::Max, log_twice: true });
+    folder.write("1_SpladePooling/config.json", json!({"pooling_strategy": "median"}))?;
+    folder.assert_refused("median");
     Ok(())
 }

@@ -21,17 +21,19 @@ fn le_bytes<const N: usize>(each: impl Fn(f32) -> [u8; N]) -> Vec<u8> {
     VALUES.iter().flat_map(|&value| each(value)).collect()
 }
 
-/// A file with the same values as `full` (F32), `half` (F16), `brain` (BF16), and an I64 `positions`.
+/// A file with the same values as `full` (F32), `half` (F16), `brain` (BF16), `double` (F64), and an I64 `positions`.
 fn sound_file() -> Result<Vec<u8>, Box<dyn Error>> {
     let full = le_bytes(f32::to_le_bytes);
     let half = le_bytes(|value| f16::from_f32(value).to_le_bytes());
     let brain = le_bytes(|value| bf16::from_f32(value).to_le_bytes());
+    let double = le_bytes(|value| f64::from(value).to_le_bytes());
     let positions: Vec<u8> = (0..4i64).flat_map(i64::to_le_bytes).collect();
     let shape = || vec![2, 3];
     let tensors = BTreeMap::from([
         ("full", TensorView::new(Dtype::F32, shape(), &full)?),
         ("half", TensorView::new(Dtype::F16, shape(), &half)?),
         ("brain", TensorView::new(Dtype::BF16, shape(), &brain)?),
+        ("double", TensorView::new(Dtype::F64, shape(), &double)?),
         ("positions", TensorView::new(Dtype::I64, vec![4], &positions)?),
     ]);
     Ok(safetensors::serialize(tensors, None)?)
@@ -64,8 +66,9 @@ fn folder_with(files: &[(&str, &[u8])]) -> Result<TempDir, Box<dyn Error>> {
 #[test]
 fn widens_every_float_type() -> Outcome {
     let checkpoint = Checkpoint::from_bytes(json!({}), &sound_file()?)?;
-    assert_eq!(checkpoint.names().collect::<Vec<_>>(), ["brain", "full", "half", "positions"]);
+    assert_eq!(checkpoint.names().collect::<Vec<_>>(), ["brain", "double", "full", "half", "positions"]);
     assert_eq!(checkpoint.tensor("full", &[2, 3])?.as_f32()?, VALUES);
+    assert_eq!(checkpoint.tensor("double", &[2, 3])?.as_f32()?, VALUES);
     let half = VALUES.map(|value| f16::from_f32(value).to_f32());
     assert_eq!(checkpoint.tensor("half", &[2, 3])?.as_f32()?, half);
     let brain = VALUES.map(|value| bf16::from_f32(value).to_f32());
@@ -76,14 +79,14 @@ fn widens_every_float_type() -> Outcome {
 #[test]
 fn a_refused_tensor_is_named_with_what_was_expected_and_found() -> Outcome {
     let weights = Weights::from_bytes(&sound_file()?)?;
-    assert_says(weights.tensor("absent", &[1]), "tensor `absent` is missing from `(memory)`, which holds 4 tensors");
+    assert_says(weights.tensor("absent", &[1]), "tensor `absent` is missing from `(memory)`, which holds 5 tensors");
     assert_says(
         weights.tensor("full", &[3, 2]),
         "tensor `full` in `(memory)` has the shape [2, 3], but the configuration asks for [3, 2]",
     );
     assert_says(
         weights.tensor("positions", &[4]),
-        "tensor `positions` in `(memory)` has the dtype I64; F32, F16 and BF16 are read",
+        "tensor `positions` in `(memory)` has the dtype I64; F32, F16, BF16 and F64 are read",
     );
     Ok(())
 }
@@ -132,7 +135,10 @@ fn folders_without_readable_weights_say_what_is_missing() -> Outcome {
     let broken = folder_with(&[("config.json", b"{\"a\": ")])?;
     assert_says(Checkpoint::open(broken.path()), "config.json` cannot be understood: EOF");
     let pickle = folder_with(&[("config.json", b"{}"), ("pytorch_model.bin", b"")])?;
-    assert_says(Checkpoint::open(pickle.path()), "only as pytorch_model.bin");
+    assert_says(
+        Checkpoint::open(pickle.path()),
+        "pytorch_model.bin` cannot be read as weights of PyTorch: it is neither a zip archive nor a pickle",
+    );
     let directory = folder_with(&[("config.json", b"{}"), ("model.safetensors/x", b"")])?;
     assert_says(Checkpoint::open(directory.path()), "not a regular file");
     Ok(())

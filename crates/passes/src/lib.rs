@@ -5,10 +5,12 @@
 mod constant_folding;
 mod dead_code;
 mod embedding_sum;
+mod gate;
 mod half_weights;
-mod layer_norm_residual;
+mod joined;
 mod linear_activation;
 mod linear_residual;
+mod norm_residual;
 mod pipeline;
 mod qkv_merge;
 mod quantize;

@@ -4,7 +4,7 @@ use centuple_graph::{Graph, GraphError};
 
 use crate::rewrite::{Outcome, Report};
 use crate::{
-    constant_folding, dead_code, embedding_sum, layer_norm_residual, linear_activation, linear_residual, qkv_merge,
+    constant_folding, dead_code, embedding_sum, gate, linear_activation, linear_residual, norm_residual, qkv_merge,
 };
 
 /// A pass produced or met an invalid graph.
@@ -21,13 +21,14 @@ pub struct PassError {
 type Pass = fn(&Graph) -> Result<Outcome, GraphError>;
 
 /// Every pass in the order of its application.
-const PIPELINE: [(&str, Pass); 7] = [
+const PIPELINE: [(&str, Pass); 8] = [
     ("constant_folding", constant_folding::run),
     ("embedding_sum", embedding_sum::run),
     ("qkv_merge", qkv_merge::run),
+    ("gate", gate::run),
     ("linear_activation", linear_activation::run),
     ("linear_residual", linear_residual::run),
-    ("layer_norm_residual", layer_norm_residual::run),
+    ("norm_residual", norm_residual::run),
     ("dead_code", dead_code::run),
 ];
 

@@ -13,10 +13,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use centuple_graph::{Graph, GraphError, Node, NodeId, Op};
-use centuple_tensor::{Symbol, Tensor};
+use centuple_tensor::{Tensor, TensorError};
 
 use crate::pipeline::{PassError, apply_alone};
-use crate::rewrite::{Refusal, Report, Rewrite, rewrite};
+use crate::rewrite::{Refusal, Report, Rewrite, is_over_tokens, rewrite};
 
 /// Largest code of a weight.
 const WEIGHT_LEVELS: f32 = 127.0;
@@ -87,8 +87,8 @@ pub fn observed_values(graph: &Graph) -> Vec<NodeId> {
 
 /// Names of the layers that [`quantize`] can turn into integer ones, in the order of computation.
 ///
-/// They are those of the modules in the checkpoint, or `….qkv` for the merged projections of an attention, so they
-/// stay the same from load to load.
+/// They are those of the modules in the checkpoint, or `….qkv` for the merged projections of an attention and
+/// `….gate_up` for those of a gate, so they stay the same from load to load.
 pub fn quantizable_layers(graph: &Graph) -> Vec<&str> {
     linear_layers(graph).map(|node| node.name.as_str()).collect()
 }
@@ -99,6 +99,9 @@ fn linear_layers(graph: &Graph) -> impl Iterator<Item = &Node> {
 
 /// Quantises every linear layer over tokens whose input was observed, unless it is to stay as it is.
 ///
+/// Layers that share a weight share its codes too, where their activations have the same bits: they are smoothed by what
+/// all of them have shown.
+///
 /// # Errors
 /// The rewritten graph does not verify.
 pub fn quantize(
@@ -106,11 +109,13 @@ pub fn quantize(
     observations: &Observations,
     quantization: &Quantization,
 ) -> Result<(Graph, Report), PassError> {
+    let shown = of_weights(graph, observations);
+    let mut made = Made::default();
     let rule = |state: &mut Rewrite, _, node: &Node| {
         if matches!(node.op, Op::Linear { .. }) {
-            linear(state, node, observations, quantization)
+            linear(state, node, &shown, quantization, &mut made)
         } else if quantization.tables && node.op == Op::Embedding {
-            embedding(state, node)
+            embedding(state, node, &mut made)
         } else {
             Ok(None)
         }
@@ -126,18 +131,61 @@ pub fn quantize(
     })
 }
 
-/// The weight of a linear layer with one row per token.
+/// A tensor's identity and shape.
+type Key = ((usize, usize), Vec<usize>);
+
+fn key(tensor: &Tensor) -> Key {
+    (tensor.identity(), tensor.shape().to_vec())
+}
+
+/// What the inputs of all layers with the same weight have shown.
+fn of_weights(graph: &Graph, observations: &Observations) -> HashMap<Key, Channels> {
+    let mut shown: HashMap<Key, (Channels, f32)> = HashMap::new();
+    for node in linear_layers(graph) {
+        let weight = linear_over_tokens(graph, node);
+        let (Some(weight), Some(channels)) = (weight, observations.get(&node.inputs[0])) else { continue };
+        let (all, layers) = shown.entry(key(weight)).or_insert_with(|| {
+            let nothing = vec![0.0; channels.largest.len()];
+            (Channels { largest: nothing.clone(), mean: nothing }, 0.0)
+        });
+        *layers += 1.0;
+        all.largest.iter_mut().zip(&channels.largest).for_each(|(all, one)| *all = all.max(*one));
+        all.mean.iter_mut().zip(&channels.mean).for_each(|(all, one)| *all += (one - *all) / *layers);
+    }
+    shown.into_iter().map(|(key, (channels, _))| (key, channels)).collect()
+}
+
+/// What was made of weights and tables; those that are used again get the same tensors.
+#[derive(Default)]
+struct Made {
+    layers: HashMap<(Key, u8), Codes>,
+    biases: HashMap<(Key, Key, u8), Tensor>,
+    tables: HashMap<Key, (Tensor, Tensor)>,
+}
+
+/// A quantised weight.
+#[derive(Clone)]
+struct Codes {
+    codes: Tensor,
+    scales: Tensor,
+    /// What undoes the smoothing of each channel.
+    factor: Tensor,
+    /// What rounding takes from the mean of each output.
+    lost: Tensor,
+}
+
+/// The weight of a linear layer with one row per token, or per selected token.
 fn linear_over_tokens<'a>(graph: &'a Graph, node: &Node) -> Option<&'a Tensor> {
-    let over_tokens = node.fact.shape.first() == Some(&Symbol::Tokens.into());
     let weight = graph.constant_of(*node.inputs.get(1)?)?;
-    (matches!(node.op, Op::Linear { .. }) && over_tokens && node.fact.shape.len() == 2).then_some(weight)
+    (matches!(node.op, Op::Linear { .. }) && is_over_tokens(node) && node.fact.shape.len() == 2).then_some(weight)
 }
 
 fn linear(
     state: &mut Rewrite,
     node: &Node,
-    observations: &Observations,
+    shown: &HashMap<Key, Channels>,
     quantization: &Quantization,
+    made: &mut Made,
 ) -> Result<Option<NodeId>, GraphError> {
     let Op::Linear { bias, activation, residual } = node.op else { return Ok(None) };
     let Some(weight) = linear_over_tokens(state.old, node) else {
@@ -145,63 +193,79 @@ fn linear(
         return Ok(None);
     };
     let LayerPrecision::Bits(bits) = precision(state.old, node, quantization) else { return Ok(None) };
-    let (Some(channels), Ok(data)) = (observations.get(&node.inputs[0]), weight.as_f32()) else {
+    let Some(channels) = shown.get(&key(weight)) else {
         state.refuse(node, "its input was not observed");
         return Ok(None);
     };
-    let [n, k] = [weight.shape()[0], weight.shape()[1]];
+    let k = weight.shape()[1];
     if k > max_depth(bits) {
         let limit = max_depth(bits);
         state.refuse(node, format!("32-bit sums hold {limit} products of {bits}-bit activations, it needs {k}"));
         return Ok(None);
     }
-    let exponent = if bits == 12 { quantization.fine_smoothing } else { quantization.smoothing };
-    let smoothing = smoothing(data, &channels.largest, exponent);
-    let means: Vec<f64> = channels.mean.iter().zip(&smoothing).map(|(mean, s)| f64::from(mean / s)).collect();
-    let mut lost = Vec::with_capacity(n);
-    let mut scales = Vec::with_capacity(n);
-    let quantize_row = |(row, codes): (&[f32], &mut [i8])| {
-        let row: Vec<f32> = row.iter().zip(&smoothing).map(|(weight, factor)| weight * factor).collect();
-        let (row_codes, scale) = weight_codes(&row, bits);
-        let rounding = row.iter().zip(&row_codes).map(|(weight, &code)| weight - f32::from(code) * scale);
-        lost.push(rounding.zip(&means).map(|(rounding, mean)| f64::from(rounding) * mean).sum::<f64>() as f32);
-        codes.copy_from_slice(&row_codes);
-        scales.push(scale);
-    };
-    let rows = data.chunks_exact(k.max(1));
-    let codes =
-        Tensor::from_i8_with(&[n, k], |codes| rows.zip(codes.chunks_exact_mut(k.max(1))).for_each(quantize_row));
-    let factor: Vec<f32> = smoothing.iter().map(|factor| 1.0 / factor).collect();
-    let (Ok(codes), Ok(scales), Ok(factor)) = (codes, Tensor::from_f32(&[n], &scales), Tensor::from_f32(&[k], &factor))
-    else {
-        return Ok(None);
+    let codes = match made.layers.get(&(key(weight), bits)) {
+        Some(codes) => codes.clone(),
+        None => {
+            let exponent = if bits == 12 { quantization.fine_smoothing } else { quantization.smoothing };
+            let Ok(codes) = Codes::of(weight, channels, bits, exponent) else {
+                state.refuse(node, "its weight is not stored as f32");
+                return Ok(None);
+            };
+            made.layers.entry((key(weight), bits)).or_insert(codes).clone()
+        }
     };
     let mut inputs = vec![
         state.image(node.inputs[0]),
-        state.new.constant(format!("{}.codes", node.name), codes)?,
-        state.new.constant(format!("{}.scales", node.name), scales)?,
-        state.new.constant(format!("{}.factor", node.name), factor)?,
+        state.new.constant(format!("{}.codes", node.name), codes.codes.clone())?,
+        state.new.constant(format!("{}.scales", node.name), codes.scales.clone())?,
+        state.new.constant(format!("{}.factor", node.name), codes.factor.clone())?,
     ];
     inputs.extend(state.images(&node.inputs[2..]));
-    let old_bias = bias.then(|| state.new.constant_of(inputs[4])).flatten().and_then(|bias| bias.as_f32().ok());
-    if let Some(old_bias) = old_bias {
-        let corrected: Vec<f32> = old_bias.iter().zip(&lost).map(|(bias, lost)| bias + lost).collect();
-        if let Ok(corrected) = Tensor::from_f32(&[n], &corrected) {
-            inputs[4] = state.new.constant(format!("{}.bias", node.name), corrected)?;
-        }
+    if !bias {
+        inputs.insert(4, state.new.constant(format!("{}.bias", node.name), codes.lost)?);
+    } else if let Some(corrected) =
+        state.new.constant_of(inputs[4]).and_then(|bias| made.bias(bias, weight, bits, &codes))
+    {
+        inputs[4] = state.new.constant(format!("{}.bias", node.name), corrected)?;
     }
-    let op = Op::QuantizedLinear { bits, bias, activation, residual };
+    let op = Op::QuantizedLinear { bits, bias: true, activation, residual };
     state.new.push(node.name.clone(), op, &inputs).map(Some)
 }
 
+impl Codes {
+    /// Codes of a weight `[n, k]`, smoothed by what its inputs have shown.
+    fn of(weight: &Tensor, channels: &Channels, bits: u8, exponent: f32) -> Result<Codes, TensorError> {
+        let [n, k] = [weight.shape()[0], weight.shape()[1]];
+        let data = weight.as_f32()?;
+        let smoothing = smoothing(data, &channels.largest, exponent);
+        let means: Vec<f64> = channels.mean.iter().zip(&smoothing).map(|(mean, s)| f64::from(mean / s)).collect();
+        let mut lost = Vec::with_capacity(n);
+        let mut scales = Vec::with_capacity(n);
+        let quantize_row = |(row, codes): (&[f32], &mut [i8])| {
+            let row: Vec<f32> = row.iter().zip(&smoothing).map(|(weight, factor)| weight * factor).collect();
+            let (row_codes, scale) = weight_codes(&row, bits);
+            let rounding = row.iter().zip(&row_codes).map(|(weight, &code)| weight - f32::from(code) * scale);
+            lost.push(rounding.zip(&means).map(|(rounding, mean)| f64::from(rounding) * mean).sum::<f64>() as f32);
+            codes.copy_from_slice(&row_codes);
+            scales.push(scale);
+        };
+        let rows = data.chunks_exact(k.max(1));
+        let codes =
+            Tensor::from_i8_with(&[n, k], |codes| rows.zip(codes.chunks_exact_mut(k.max(1))).for_each(quantize_row))?;
+        let factor: Vec<f32> = smoothing.iter().map(|factor| 1.0 / factor).collect();
+        let [scales, lost] = [scales, lost].map(|values| Tensor::from_f32(&[n], &values));
+        Ok(Codes { codes, scales: scales?, factor: Tensor::from_f32(&[k], &factor)?, lost: lost? })
+    }
+}
+
 /// Tables of many rows become codes with a scale per row.
-fn embedding(state: &mut Rewrite, node: &Node) -> Result<Option<NodeId>, GraphError> {
+fn embedding(state: &mut Rewrite, node: &Node, made: &mut Made) -> Result<Option<NodeId>, GraphError> {
     let mut inputs = Vec::with_capacity(node.inputs.len());
     let mut changed = false;
     for pair in node.inputs.chunks_exact(2) {
         let table = state.old.constant_of(pair[0]).filter(|table| table.shape()[0] >= TABLE_ROWS);
         let name = &state.old.node(pair[0]).name;
-        let quantised = match table.map(table_codes) {
+        let quantised = match table.map(|table| made.table(table)) {
             Some(Some((codes, scales))) => {
                 let codes = state.new.constant(format!("{name}.codes"), codes)?;
                 let scales = state.new.constant(format!("{name}.scales"), scales)?;
@@ -230,10 +294,10 @@ fn max_depth(bits: u8) -> usize {
     if bits == 12 { 4096 } else { 65_536 }
 }
 
-/// Whether a value is the result of an activation function.
+/// Whether a value is the result of an activation function, or its product with something.
 fn is_activated(graph: &Graph, value: NodeId) -> bool {
     let op = &graph.node(value).op;
-    matches!(op, Op::Activation(_) | Op::Linear { activation: Some(_), residual: false, .. })
+    matches!(op, Op::Activation(_) | Op::Gate { .. } | Op::Linear { activation: Some(_), residual: false, .. })
 }
 
 /// The factor `s` of every input channel.
@@ -306,6 +370,31 @@ fn lane_excess(codes: &[i8], bits: u8) -> f32 {
     (i32::from(worst) * activation) as f32 / LANE_LIMIT as f32
 }
 
+impl Made {
+    /// A layer's bias with what rounding its weight takes from the mean.
+    fn bias(&mut self, bias: &Tensor, weight: &Tensor, bits: u8, codes: &Codes) -> Option<Tensor> {
+        let place = (key(bias), key(weight), bits);
+        if let Some(known) = self.biases.get(&place) {
+            return Some(known.clone());
+        }
+        let pairs = bias.as_f32().ok()?.iter().zip(codes.lost.as_f32().ok()?);
+        let corrected: Vec<f32> = pairs.map(|(bias, lost)| bias + lost).collect();
+        let corrected = Tensor::from_f32(bias.shape(), &corrected).ok()?;
+        self.biases.insert(place, corrected.clone());
+        Some(corrected)
+    }
+
+    /// Codes of a table and a scale per row.
+    fn table(&mut self, table: &Tensor) -> Option<(Tensor, Tensor)> {
+        if let Some(known) = self.tables.get(&key(table)) {
+            return Some(known.clone());
+        }
+        let codes = table_codes(table)?;
+        self.tables.insert(key(table), codes.clone());
+        Some(codes)
+    }
+}
+
 /// Codes of a table and a scale per row.
 fn table_codes(table: &Tensor) -> Option<(Tensor, Tensor)> {
     let [rows, columns] = table.shape() else { return None };
@@ -326,7 +415,7 @@ fn table_codes(table: &Tensor) -> Option<(Tensor, Tensor)> {
 mod tests {
     use centuple_graph::Activation;
     use centuple_kernels::{ActivationBits, check_overflow};
-    use centuple_tensor::DType;
+    use centuple_tensor::{DType, Symbol};
 
     use super::*;
 

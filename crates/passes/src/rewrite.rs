@@ -1,6 +1,7 @@
 //! Rewriting: a rule looks at each node of the old graph and may put something else in its place.
 
 use centuple_graph::{Graph, GraphError, Node, NodeId, Op};
+use centuple_tensor::Symbol;
 
 /// What a pass did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +96,12 @@ pub(crate) fn rewrite(
         state.new.output(name, new);
     }
     Ok(Outcome { graph: state.new, applied, refused: state.refused })
+}
+
+/// Whether the node's result has a row for each token, or for each selected one.
+pub(crate) fn is_over_tokens(node: &Node) -> bool {
+    let rows = node.fact.shape.first();
+    rows == Some(&Symbol::Tokens.into()) || rows == Some(&Symbol::Selected.into())
 }
 
 /// The sum of two values, in either order: the operands of an `Add`, if `node` is one.

@@ -3,6 +3,7 @@
 //! Everything is a loop over indices with f64 accumulation. Nothing here is ever on a request's way.
 
 mod activation;
+mod attention;
 mod packed;
 mod primitive;
 mod quantized;
@@ -12,7 +13,7 @@ use std::collections::HashMap;
 use centuple_graph::{Graph, NodeId, Op};
 use centuple_tensor::{Bindings, Layout, Tensor, TensorError};
 
-pub use packed::Cache;
+pub use attention::Cache;
 
 /// Why a graph could not be evaluated.
 #[derive(Debug, thiserror::Error)]
@@ -96,13 +97,23 @@ pub fn evaluate(graph: &Graph, inputs: &[(&str, Tensor)], batch: &mut Batch) -> 
 /// `None` where the op depends on the batch or cannot be evaluated.
 pub fn fold(op: &Op, operands: &[&Tensor]) -> Option<Tensor> {
     match op {
-        Op::Input { .. } | Op::Constant(_) | Op::Positions { .. } | Op::Attention(_) | Op::Pool(_) => None,
+        Op::Input { .. }
+        | Op::Constant(_)
+        | Op::Positions { .. }
+        | Op::ShiftRight { .. }
+        | Op::Attention(_)
+        | Op::Pool(_)
+        | Op::Select => None,
         // Its result is what quantising the table has saved.
         Op::Dequantize => None,
         Op::Embedding
         | Op::Linear { .. }
         | Op::QuantizedLinear { .. }
+        | Op::GroupedLinear { .. }
+        | Op::Rotary { .. }
         | Op::LayerNorm { .. }
+        | Op::RmsNorm { .. }
+        | Op::Gate { .. }
         | Op::Activation(_)
         | Op::L2Normalize { .. }
         | Op::Unary(_)
@@ -132,17 +143,23 @@ fn apply(op: &Op, operands: &[&Tensor], batch: &mut Batch) -> Result<Tensor> {
     match op {
         Op::Input { .. } => Err(ReferenceError::MissingInput(String::new())),
         Op::Constant(tensor) => Ok(tensor.clone()),
-        Op::Positions { offset } => packed::positions(*offset, batch.layout),
+        Op::Positions { offset, padding } => packed::positions(operands, *offset, *padding, batch.layout),
+        Op::ShiftRight { first } => packed::shift_right(operands[0], *first, batch.layout),
         Op::Embedding => packed::embedding(operands),
         Op::Linear { bias, activation, residual } => packed::linear(operands, *bias, *activation, *residual),
         Op::QuantizedLinear { bits, bias, activation, residual } => {
             quantized::linear(operands, *bits, *bias, *activation, *residual)
         }
+        Op::GroupedLinear { groups } => packed::grouped_linear(operands, *groups),
         Op::Dequantize => quantized::dequantize(operands),
         Op::LayerNorm { epsilon, residual } => packed::layer_norm(operands, *epsilon, *residual),
+        Op::RmsNorm { epsilon, residual } => packed::rms_norm(operands, *epsilon, *residual),
+        Op::Gate { activation } => packed::gate(operands, *activation),
         Op::Activation(activation) => primitive::map(operands[0], |x| activation::activate(*activation, x)),
-        Op::Attention(attention) => packed::attention(operands, attention, batch),
-        Op::Pool(pooling) => packed::pool(operands[0], *pooling, batch.layout),
+        Op::Attention(attention) => attention::attention(operands, attention, batch),
+        Op::Rotary { heads: _, head_dim, interleaved } => packed::rotary(operands, *head_dim, *interleaved),
+        Op::Pool(pooling) => packed::pool(operands, *pooling, batch.layout),
+        Op::Select => packed::select(operands[0], batch.layout),
         Op::L2Normalize { epsilon } => packed::l2_normalize(operands[0], *epsilon),
         Op::Unary(unary) => primitive::map(operands[0], |x| primitive::unary(*unary, x)),
         Op::Binary(binary) => primitive::binary(*binary, operands[0], operands[1]),

@@ -1,30 +1,10 @@
 //! The transformer ops on packed tokens.
 
-use centuple_graph::{Activation, Attention, Pooling};
-use centuple_tensor::{Layout, PAGE_TOKENS, Span, Tensor};
+use centuple_graph::{Activation, Pooling};
+use centuple_tensor::{Layout, Tensor};
 
 use crate::activation::activate;
-use crate::{Batch, ReferenceError, Result};
-
-/// Keys and values of earlier steps: per cache slot and page, `PAGE_TOKENS` rows of keys and of values.
-#[derive(Default)]
-pub struct Cache {
-    slots: Vec<Vec<[Vec<f32>; 2]>>,
-}
-
-impl Cache {
-    /// A cache of `slots` slots with `pages` pages; rows get their width at the first write.
-    pub fn new(slots: usize, pages: usize) -> Cache {
-        Cache { slots: vec![vec![[Vec::new(), Vec::new()]; pages]; slots] }
-    }
-
-    fn row(&mut self, slot: usize, span: &Span, position: usize) -> Result<(&mut [Vec<f32>; 2], usize)> {
-        let page = span.pages.get(position / PAGE_TOKENS).copied().unwrap_or(u32::MAX);
-        let pages = self.slots.get_mut(slot);
-        let rows = pages.and_then(|pages| pages.get_mut(page as usize));
-        rows.map(|rows| (rows, position % PAGE_TOKENS)).ok_or(ReferenceError::Page { slot, page })
-    }
-}
+use crate::{ReferenceError, Result};
 
 /// Width of the last dimension.
 pub(crate) fn width(x: &Tensor) -> usize {
@@ -39,10 +19,30 @@ fn lookup(table: &Tensor, id: i64) -> Result<&[f32]> {
     Ok(&table.as_f32()?[row * columns..(row + 1) * columns])
 }
 
-pub(crate) fn positions(offset: i64, layout: &Layout) -> Result<Tensor> {
-    let of = |span: &Span| (span.past..span.past + span.tokens).map(|position| position as i64 + offset);
-    let positions: Vec<i64> = layout.spans().iter().flat_map(|span| of(span).collect::<Vec<_>>()).collect();
+pub(crate) fn positions(operands: &[&Tensor], offset: i64, padding: Option<i64>, layout: &Layout) -> Result<Tensor> {
+    let mut positions = Vec::with_capacity(layout.tokens());
+    for span in layout.spans() {
+        let mut next = span.past as i64 + offset;
+        for token in span.start..span.start + span.tokens {
+            if padding.is_some() && padding == Some(operands[0].as_i64()?[token]) {
+                positions.push(offset - 1);
+            } else {
+                positions.push(next);
+                next += 1;
+            }
+        }
+    }
     Ok(Tensor::from_i64(&[positions.len()], &positions)?)
+}
+
+pub(crate) fn shift_right(ids: &Tensor, first: Option<i64>, layout: &Layout) -> Result<Tensor> {
+    let mut shifted = Vec::with_capacity(ids.len());
+    for span in layout.spans() {
+        let ids = &ids.as_i64()?[span.start..span.start + span.tokens];
+        shifted.push(first.unwrap_or(ids[ids.len() - 1]));
+        shifted.extend_from_slice(&ids[..ids.len() - 1]);
+    }
+    Ok(Tensor::from_i64(&[shifted.len()], &shifted)?)
 }
 
 pub(crate) fn embedding(operands: &[&Tensor]) -> Result<Tensor> {
@@ -56,6 +56,20 @@ pub(crate) fn embedding(operands: &[&Tensor]) -> Result<Tensor> {
         }
     }
     Ok(Tensor::from_f32(&[operands[1].shape(), &[columns]].concat(), &out)?)
+}
+
+/// A dot product by eight independent sums: constant folding multiplies whole weight matrices.
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    let (a_eights, b_eights) = (a.chunks_exact(8), b.chunks_exact(8));
+    let rest = a_eights.remainder().iter().zip(b_eights.remainder());
+    let rest: f64 = rest.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+    let mut sums = [0.0f64; 8];
+    for (a, b) in a_eights.zip(b_eights) {
+        for (sum, (&a, &b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+            *sum += f64::from(a) * f64::from(b);
+        }
+    }
+    sums.iter().sum::<f64>() + rest
 }
 
 pub(crate) fn linear(
@@ -72,7 +86,7 @@ pub(crate) fn linear(
     let weight = weight.to_f32()?;
     for row in x.as_f32()?.chunks_exact(k) {
         for (column, weights) in weight.chunks_exact(k).enumerate() {
-            let mut sum: f64 = row.iter().zip(weights).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+            let mut sum = dot(row, weights);
             sum += bias_of.map_or(0.0, |bias| f64::from(bias[column]));
             sum = activation.map_or(sum, |activation| activate(activation, sum));
             sum += residual_of.map_or(0.0, |residual| f64::from(residual[out.len()]));
@@ -85,17 +99,79 @@ pub(crate) fn linear(
     Ok(Tensor::from_f32(&shape, &out)?)
 }
 
-pub(crate) fn layer_norm(operands: &[&Tensor], epsilon: f32, residual: bool) -> Result<Tensor> {
-    let x = operands[0];
-    let columns = width(x);
-    let first = 1 + usize::from(residual);
-    let (gamma, beta) = (operands[first].as_f32()?, operands[first + 1].as_f32()?);
-    let mut values: Vec<f64> = x.as_f32()?.iter().map(|&value| f64::from(value)).collect();
+pub(crate) fn grouped_linear(operands: &[&Tensor], groups: usize) -> Result<Tensor> {
+    let (x, weight) = (operands[0], operands[1]);
+    let (n, k) = (weight.shape()[1], weight.shape()[2]);
+    let mut out = Vec::new();
+    if k > 0 {
+        for row in x.as_f32()?.chunks_exact(groups * k) {
+            for (column, weights) in weight.as_f32()?.chunks_exact(k).enumerate() {
+                let group = &row[column / n * k..][..k];
+                out.push(dot(group, weights) as f32);
+            }
+        }
+    }
+    let mut shape = x.shape().to_vec();
+    shape.pop();
+    shape.push(groups * n);
+    out.resize(shape.iter().product(), 0.0);
+    Ok(Tensor::from_f32(&shape, &out)?)
+}
+
+pub(crate) fn rotary(operands: &[&Tensor], head_dim: usize, interleaved: bool) -> Result<Tensor> {
+    let (x, columns) = (operands[0], width(operands[0]));
+    let half = operands[2].shape()[1] / 2;
+    let mut out = x.as_f32()?.to_vec();
+    for (row, &position) in out.chunks_exact_mut(columns).zip(operands[1].as_i64()?) {
+        let (cosines, sines) = lookup(operands[2], position)?.split_at(half);
+        for head in row.chunks_exact_mut(head_dim) {
+            for pair in 0..half {
+                let [a, b] = if interleaved { [2 * pair, 2 * pair + 1] } else { [pair, pair + half] };
+                let [x1, x2, cosine, sine] = [head[a], head[b], cosines[pair], sines[pair]].map(f64::from);
+                head[a] = (x1 * cosine - x2 * sine) as f32;
+                head[b] = (x2 * cosine + x1 * sine) as f32;
+            }
+        }
+    }
+    Ok(Tensor::from_f32(x.shape(), &out)?)
+}
+
+/// The first operand, and the second added where it is a residual.
+fn summed(operands: &[&Tensor], residual: bool) -> Result<Vec<f64>> {
+    let mut values: Vec<f64> = operands[0].as_f32()?.iter().map(|&value| f64::from(value)).collect();
     if residual {
         for (value, &add) in values.iter_mut().zip(operands[1].as_f32()?) {
             *value += f64::from(add);
         }
     }
+    Ok(values)
+}
+
+pub(crate) fn rms_norm(operands: &[&Tensor], epsilon: f32, residual: bool) -> Result<Tensor> {
+    let x = operands[0];
+    let columns = width(x);
+    let gamma = operands[1 + usize::from(residual)].as_f32()?;
+    let mut out = Vec::with_capacity(x.len());
+    for row in summed(operands, residual)?.chunks_exact(columns) {
+        let square = row.iter().map(|value| value * value).sum::<f64>() / columns as f64;
+        let scale = 1.0 / (square + f64::from(epsilon)).sqrt();
+        out.extend(row.iter().zip(gamma).map(|(value, &g)| (value * scale * f64::from(g)) as f32));
+    }
+    Ok(Tensor::from_f32(x.shape(), &out)?)
+}
+
+pub(crate) fn gate(operands: &[&Tensor], activation: Activation) -> Result<Tensor> {
+    let pairs = operands[0].as_f32()?.iter().zip(operands[1].as_f32()?);
+    let out: Vec<f32> = pairs.map(|(&a, &b)| (activate(activation, f64::from(a)) * f64::from(b)) as f32).collect();
+    Ok(Tensor::from_f32(operands[0].shape(), &out)?)
+}
+
+pub(crate) fn layer_norm(operands: &[&Tensor], epsilon: f32, residual: bool) -> Result<Tensor> {
+    let x = operands[0];
+    let columns = width(x);
+    let first = 1 + usize::from(residual);
+    let (gamma, beta) = (operands[first].as_f32()?, operands[first + 1].as_f32()?);
+    let values = summed(operands, residual)?;
     let mut out = Vec::with_capacity(values.len());
     for row in values.chunks_exact(columns) {
         let mean = row.iter().sum::<f64>() / columns as f64;
@@ -118,7 +194,15 @@ pub(crate) fn l2_normalize(x: &Tensor, epsilon: f32) -> Result<Tensor> {
     Ok(Tensor::from_f32(x.shape(), &out)?)
 }
 
-pub(crate) fn pool(x: &Tensor, pooling: Pooling, layout: &Layout) -> Result<Tensor> {
+pub(crate) fn select(x: &Tensor, layout: &Layout) -> Result<Tensor> {
+    let columns = width(x);
+    let data = x.as_f32()?;
+    let out: Vec<f32> = layout.selected().flat_map(|row| &data[row * columns..(row + 1) * columns]).copied().collect();
+    Ok(Tensor::from_f32(&[out.len() / columns, columns], &out)?)
+}
+
+pub(crate) fn pool(operands: &[&Tensor], pooling: Pooling, layout: &Layout) -> Result<Tensor> {
+    let x = operands[0];
     let columns = width(x);
     let data = x.as_f32()?;
     let mut out = Vec::new();
@@ -133,6 +217,10 @@ pub(crate) fn pool(x: &Tensor, pooling: Pooling, layout: &Layout) -> Result<Tens
             let pooled = match pooling {
                 Pooling::Cls => token(0, column),
                 Pooling::LastToken => token(span.tokens - 1, column),
+                Pooling::LastEqual(id) => {
+                    let ids = &operands[1].as_i64()?[span.start..span.start + span.tokens];
+                    token(ids.iter().rposition(|&found| found == id).unwrap_or(span.tokens - 1), column)
+                }
                 Pooling::Mean => sum / count,
                 Pooling::MeanSqrtLength => sum / count.sqrt(),
                 Pooling::Max if counted.is_empty() => 0.0,
@@ -145,79 +233,4 @@ pub(crate) fn pool(x: &Tensor, pooling: Pooling, layout: &Layout) -> Result<Tens
         }
     }
     Ok(Tensor::from_f32(&[layout.spans().len(), columns], &out)?)
-}
-
-pub(crate) fn attention(operands: &[&Tensor], attention: &Attention, batch: &mut Batch) -> Result<Tensor> {
-    let mut out = vec![0.0f32; operands[0].len()];
-    let columns = width(operands[0]);
-    for span in batch.layout.spans() {
-        let (keys, values) = keys_and_values(operands, attention, span, batch.cache)?;
-        for token in 0..span.tokens {
-            let row = (span.start + token) * columns;
-            for head in 0..attention.heads {
-                let at = row + head * attention.head_dim;
-                let query = &operands[0].as_f32()?[at..at + attention.head_dim];
-                let visible = if attention.causal { span.past + token + 1 } else { keys.len() };
-                let result = attend(query, &keys[..visible], &values[..visible], head, attention);
-                out[at..at + attention.head_dim].copy_from_slice(&result);
-            }
-        }
-    }
-    Ok(Tensor::from_f32(operands[0].shape(), &out)?)
-}
-
-type Rows = Vec<Vec<f32>>;
-
-/// All keys and values that a sequence sees; new ones are written to the cache where there is one.
-fn keys_and_values(
-    operands: &[&Tensor],
-    attention: &Attention,
-    span: &Span,
-    cache: &mut Cache,
-) -> Result<(Rows, Rows)> {
-    let columns = width(operands[1]);
-    let new = |operand: usize, token: usize| -> Result<Vec<f32>> {
-        let row = (span.start + token) * columns;
-        Ok(operands[operand].as_f32()?[row..row + columns].to_vec())
-    };
-    let (mut keys, mut values) = (Rows::new(), Rows::new());
-    let past = if attention.cache.is_some() { span.past } else { 0 };
-    for position in 0..past + span.tokens {
-        let Some(slot) = attention.cache else {
-            keys.push(new(1, position)?);
-            values.push(new(2, position)?);
-            continue;
-        };
-        let (page, row) = cache.row(slot, span, position)?;
-        for (operand, side) in page.iter_mut().enumerate() {
-            side.resize(PAGE_TOKENS * columns, 0.0);
-            if position >= past {
-                side[row * columns..(row + 1) * columns].copy_from_slice(&new(operand + 1, position - past)?);
-            }
-        }
-        keys.push(page[0][row * columns..(row + 1) * columns].to_vec());
-        values.push(page[1][row * columns..(row + 1) * columns].to_vec());
-    }
-    Ok((keys, values))
-}
-
-/// `softmax(scale · q·Kᵀ) · V` of one query and one head.
-fn attend(query: &[f32], keys: &[Vec<f32>], values: &[Vec<f32>], head: usize, attention: &Attention) -> Vec<f32> {
-    let at = head / (attention.heads / attention.kv_heads) * attention.head_dim;
-    let part = |row: &Vec<f32>| row[at..at + attention.head_dim].to_vec();
-    let score = |key: &Vec<f32>| {
-        let dot: f64 = query.iter().zip(part(key)).map(|(&q, k)| f64::from(q) * f64::from(k)).sum();
-        dot * f64::from(attention.scale)
-    };
-    let scores: Vec<f64> = keys.iter().map(score).collect();
-    let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
-    let total: f64 = weights.iter().sum();
-    let mut out = vec![0.0f64; attention.head_dim];
-    for (weight, value) in weights.iter().zip(values) {
-        for (sum, v) in out.iter_mut().zip(part(value)) {
-            *sum += weight / total * f64::from(v);
-        }
-    }
-    out.into_iter().map(|value| value as f32).collect()
 }

@@ -54,6 +54,7 @@ pub(crate) fn unary(unary: Unary, x: f64) -> f64 {
         Unary::Abs => x.abs(),
         Unary::Exp => x.exp(),
         Unary::Log => x.ln(),
+        Unary::Log1p => x.ln_1p(),
         Unary::Sqrt => x.sqrt(),
         Unary::Reciprocal => 1.0 / x,
         Unary::Erf => erf(x),

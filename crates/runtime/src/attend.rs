@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use centuple_graph::Attention;
-use centuple_kernels::{AttentionBlock, KernelError, KeyRun};
+use centuple_kernels::{AttentionBlock, KernelError, KeyRun, PositionScores};
 use centuple_tensor::{Layout, PAGE_TOKENS, Span};
 
 use crate::compute::{Block, Run};
 use crate::kv_cache::{KvCache, Side};
-use crate::plan::{Kernel, Stage, View};
+use crate::plan::{Kernel, PositionTables, Stage, View};
 use crate::views::copy;
 
 type Result<T> = std::result::Result<T, KernelError>;
@@ -42,19 +42,20 @@ impl Run<'_> {
         head: usize,
         block: &Block,
     ) -> Result<()> {
-        let Kernel::Attention { q, k, v, attention } = &stage.kernel else { return Ok(()) };
+        let Kernel::Attention { q, k, v, attention, position } = &stage.kernel else { return Ok(()) };
         let width = attention.head_dim;
-        let of_head = |view: View, head: usize| View { start: view.start + head * width, columns: width, ..view };
+        let of_head = |view: View, head: usize| columns_of(view, head, width);
         let kv_head = head / (attention.heads / attention.kv_heads);
         let span = queries.span;
         let mut target = self.write(of_head(out, head), queries.rows.clone(), block)?;
         let source = self.read(of_head(*q, head), queries.rows.clone(), block)?;
         let offset = queries.rows.start - span.start;
         let scratch = self.scratch.write_slice(block.worker * self.scratch_length, self.scratch_length)?;
+        let position = self.position_scores(position, attention.heads, head, queries, block)?;
         let mut compute = |runs: &[KeyRun], first_position: usize| {
-            let causal = attention.causal;
-            let problem =
-                AttentionBlock { queries: source, runs, first_position, causal, scale: attention.scale, mask: None };
+            let Attention { causal, window, scale, .. } = *attention;
+            let queries = source;
+            let problem = AttentionBlock { queries, runs, first_position, causal, window, position, scale, mask: None };
             self.kernels.attention(&problem, scratch, &mut target)
         };
         match (attention.cache, self.cache) {
@@ -68,6 +69,42 @@ impl Run<'_> {
             }
         }
     }
+}
+
+impl<'a> Run<'a> {
+    /// What positions add to the scores of one head.
+    fn position_scores(
+        &self,
+        tables: &PositionTables,
+        heads: usize,
+        head: usize,
+        queries: &QueryBlock,
+        block: &Block,
+    ) -> Result<PositionScores<'a>> {
+        match *tables {
+            PositionTables::None => Ok(PositionScores::None),
+            PositionTables::Bias { offset, distances } => {
+                Ok(PositionScores::Bias(self.weight(offset + head * distances, distances)?))
+            }
+            PositionTables::Disentangled { offset, distances, content_to_position, position_to_content } => {
+                let of_head = |view: View| columns_of(view, head, view.columns / heads);
+                let span = queries.span;
+                let keys = span.start..span.start + span.tokens;
+                let c2p = content_to_position.map(|view| self.read(of_head(view), queries.rows.clone(), block));
+                let p2c = position_to_content.map(|view| self.gather(of_head(view), keys));
+                Ok(PositionScores::Disentangled {
+                    buckets: self.indices(offset, distances)?,
+                    content_to_position: c2p.transpose()?,
+                    position_to_content: p2c.transpose()?,
+                })
+            }
+        }
+    }
+}
+
+/// The columns of one head, or one group.
+pub(crate) fn columns_of(view: View, head: usize, width: usize) -> View {
+    View { start: view.start + head * width, columns: width, ..view }
 }
 
 /// Keys and values of a sequence, page by page.

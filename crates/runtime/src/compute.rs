@@ -6,14 +6,17 @@ use std::ops::Range;
 use centuple_graph::{Activation, Pooling};
 use centuple_kernels as kernels;
 use centuple_kernels::{
-    EmbeddingTable, Epilogue, Int8Table, KernelError, Kernels, LayerNorm, Matrix, MatrixMut, PackedInt8, Quantization,
-    QuantizedRows, QuantizedRowsMut, attention_scratch,
+    EmbeddingTable, Epilogue, Gate, Int8Table, KernelError, Kernels, LayerNorm, Matrix, MatrixMut, PackedInt8,
+    Quantization, QuantizedRows, QuantizedRowsMut, RmsNorm, attention_scratch,
 };
 use centuple_tensor::{Bindings, Layout};
 
-use crate::attend::{FEW_QUERIES, query_blocks};
+use crate::attend::{FEW_QUERIES, columns_of, query_blocks};
+use crate::ids::BatchIds;
 use crate::kv_cache::KvCache;
-use crate::plan::{Ids, Kernel, Packed, PackedCodes, Plan, Quantized, Stage, Table, View};
+use crate::plan::{Ids, Kernel, Packed, Plan, Quantized, RowOperand, Stage, Table, View};
+use crate::pooled::{self, columns};
+use crate::primitive::{kernel_binary, kernel_unary};
 use crate::shared::SharedFloats;
 use crate::views::copy;
 
@@ -31,30 +34,8 @@ pub(crate) struct Run<'a> {
     pub(crate) slot_starts: &'a [usize],
     pub(crate) bindings: Bindings,
     pub(crate) layout: &'a Layout,
-    /// Ids of every input.
-    pub(crate) ids: &'a [IdBuffer],
-    /// Position of every token.
-    pub(crate) positions: &'a IdBuffer,
+    pub(crate) ids: &'a BatchIds,
     pub(crate) cache: Option<&'a KvCache>,
-}
-
-/// The integers of one input of the running batch.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct IdBuffer {
-    /// As they were given.
-    pub(crate) values: Vec<i64>,
-    /// As rows of a table; what is negative or beyond 32 bits becomes a row that no table has.
-    pub(crate) rows: Vec<u32>,
-}
-
-impl IdBuffer {
-    /// Takes new integers, without allocating once the largest batch was seen.
-    pub(crate) fn set(&mut self, values: impl Iterator<Item = i64>) {
-        self.values.clear();
-        self.values.extend(values);
-        self.rows.clear();
-        self.rows.extend(self.values.iter().map(|&id| u32::try_from(id).unwrap_or(u32::MAX)));
-    }
 }
 
 /// The rows that a worker computes, and the private memory it uses for them.
@@ -70,6 +51,9 @@ pub(crate) struct Block {
 /// Floats of scratch that one worker needs for the largest batch.
 pub(crate) fn scratch_length(plan: &Plan, capacity: &Bindings) -> usize {
     let of = |stage: &Stage| {
+        if let Kernel::PooledLinear { linear } = &stage.kernel {
+            return pooled::scratch_length(linear);
+        }
         let Kernel::Attention { attention, .. } = &stage.kernel else { return 0 };
         let keys = capacity.tokens.saturating_add(capacity.past);
         attention_scratch(keys, attention.head_dim, attention.head_dim)
@@ -81,13 +65,13 @@ impl<'a> Run<'a> {
     /// Runs a stage on all rows of a block.
     pub(crate) fn stage(&self, stage: &Stage, block: &Block) -> Result<()> {
         match (&stage.kernel, stage.out) {
-            (Kernel::Linear { weight, .. }, Some(out)) => {
-                let panels = kernels::panels(weight.n);
-                self.linear(stage, out, 0..panels, block)
+            (Kernel::Linear { .. } | Kernel::QuantizedLinear { .. }, Some(out)) => {
+                self.linear(stage, out, 0..kernels::panels(columns(&stage.kernel)), block)
             }
-            (Kernel::QuantizedLinear { weight, .. }, Some(out)) => {
-                self.quantized_linear(stage, out, 0..kernels::panels(weight.n), block)
+            (Kernel::PooledLinear { linear }, Some(out)) => {
+                self.pooled_linear(linear, out, 0..kernels::panels(columns(linear)), block)
             }
+            (Kernel::GroupedLinear { groups, .. }, Some(out)) => self.grouped_linear(stage, out, 0..*groups, block),
             (Kernel::Attention { attention, .. }, Some(out)) => {
                 // All queries of a sequence at once: the keys and values of a head are brought to the core once.
                 for queries in query_blocks(self.layout, block.rows.clone(), usize::MAX) {
@@ -105,21 +89,28 @@ impl<'a> Run<'a> {
     /// How many items a stage falls into when its columns are split over `threads`.
     pub(crate) fn items(&self, stage: &Stage, rows: usize, threads: usize) -> usize {
         match &stage.kernel {
-            Kernel::Linear { weight: Packed { n, .. }, .. }
-            | Kernel::QuantizedLinear { weight: PackedCodes { n, .. }, .. } => {
-                // One for each thread: more of them cost more than a slow core does, which is left out when it begins nothing.
-                kernels::panels(*n).div_ceil(2).min(threads)
+            // One for each thread: more of them cost more than a slow core does, which is left out when it begins nothing.
+            Kernel::Linear { .. } | Kernel::QuantizedLinear { .. } => {
+                kernels::panels(columns(&stage.kernel)).div_ceil(2).min(threads)
             }
+            Kernel::PooledLinear { linear } => kernels::panels(columns(linear)).div_ceil(2).min(threads),
+            Kernel::GroupedLinear { groups, .. } => (*groups).min(threads),
             Kernel::Attention { attention, .. } => {
                 query_blocks(self.layout, 0..rows, FEW_QUERIES).count() * attention.heads
             }
             Kernel::Embedding { .. }
             | Kernel::Quantize { .. }
             | Kernel::LayerNorm { .. }
+            | Kernel::RmsNorm { .. }
             | Kernel::Activation { .. }
+            | Kernel::Gate { .. }
+            | Kernel::Unary { .. }
+            | Kernel::Binary { .. }
             | Kernel::AppendCache { .. }
             | Kernel::Pool { .. }
+            | Kernel::Select { .. }
             | Kernel::L2Normalize { .. }
+            | Kernel::Rotary { .. }
             | Kernel::Columns { .. }
             | Kernel::Primitive { .. } => rows.min(threads),
         }
@@ -128,11 +119,15 @@ impl<'a> Run<'a> {
     /// Runs one of `items` items of a stage.
     pub(crate) fn item(&self, stage: &Stage, item: usize, items: usize, block: &Block) -> Result<()> {
         match (&stage.kernel, stage.out) {
-            (Kernel::Linear { weight, .. }, Some(out)) => {
-                self.linear(stage, out, panels_of(weight.n, item, items), block)
+            (Kernel::Linear { .. } | Kernel::QuantizedLinear { .. }, Some(out)) => {
+                self.linear(stage, out, panels_of(columns(&stage.kernel), item, items), block)
             }
-            (Kernel::QuantizedLinear { weight, .. }, Some(out)) => {
-                self.quantized_linear(stage, out, panels_of(weight.n, item, items), block)
+            (Kernel::PooledLinear { linear }, Some(out)) => {
+                self.pooled_linear(linear, out, panels_of(columns(linear), item, items), block)
+            }
+            (Kernel::GroupedLinear { groups, .. }, Some(out)) => {
+                let at = |item: usize| item * groups / items;
+                self.grouped_linear(stage, out, at(item)..at(item + 1), block)
             }
             (Kernel::Attention { attention, .. }, Some(out)) => {
                 let (index, head) = (item / attention.heads, item % attention.heads);
@@ -148,34 +143,55 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Some columns of a linear layer's result.
     fn linear(&self, stage: &Stage, out: View, panels: Range<usize>, block: &Block) -> Result<()> {
-        let Kernel::Linear { x, weight, bias, activation, residual } = &stage.kernel else { return Ok(()) };
         let rows = block.rows.clone();
-        let epilogue = Epilogue {
-            bias: bias.map(|offset| self.weight(offset, weight.n)).transpose()?,
-            activation: activation.map(kernel_activation),
-            residual: residual.map(|view| self.read(view, rows.clone(), block)).transpose()?,
-        };
-        let x = self.read(*x, rows.clone(), block)?;
-        let mut target = self.write(out, rows, block)?;
-        if weight.half {
-            return self.kernels.gemm_half(x, self.packed_half(*weight)?, panels, &epilogue, &mut target);
-        }
-        self.kernels.gemm(x, self.packed(*weight)?, panels, &epilogue, &mut target)
+        let mut target = self.write(out, rows.clone(), block)?;
+        self.product(&stage.kernel, rows, panels, block, &mut target)
     }
 
-    fn quantized_linear(&self, stage: &Stage, out: View, panels: Range<usize>, block: &Block) -> Result<()> {
-        let Kernel::QuantizedLinear { x, weight, bias, activation, residual } = &stage.kernel else { return Ok(()) };
-        let rows = block.rows.clone();
-        let epilogue = Epilogue {
-            bias: bias.map(|offset| self.weight(offset, weight.n)).transpose()?,
-            activation: activation.map(kernel_activation),
-            residual: residual.map(|view| self.read(view, rows.clone(), block)).transpose()?,
+    /// Some rows and columns of a linear layer's result, to be put into `target`, which has all columns.
+    pub(crate) fn product(
+        &self,
+        linear: &Kernel,
+        rows: Range<usize>,
+        panels: Range<usize>,
+        block: &Block,
+        target: &mut MatrixMut,
+    ) -> Result<()> {
+        let epilogue = |bias: Option<usize>, n, activation: Option<Activation>, residual: Option<View>| {
+            Ok::<_, KernelError>(Epilogue {
+                bias: bias.map(|offset| self.weight(offset, n)).transpose()?,
+                activation: activation.map(kernel_activation),
+                residual: residual.map(|view| self.read(view, rows.clone(), block)).transpose()?,
+            })
         };
+        if let Kernel::Linear { x, weight, bias, activation, residual } = linear {
+            let epilogue = epilogue(*bias, weight.n, *activation, *residual)?;
+            let x = self.read(*x, rows.clone(), block)?;
+            if weight.half {
+                return self.kernels.gemm_half(x, self.packed_half(*weight)?, panels, &epilogue, target);
+            }
+            return self.kernels.gemm(x, self.packed(*weight)?, panels, &epilogue, target);
+        }
+        let Kernel::QuantizedLinear { x, weight, bias, activation, residual } = linear else { return Ok(()) };
+        let epilogue = epilogue(*bias, weight.n, *activation, *residual)?;
         let x = QuantizedRows::new(self.read(*x, rows.clone(), block)?, weight.k, weight.bits)?;
         let words = self.weight(weight.offset, kernels::packed_int8_len(weight.n, weight.k))?;
         let codes = PackedInt8::new(words, weight.n, weight.k, weight.bits)?;
-        self.kernels.gemm_int8(x, codes, panels, &epilogue, &mut self.write(out, rows, block)?)
+        self.kernels.gemm_int8(x, codes, panels, &epilogue, target)
+    }
+
+    fn grouped_linear(&self, stage: &Stage, out: View, groups: Range<usize>, block: &Block) -> Result<()> {
+        let Kernel::GroupedLinear { x, weight, .. } = &stage.kernel else { return Ok(()) };
+        for group in groups {
+            let offset = weight.offset + group * kernels::packed_len(weight.n, weight.k);
+            let packed = self.packed(Packed { offset, ..*weight })?;
+            let x = self.read(columns_of(*x, group, weight.k), block.rows.clone(), block)?;
+            let mut target = self.write(columns_of(out, group, weight.n), block.rows.clone(), block)?;
+            self.kernels.gemm(x, packed, 0..packed.panels(), &Epilogue::default(), &mut target)?;
+        }
+        Ok(())
     }
 
     /// How and where rows of a block are quantised.
@@ -212,6 +228,36 @@ impl<'a> Run<'a> {
                 let mut quantization = self.quantization(quantized, rows, block)?;
                 self.kernels.layer_norm_quantize(x, residual, &norm, &mut target, &mut quantization)
             }
+            Kernel::RmsNorm { x, residual, gamma, epsilon, quantized } => {
+                let norm = RmsNorm { gamma: self.weight(*gamma, x.columns)?, epsilon: *epsilon };
+                let residual = residual.map(|view| self.read(view, rows.clone(), block)).transpose()?;
+                let x = self.read(*x, rows.clone(), block)?;
+                let Some(quantized) = quantized else {
+                    return self.kernels.rms_norm(x, residual, &norm, &mut target);
+                };
+                let mut quantization = self.quantization(quantized, rows, block)?;
+                self.kernels.rms_norm_quantize(x, residual, &norm, &mut target, &mut quantization)
+            }
+            Kernel::Gate { a, b, activation, quantized } => {
+                let [a, b] = [a, b].map(|view| self.read(*view, rows.clone(), block));
+                let gate = Gate { a: a?, b: b?, activation: kernel_activation(*activation) };
+                let Some(quantized) = quantized else { return self.kernels.gate(&gate, &mut target) };
+                let mut quantization = self.quantization(quantized, rows, block)?;
+                self.kernels.gate_quantize(&gate, &mut target, &mut quantization)
+            }
+            Kernel::Unary { x, unary } => {
+                copy(self.read(*x, rows, block)?, &mut target);
+                for row in 0..target.rows() {
+                    if let Some(row) = target.row_mut(row) {
+                        self.kernels.unary(kernel_unary(*unary), row);
+                    }
+                }
+                Ok(())
+            }
+            Kernel::Binary { binary, a, b } => {
+                let [a, b] = [a, b].map(|operand| self.row_operand(*operand, out.columns, rows.clone(), block));
+                self.kernels.combine(kernel_binary(*binary), a?, b?, &mut target)
+            }
             Kernel::Activation { x, activation } => {
                 copy(self.read(*x, rows, block)?, &mut target);
                 for row in 0..target.rows() {
@@ -226,7 +272,27 @@ impl<'a> Run<'a> {
                 kernels::l2_normalize(&mut target, *epsilon);
                 Ok(())
             }
-            Kernel::Pool { x, pooling } => self.pool(*x, *pooling, rows, &mut target),
+            Kernel::Rotary { x, rotary } => {
+                let table = self.weight(rotary.offset, rotary.rows * rotary.columns)?;
+                let rotary = kernels::Rotary {
+                    head_dim: rotary.head_dim,
+                    interleaved: rotary.interleaved,
+                    table: Matrix::contiguous(table, rotary.rows, rotary.columns)?,
+                    positions: &self.ids.rows(&rotary.positions, &rows),
+                };
+                self.kernels.rotary(self.read(*x, rows, block)?, &rotary, &mut target)
+            }
+            Kernel::Pool { x, pooling, ids } => self.pool(*x, *pooling, ids.as_ref(), rows, &mut target),
+            Kernel::Select { x } => {
+                let selected = self.ids.selected().get(rows).unwrap_or_default();
+                for (index, &token) in selected.iter().enumerate() {
+                    let source = self.gather(*x, token..token + 1)?;
+                    if let (Some(source), Some(row)) = (source.row(0), target.row_mut(index)) {
+                        row.copy_from_slice(source);
+                    }
+                }
+                Ok(())
+            }
             Kernel::Columns { parts } => {
                 let mut start = 0;
                 for part in parts {
@@ -247,6 +313,8 @@ impl<'a> Run<'a> {
             // These are dispatched before.
             Kernel::Linear { .. }
             | Kernel::QuantizedLinear { .. }
+            | Kernel::PooledLinear { .. }
+            | Kernel::GroupedLinear { .. }
             | Kernel::Attention { .. }
             | Kernel::AppendCache { .. }
             | Kernel::Primitive { .. } => Ok(()),
@@ -256,7 +324,7 @@ impl<'a> Run<'a> {
     fn embed(&self, tables: &[Table], rows: Range<usize>, out: &mut MatrixMut) -> Result<()> {
         let columns = out.columns();
         let mut entries = Vec::with_capacity(tables.len());
-        let shifted: Vec<Cow<[u32]>> = tables.iter().map(|table| self.table_rows(&table.ids, &rows)).collect();
+        let shifted: Vec<Cow<[u32]>> = tables.iter().map(|table| self.ids.rows(&table.ids, &rows)).collect();
         for (table, ids) in tables.iter().zip(&shifted) {
             let table = if table.codes {
                 let words = self.weight(table.offset, table.rows * kernels::int8_table_columns(columns))?;
@@ -270,39 +338,39 @@ impl<'a> Run<'a> {
         kernels::embed(&entries, out)
     }
 
-    fn pool(&self, x: View, pooling: Pooling, rows: Range<usize>, out: &mut MatrixMut) -> Result<()> {
+    fn row_operand(
+        &self,
+        operand: RowOperand,
+        columns: usize,
+        rows: Range<usize>,
+        block: &Block,
+    ) -> Result<kernels::RowOperand<'a>> {
+        Ok(match operand {
+            RowOperand::Rows(view) => kernels::RowOperand::Rows(self.read(view, rows, block)?),
+            RowOperand::Row { offset } => kernels::RowOperand::Row(self.weight(offset, columns)?),
+            RowOperand::Number { offset } => kernels::RowOperand::Number(self.weight(offset, 1)?[0]),
+        })
+    }
+
+    fn pool(
+        &self,
+        x: View,
+        pooling: Pooling,
+        ids: Option<&Ids>,
+        rows: Range<usize>,
+        out: &mut MatrixMut,
+    ) -> Result<()> {
         let first = rows.start;
+        let ids = ids.map(|ids| self.ids.integers(ids)).unwrap_or_default();
         for sequence in rows {
             let Some(span) = self.layout.spans().get(sequence) else { continue };
             let tokens = self.gather(x, span.start..span.start + span.tokens)?;
             if let Some(row) = out.row_mut(sequence - first) {
-                kernels::pool(kernel_pooling(pooling), tokens, span.pool_from, row)?;
+                let ids = ids.get(span.start..span.start + span.tokens).unwrap_or_default();
+                kernels::pool(kernel_pooling(pooling, ids), tokens, span.pool_from, row)?;
             }
         }
         Ok(())
-    }
-
-    /// The rows of a table that tokens look up.
-    fn table_rows(&self, ids: &Ids, tokens: &Range<usize>) -> Cow<'a, [u32]> {
-        let of = |buffer: &'a IdBuffer| buffer.rows.get(tokens.clone()).unwrap_or_default();
-        match ids {
-            Ids::Input(index) => Cow::Borrowed(self.ids.get(*index).map(of).unwrap_or_default()),
-            Ids::Positions { offset: 0 } => Cow::Borrowed(of(self.positions)),
-            Ids::Positions { offset } => {
-                let shift = |&row: &u32| u32::try_from(i64::from(row) + offset).unwrap_or(u32::MAX);
-                of(self.positions).iter().map(shift).collect()
-            }
-        }
-    }
-
-    /// The integers behind ids.
-    pub(crate) fn integers(&self, ids: &Ids) -> Cow<'a, [i64]> {
-        match ids {
-            Ids::Input(index) => {
-                Cow::Borrowed(self.ids.get(*index).map(|buffer| buffer.values.as_slice()).unwrap_or_default())
-            }
-            Ids::Positions { offset } => self.positions.values.iter().map(|position| position + offset).collect(),
-        }
     }
 }
 
@@ -326,7 +394,8 @@ pub(crate) fn kernel_activation(activation: Activation) -> kernels::Activation {
     }
 }
 
-fn kernel_pooling(pooling: Pooling) -> kernels::Pooling {
+/// The kernel's name of a pooling; `ids` are those of the sequence.
+fn kernel_pooling(pooling: Pooling, ids: &[i64]) -> kernels::Pooling {
     match pooling {
         Pooling::Cls => kernels::Pooling::Cls,
         Pooling::Mean => kernels::Pooling::Mean,
@@ -334,5 +403,9 @@ fn kernel_pooling(pooling: Pooling) -> kernels::Pooling {
         Pooling::MeanSqrtLength => kernels::Pooling::MeanSqrtLen,
         Pooling::WeightedMean => kernels::Pooling::WeightedMean,
         Pooling::LastToken => kernels::Pooling::LastToken,
+        Pooling::LastEqual(id) => {
+            let last = ids.iter().rposition(|&found| found == id);
+            last.map_or(kernels::Pooling::LastToken, kernels::Pooling::Token)
+        }
     }
 }

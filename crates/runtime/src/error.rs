@@ -38,6 +38,16 @@ pub enum RuntimeError {
         /// The largest value.
         limit: usize,
     },
+    /// The layout is not the one that the symbols were bound for.
+    #[error("the layout has {found} for `{symbol}`, but the batch binds {expected}; bind what the layout says")]
+    Layout {
+        /// The symbol.
+        symbol: String,
+        /// What the layout has.
+        found: usize,
+        /// What the batch binds.
+        expected: usize,
+    },
     /// The system does not grant the memory.
     #[error("the system does not grant memory for {floats} numbers; ask for smaller batches")]
     Memory {

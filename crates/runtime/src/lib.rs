@@ -7,10 +7,12 @@
 mod attend;
 mod compute;
 mod error;
+mod ids;
 mod kv_cache;
 mod lower;
 mod memory;
 mod plan;
+mod pooled;
 mod primitive;
 mod session;
 mod shared;

@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::sync::Arc;
 
-use centuple_graph::{Graph, Node, NodeId, Op};
+use centuple_graph::{Attention, Graph, Node, NodeId, Op, Pooling, PositionScores};
 use centuple_kernels::{ActivationBits, Isa, quantized_columns, row_stride};
 use centuple_tensor::{Buffer, DType, Dim, Shape, Tensor};
 
 use crate::error::{Result, RuntimeError};
 use crate::memory;
 use crate::plan::{
-    Ids, Input, Kernel, Operand, Output, PackedCodes, Place, Plan, Primitive, Quantized, Stage, Table, Value, View,
+    DerivedIds, IdRule, Ids, Input, Kernel, Operand, Output, PackedCodes, Place, Plan, PositionTables, Primitive,
+    Quantized, Rotary, RowOperand, Stage, Table, Value, View,
 };
 use crate::weights::WeightsBuilder;
 
@@ -38,10 +39,12 @@ fn compile(graph: &Graph, isa: Isa, fill: impl FnOnce(WeightsBuilder) -> Result<
     let mut lowering = Lowering {
         graph,
         contiguous: contiguous_values(graph),
+        pooled: pooled_layers(graph),
         lowered: HashMap::new(),
         quantized: HashMap::new(),
         weights: WeightsBuilder::default(),
         inputs: Vec::new(),
+        derived: Vec::new(),
         values: Vec::new(),
         stages: Vec::new(),
         cache_widths: Vec::new(),
@@ -55,7 +58,7 @@ fn compile(graph: &Graph, isa: Isa, fill: impl FnOnce(WeightsBuilder) -> Result<
         let view = lowering.view(*id)?;
         outputs.push(Output { name: name.clone(), view, shape: graph.node(*id).fact.shape.clone() });
     }
-    let Lowering { weights, inputs, mut values, stages, cache_widths, .. } = lowering;
+    let Lowering { weights, inputs, derived, mut values, stages, cache_widths, .. } = lowering;
     let phases = memory::phases(&stages);
     let pinned: Vec<usize> = outputs
         .iter()
@@ -65,7 +68,20 @@ fn compile(graph: &Graph, isa: Isa, fill: impl FnOnce(WeightsBuilder) -> Result<
     let (slots, local_stride) = memory::place(&mut values, &stages, &phases, &pinned);
     let parts = weights.parts();
     let weights = Arc::new(fill(weights)?);
-    let plan = Plan { isa, inputs, outputs, values, stages, phases, slots, local_stride, weights, parts, cache_widths };
+    let plan = Plan {
+        isa,
+        inputs,
+        derived,
+        outputs,
+        values,
+        stages,
+        phases,
+        slots,
+        local_stride,
+        weights,
+        parts,
+        cache_widths,
+    };
     memory::check(&plan)?;
     Ok(plan)
 }
@@ -77,6 +93,8 @@ enum Lowered {
     View(View),
     /// Ids that only embeddings and gathers read.
     Ids(Ids),
+    /// A linear layer that is computed by the pooling that reads it.
+    Pooled(Box<Kernel>),
     /// A constant, laid out by each of its readers in its own way.
     Constant,
 }
@@ -85,11 +103,14 @@ struct Lowering<'a> {
     graph: &'a Graph,
     /// By node: whether a primitive op reads it, so that rows must have no gaps.
     contiguous: Vec<bool>,
+    /// By node: whether it is a wide layer that is only pooled.
+    pooled: Vec<bool>,
     lowered: HashMap<NodeId, Lowered>,
     /// Quantised rows by value, factors and bits.
     quantized: HashMap<(NodeId, NodeId, ActivationBits), View>,
     weights: WeightsBuilder,
     inputs: Vec<Input>,
+    derived: Vec<DerivedIds>,
     values: Vec<Value>,
     stages: Vec<Stage>,
     cache_widths: Vec<usize>,
@@ -103,14 +124,20 @@ fn contiguous_values(graph: &Graph) -> Vec<bool> {
             node.op,
             Op::Linear { .. }
                 | Op::QuantizedLinear { .. }
+                | Op::GroupedLinear { .. }
                 | Op::LayerNorm { .. }
+                | Op::RmsNorm { .. }
+                | Op::Gate { .. }
+                | Op::Select
                 | Op::Attention(_)
+                | Op::Rotary { .. }
                 | Op::Pool(_)
                 | Op::L2Normalize { .. }
                 | Op::Embedding
                 | Op::Slice { .. }
                 | Op::Activation(_)
-        ) || is_column_concat(node);
+        ) || is_column_concat(node)
+            || is_row_wise_arithmetic(graph, node);
         if !row_wise {
             node.inputs.iter().for_each(|input| contiguous[input.index()] = true);
         }
@@ -118,9 +145,58 @@ fn contiguous_values(graph: &Graph) -> Vec<bool> {
     contiguous
 }
 
+/// Columns from which a layer's results are only kept as far as they are needed.
+const WIDE: usize = 4096;
+
+/// Wide linear layers of which only the largest results of each sequence are read.
+fn pooled_layers(graph: &Graph) -> Vec<bool> {
+    let mut pooled = vec![false; graph.nodes().len()];
+    let uses = graph.use_counts();
+    for node in graph.nodes().iter().filter(|node| node.op == Op::Pool(Pooling::Max)) {
+        let id = node.inputs[0];
+        let layer = graph.node(id);
+        let plain =
+            matches!(layer.op, Op::Linear { residual: false, .. } | Op::QuantizedLinear { residual: false, .. });
+        let wide = last(&layer.fact.shape).is_some_and(|columns| columns >= WIDE);
+        pooled[id.index()] = plain && wide && uses[id.index()] == 1;
+    }
+    pooled
+}
+
 /// Whether the node joins columns of matrices, which is a row-wise stage.
 fn is_column_concat(node: &Node) -> bool {
     matches!(node.op, Op::Concat { axis } if axis + 1 == node.fact.shape.len() && last(&node.fact.shape).is_some())
+}
+
+/// Whether the node is an operation on numbers that can be computed row by row.
+fn is_row_wise_arithmetic(graph: &Graph, node: &Node) -> bool {
+    matches!(node.op, Op::Unary(_) | Op::Binary(_))
+        && last(&node.fact.shape).is_some()
+        && node.inputs.iter().all(|&input| spread(graph, input, &node.fact.shape).is_some())
+}
+
+/// What an operand is for each row of a result.
+enum Spread {
+    /// A row of its own.
+    Rows,
+    /// The same constant row.
+    Row,
+    /// The same constant number.
+    Number,
+}
+
+/// How an operand is spread over rows of the given shape; `None` where they depend on it in another way.
+fn spread(graph: &Graph, operand: NodeId, shape: &[Dim]) -> Option<Spread> {
+    let fact = &graph.node(operand).fact;
+    if fact.shape == shape {
+        return Some(Spread::Rows);
+    }
+    let constant = graph.constant_of(operand)?;
+    match constant.len() {
+        1 => Some(Spread::Number),
+        length if last(&fact.shape) == Some(length) && last(shape) == Some(length) => Some(Spread::Row),
+        _ => None,
+    }
 }
 
 /// The constant last dimension.
@@ -138,7 +214,11 @@ impl Lowering<'_> {
         match &node.op {
             Op::Input { dtype, shape } => self.input(node, *dtype, shape),
             Op::Constant(_) => Ok(Lowered::Constant),
-            Op::Positions { offset } => Ok(Lowered::Ids(Ids::Positions { offset: *offset })),
+            Op::Positions { offset, padding: Some(padding) } => {
+                self.derive(node, IdRule::Ranks { offset: *offset, padding: *padding })
+            }
+            Op::ShiftRight { first } => self.derive(node, IdRule::Shifted { first: *first }),
+            Op::Positions { offset, padding: None } => Ok(Lowered::Ids(Ids::Positions { offset: *offset })),
             Op::Embedding => {
                 let tables = node.inputs.chunks_exact(2).map(|pair| self.table(node, pair)).collect::<Result<_>>()?;
                 self.stage(id, node, Kernel::Embedding { tables })
@@ -171,6 +251,16 @@ impl Lowering<'_> {
                 let (gamma, beta) = (self.floats(node, first)?, self.floats(node, first + 1)?);
                 self.stage(id, node, Kernel::LayerNorm { x, residual, gamma, beta, epsilon: *epsilon, quantized: None })
             }
+            Op::RmsNorm { epsilon, residual } => {
+                let x = self.view(node.inputs[0])?;
+                let gamma = self.floats(node, 1 + usize::from(*residual))?;
+                let residual = if *residual { Some(self.view(node.inputs[1])?) } else { None };
+                self.stage(id, node, Kernel::RmsNorm { x, residual, gamma, epsilon: *epsilon, quantized: None })
+            }
+            Op::Gate { activation } => {
+                let (a, b) = (self.view(node.inputs[0])?, self.view(node.inputs[1])?);
+                self.stage(id, node, Kernel::Gate { a, b, activation: *activation, quantized: None })
+            }
             Op::Activation(activation) if last(&node.fact.shape).is_some() => {
                 let kernel = Kernel::Activation { x: self.view(node.inputs[0])?, activation: *activation };
                 self.stage(id, node, kernel)
@@ -182,10 +272,37 @@ impl Lowering<'_> {
                 if let Some(slot) = attention.cache {
                     self.append(node, k, v, slot);
                 }
-                self.stage(id, node, Kernel::Attention { q, k, v, attention: attention.clone() })
+                let position = self.position_tables(node, attention)?;
+                self.stage(id, node, Kernel::Attention { q, k, v, attention: attention.clone(), position })
+            }
+            Op::GroupedLinear { groups } => {
+                let x = self.view(node.inputs[0])?;
+                let (name, weight) = self.constant(node, 1)?;
+                let weight = self.weights.packed_groups(name, weight)?;
+                self.stage(id, node, Kernel::GroupedLinear { x, weight, groups: *groups })
+            }
+            Op::Rotary { heads: _, head_dim, interleaved } => {
+                let x = self.view(node.inputs[0])?;
+                let (positions, offset) = (self.ids(node, 1)?, self.floats(node, 2)?);
+                let (_, table) = self.constant(node, 2)?;
+                let (rows, columns) = (table.shape()[0], table.shape()[1]);
+                let (head_dim, interleaved) = (*head_dim, *interleaved);
+                let rotary = Rotary { offset, rows, columns, head_dim, interleaved, positions };
+                self.stage(id, node, Kernel::Rotary { x, rotary })
+            }
+            Op::Pool(Pooling::Max) if self.pooled[node.inputs[0].index()] => {
+                let Some(Lowered::Pooled(linear)) = self.lowered.get(&node.inputs[0]).cloned() else {
+                    return Err(unsupported(node, "pools what was not lowered"));
+                };
+                self.stage(id, node, Kernel::PooledLinear { linear })
             }
             Op::Pool(pooling) => {
-                let kernel = Kernel::Pool { x: self.view(node.inputs[0])?, pooling: *pooling };
+                let ids = if node.inputs.len() > 1 { Some(self.ids(node, 1)?) } else { None };
+                let kernel = Kernel::Pool { x: self.view(node.inputs[0])?, pooling: *pooling, ids };
+                self.stage(id, node, kernel)
+            }
+            Op::Select => {
+                let kernel = Kernel::Select { x: self.view(node.inputs[0])? };
                 self.stage(id, node, kernel)
             }
             Op::L2Normalize { epsilon } => {
@@ -200,6 +317,14 @@ impl Lowering<'_> {
             Op::Reshape { shape } => {
                 let operand = self.operand(node, 0)?;
                 Ok(Lowered::View(reinterpreted(operand.view, shape)))
+            }
+            Op::Unary(unary) if is_row_wise_arithmetic(self.graph, node) => {
+                let kernel = Kernel::Unary { x: self.view(node.inputs[0])?, unary: *unary };
+                self.stage(id, node, kernel)
+            }
+            Op::Binary(binary) if is_row_wise_arithmetic(self.graph, node) => {
+                let (a, b) = (self.row_operand(node, 0)?, self.row_operand(node, 1)?);
+                self.stage(id, node, Kernel::Binary { binary: *binary, a, b })
             }
             Op::Unary(unary) => self.primitive(node, Primitive::Unary(*unary)),
             Op::Binary(binary) => self.primitive(node, Primitive::Binary(*binary)),
@@ -237,8 +362,11 @@ impl Lowering<'_> {
         Ok(lowered)
     }
 
-    /// A stage over the rows of the node's result.
+    /// A stage over the rows of the node's result; later, where that is only pooled.
     fn stage(&mut self, id: NodeId, node: &Node, kernel: Kernel) -> Result<Lowered> {
+        if self.pooled[id.index()] {
+            return Ok(Lowered::Pooled(Box::new(kernel)));
+        }
         let view = self.value(&node.fact.shape, self.contiguous[id.index()]);
         self.stages.push(Stage { name: node.name.clone(), rows: rows(&node.fact.shape), kernel, out: Some(view) });
         Ok(Lowered::View(view))
@@ -251,6 +379,27 @@ impl Lowering<'_> {
         self.cache_widths[slot] = k.columns;
         let (name, rows) = (format!("{}.cache", node.name), rows(&node.fact.shape));
         self.stages.push(Stage { name, rows, kernel: Kernel::AppendCache { k, v, slot }, out: None });
+    }
+
+    /// The operands of an attention behind query, key and value.
+    fn position_tables(&mut self, node: &Node, attention: &Attention) -> Result<PositionTables> {
+        match attention.position {
+            PositionScores::None => Ok(PositionTables::None),
+            PositionScores::Bias => {
+                let (_, table) = self.constant(node, 3)?;
+                let distances = table.shape()[1];
+                Ok(PositionTables::Bias { offset: self.floats(node, 3)?, distances })
+            }
+            PositionScores::Disentangled { content_to_position, position_to_content } => {
+                let p2c_at = 3 + usize::from(content_to_position);
+                let mut view = |wanted: bool, at: usize| wanted.then(|| self.view(node.inputs[at])).transpose();
+                let content_to_position = view(content_to_position, 3)?;
+                let position_to_content = view(position_to_content, p2c_at)?;
+                let (name, buckets) = self.constant(node, node.inputs.len() - 1)?;
+                let (offset, distances) = (self.weights.indices(name, buckets)?, buckets.len());
+                Ok(PositionTables::Disentangled { offset, distances, content_to_position, position_to_content })
+            }
+        }
     }
 
     fn primitive(&mut self, node: &Node, kind: Primitive) -> Result<Lowered> {
@@ -300,7 +449,9 @@ impl Lowering<'_> {
                 self.values[view.value].place = Place::Weights { offset };
                 Ok(view)
             }
-            Some(Lowered::Ids(_)) | None => Err(unsupported(node, "ids are used as floats; convert them first")),
+            Some(Lowered::Ids(_) | Lowered::Pooled(_)) | None => {
+                Err(unsupported(node, "ids are used as floats; convert them first"))
+            }
         }
     }
 
@@ -322,9 +473,23 @@ impl Lowering<'_> {
     fn ids(&self, node: &Node, index: usize) -> Result<Ids> {
         match self.lowered.get(&node.inputs[index]) {
             Some(Lowered::Ids(ids)) => Ok(ids.clone()),
-            Some(Lowered::View(_) | Lowered::Constant) | None => {
+            Some(Lowered::View(_) | Lowered::Constant | Lowered::Pooled(_)) | None => {
                 Err(unsupported(node, format!("operand {index} must be an i64 input or positions")))
             }
+        }
+    }
+
+    fn derive(&mut self, node: &Node, rule: IdRule) -> Result<Lowered> {
+        let from = self.ids(node, 0)?;
+        self.derived.push(DerivedIds { from, rule });
+        Ok(Lowered::Ids(Ids::Derived(self.derived.len() - 1)))
+    }
+
+    fn row_operand(&mut self, node: &Node, index: usize) -> Result<RowOperand> {
+        match spread(self.graph, node.inputs[index], &node.fact.shape) {
+            Some(Spread::Row) => Ok(RowOperand::Row { offset: self.floats(node, index)? }),
+            Some(Spread::Number) => Ok(RowOperand::Number { offset: self.floats(node, index)? }),
+            Some(Spread::Rows) | None => Ok(RowOperand::Rows(self.view(node.inputs[index])?)),
         }
     }
 
@@ -339,14 +504,14 @@ impl Lowering<'_> {
         };
         let ids = match self.lowered.get(&pair[1]) {
             Some(Lowered::Ids(ids)) => ids.clone(),
-            Some(Lowered::View(_) | Lowered::Constant) | None => {
+            Some(Lowered::View(_) | Lowered::Constant | Lowered::Pooled(_)) | None => {
                 return Err(unsupported(node, "ids must be an i64 input or positions"));
             }
         };
         Ok(Table { offset, rows, codes: table.op == Op::Dequantize, ids })
     }
 
-    /// The quantised rows of an integer layer's input: as a by-product of the layer norm that yields it, else by a stage.
+    /// The quantised rows of an integer layer's input: as a by-product of the norm or gate that yields it, else by a stage.
     fn quantized(&mut self, node: &Node, bits: u8) -> Result<View> {
         let bits = activation_bits(node, bits)?;
         let key = (node.inputs[0], node.inputs[3], bits);
@@ -360,7 +525,11 @@ impl Lowering<'_> {
         let quantized = Quantized { out, factor: self.floats(node, 3)?, k: x.columns, bits };
         let producer = self.stages.iter_mut().rev().find(|stage| stage.out == Some(x));
         match producer.map(|stage| &mut stage.kernel) {
-            Some(Kernel::LayerNorm { quantized: slot @ None, .. }) => *slot = Some(quantized),
+            Some(
+                Kernel::LayerNorm { quantized: slot @ None, .. }
+                | Kernel::RmsNorm { quantized: slot @ None, .. }
+                | Kernel::Gate { quantized: slot @ None, .. },
+            ) => *slot = Some(quantized),
             _ => {
                 let (name, rows) = (format!("{}.quantize", node.name), rows(shape));
                 self.stages.push(Stage { name, rows, kernel: Kernel::Quantize { x, quantized }, out: Some(out) });

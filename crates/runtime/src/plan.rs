@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use centuple_graph::{Activation, Attention, Binary, Pooling, Reduction, Unary};
 use centuple_kernels::{ActivationBits, Isa};
-use centuple_tensor::{Buffer, DType, Dim, Layout, Shape};
+use centuple_tensor::{Buffer, DType, Dim, Layout, Shape, Span};
 
 use crate::weights::{self, StoredPart};
 
@@ -16,6 +16,8 @@ pub struct Plan {
     /// Instruction set that the stages run on.
     pub(crate) isa: Isa,
     pub(crate) inputs: Vec<Input>,
+    /// Ids that are computed from others before the first stage, each from inputs or earlier ones.
+    pub(crate) derived: Vec<DerivedIds>,
     pub(crate) outputs: Vec<Output>,
     pub(crate) values: Vec<Value>,
     pub(crate) stages: Vec<Stage>,
@@ -124,6 +126,24 @@ pub(crate) enum Ids {
     Input(usize),
     /// The layout's positions plus an offset.
     Positions { offset: i64 },
+    /// Computed from others: [`Plan::derived`].
+    Derived(usize),
+}
+
+/// Ids that are computed from others.
+#[derive(Clone, Debug)]
+pub(crate) struct DerivedIds {
+    pub(crate) from: Ids,
+    pub(crate) rule: IdRule,
+}
+
+/// How ids follow from the ids of their sequence.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum IdRule {
+    /// The number of ids before it that are not `padding`, plus `offset`; `offset - 1` for those that are.
+    Ranks { offset: i64, padding: i64 },
+    /// The id before it; `first` or the sequence's last id for the first one.
+    Shifted { first: Option<i64> },
 }
 
 /// A matrix of weights packed for the GEMM.
@@ -166,6 +186,26 @@ pub(crate) struct Operand {
     pub(crate) shape: Shape,
 }
 
+/// An operand of a row-wise operation on two; offsets are floats into the weights.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RowOperand {
+    /// A row for each row of the result.
+    Rows(View),
+    /// The same row for all.
+    Row { offset: usize },
+    /// The same number for all elements.
+    Number { offset: usize },
+}
+
+impl RowOperand {
+    fn view(self) -> Option<View> {
+        match self {
+            RowOperand::Rows(view) => Some(view),
+            RowOperand::Row { .. } | RowOperand::Number { .. } => None,
+        }
+    }
+}
+
 /// What a stage computes. Numbers named `offset`, `bias`, `gamma`, `beta` are floats into the weights.
 #[derive(Clone, Debug)]
 pub(crate) enum Kernel {
@@ -199,9 +239,31 @@ pub(crate) enum Kernel {
         /// The result once more, quantised while it is hot.
         quantized: Option<Quantized>,
     },
+    RmsNorm {
+        x: View,
+        residual: Option<View>,
+        gamma: usize,
+        epsilon: f32,
+        quantized: Option<Quantized>,
+    },
     Activation {
         x: View,
         activation: Activation,
+    },
+    Gate {
+        a: View,
+        b: View,
+        activation: Activation,
+        quantized: Option<Quantized>,
+    },
+    Unary {
+        x: View,
+        unary: Unary,
+    },
+    Binary {
+        binary: Binary,
+        a: RowOperand,
+        b: RowOperand,
     },
     AppendCache {
         k: View,
@@ -213,10 +275,31 @@ pub(crate) enum Kernel {
         k: View,
         v: View,
         attention: Attention,
+        position: PositionTables,
+    },
+    GroupedLinear {
+        x: View,
+        /// The first group's matrix; those of the others lie behind it.
+        weight: Packed,
+        groups: usize,
+    },
+    Rotary {
+        x: View,
+        rotary: Rotary,
     },
     Pool {
         x: View,
         pooling: Pooling,
+        /// Those that the pooling looks for an id in.
+        ids: Option<Ids>,
+    },
+    /// The largest value of each column of a linear layer's result, which is not written out.
+    PooledLinear {
+        linear: Box<Kernel>,
+    },
+    /// Rows of the selected tokens.
+    Select {
+        x: View,
     },
     L2Normalize {
         x: View,
@@ -242,6 +325,38 @@ pub(crate) struct Table {
     pub(crate) ids: Ids,
 }
 
+/// What an attention reads for its positions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PositionTables {
+    None,
+    /// A row of `distances` floats for each head.
+    Bias {
+        offset: usize,
+        distances: usize,
+    },
+    /// Bucket numbers of `distances` distances, and columns for each head and bucket.
+    Disentangled {
+        offset: usize,
+        distances: usize,
+        content_to_position: Option<View>,
+        position_to_content: Option<View>,
+    },
+}
+
+/// Angles of a rotation, and where its positions come from.
+#[derive(Clone, Debug)]
+pub(crate) struct Rotary {
+    /// First float of the table.
+    pub(crate) offset: usize,
+    /// Rows of the table.
+    pub(crate) rows: usize,
+    /// Columns of the table.
+    pub(crate) columns: usize,
+    pub(crate) head_dim: usize,
+    pub(crate) interleaved: bool,
+    pub(crate) positions: Ids,
+}
+
 /// Primitive ops on contiguous tensors of any rank.
 #[derive(Clone, Debug)]
 pub(crate) enum Primitive {
@@ -259,17 +374,47 @@ pub(crate) enum Primitive {
     ToFloat { ids: Ids },
 }
 
+impl PositionTables {
+    /// The view read at the rows of queries.
+    fn of_queries(&self) -> Option<View> {
+        match self {
+            PositionTables::None | PositionTables::Bias { .. } => None,
+            PositionTables::Disentangled { content_to_position, .. } => *content_to_position,
+        }
+    }
+
+    /// The view read at the rows of keys.
+    fn of_keys(&self) -> Option<View> {
+        match self {
+            PositionTables::None | PositionTables::Bias { .. } => None,
+            PositionTables::Disentangled { position_to_content, .. } => *position_to_content,
+        }
+    }
+}
+
 impl Kernel {
     /// Views that the stage reads at its own rows.
     pub(crate) fn row_reads(&self) -> Vec<View> {
         match self {
-            Kernel::Embedding { .. } | Kernel::Pool { .. } | Kernel::Primitive { .. } => Vec::new(),
+            Kernel::Embedding { .. }
+            | Kernel::Pool { .. }
+            | Kernel::PooledLinear { .. }
+            | Kernel::Select { .. }
+            | Kernel::Primitive { .. } => Vec::new(),
             Kernel::Linear { x, residual, .. }
             | Kernel::QuantizedLinear { x, residual, .. }
-            | Kernel::LayerNorm { x, residual, .. } => [Some(*x), *residual].into_iter().flatten().collect(),
-            Kernel::Activation { x, .. } | Kernel::L2Normalize { x, .. } | Kernel::Quantize { x, .. } => vec![*x],
+            | Kernel::LayerNorm { x, residual, .. }
+            | Kernel::RmsNorm { x, residual, .. } => [Some(*x), *residual].into_iter().flatten().collect(),
+            Kernel::Activation { x, .. }
+            | Kernel::Unary { x, .. }
+            | Kernel::L2Normalize { x, .. }
+            | Kernel::Quantize { x, .. }
+            | Kernel::GroupedLinear { x, .. }
+            | Kernel::Rotary { x, .. } => vec![*x],
+            Kernel::Gate { a, b, .. } => vec![*a, *b],
+            Kernel::Binary { a, b, .. } => [a.view(), b.view()].into_iter().flatten().collect(),
             Kernel::AppendCache { k, v, .. } => vec![*k, *v],
-            Kernel::Attention { q, .. } => vec![*q],
+            Kernel::Attention { q, position, .. } => [Some(*q), position.of_queries()].into_iter().flatten().collect(),
             Kernel::Columns { parts } => parts.clone(),
         }
     }
@@ -282,20 +427,36 @@ impl Kernel {
             | Kernel::Quantize { .. }
             | Kernel::QuantizedLinear { .. }
             | Kernel::LayerNorm { .. }
+            | Kernel::RmsNorm { .. }
             | Kernel::Activation { .. }
+            | Kernel::Gate { .. }
+            | Kernel::Unary { .. }
+            | Kernel::Binary { .. }
             | Kernel::L2Normalize { .. }
             | Kernel::AppendCache { .. }
+            | Kernel::GroupedLinear { .. }
+            | Kernel::Rotary { .. }
             | Kernel::Columns { .. } => Vec::new(),
-            Kernel::Attention { k, v, attention, .. } if attention.cache.is_none() => vec![*k, *v],
-            Kernel::Attention { .. } => Vec::new(),
-            Kernel::Pool { x, .. } => vec![*x],
+            Kernel::Attention { k, v, attention, position, .. } => {
+                let current = [*k, *v].into_iter().filter(|_| attention.cache.is_none());
+                current.chain(position.of_keys()).collect()
+            }
+            Kernel::Pool { x, .. } | Kernel::Select { x } => vec![*x],
+            Kernel::PooledLinear { linear } => linear.row_reads(),
             Kernel::Primitive { operands, .. } => operands.iter().map(|operand| operand.view).collect(),
         }
     }
 
     /// A second view that the stage writes.
     pub(crate) fn second_write(&self) -> Option<View> {
-        if let Kernel::LayerNorm { quantized, .. } = self { quantized.map(|quantized| quantized.out) } else { None }
+        if let Kernel::LayerNorm { quantized, .. }
+        | Kernel::RmsNorm { quantized, .. }
+        | Kernel::Gate { quantized, .. } = self
+        {
+            quantized.map(|quantized| quantized.out)
+        } else {
+            None
+        }
     }
 
     /// Whether the rows can be computed apart from each other.
@@ -328,6 +489,11 @@ impl Plan {
         (*self.weights).as_ref().len()
     }
 
+    /// The symbolic shape of an output.
+    pub fn output_shape(&self, index: usize) -> Option<&[Dim]> {
+        self.outputs.get(index).map(|output| output.shape.as_slice())
+    }
+
     /// Number of stages.
     pub fn stages(&self) -> usize {
         self.stages.len()
@@ -348,20 +514,54 @@ impl Plan {
         &self.cache_widths
     }
 
-    /// Multiply-accumulates of a packed batch: those of the weight matrices, and the two products of attention.
+    /// Multiply-accumulates of a packed batch: those of the weight matrices, and the two products of attention within
+    /// its window.
     pub fn macs(&self, layout: &Layout) -> u64 {
         let bindings = layout.bindings();
         let rows = |stage: &Stage| stage.rows.evaluate(&bindings).unwrap_or(0);
         let of = |stage: &Stage| {
+            let (kernel, rows) = if let Kernel::PooledLinear { linear } = &stage.kernel {
+                (&**linear, layout.tokens())
+            } else {
+                (&stage.kernel, rows(stage))
+            };
             if let Kernel::Linear { weight: Packed { n, k, .. }, .. }
-            | Kernel::QuantizedLinear { weight: PackedCodes { n, k, .. }, .. } = &stage.kernel
+            | Kernel::QuantizedLinear { weight: PackedCodes { n, k, .. }, .. } = kernel
             {
-                return rows(stage) * n * k;
+                return rows * n * k;
+            }
+            if let Kernel::GroupedLinear { weight, groups, .. } = &stage.kernel {
+                return rows * groups * weight.n * weight.k;
             }
             let Kernel::Attention { attention, .. } = &stage.kernel else { return 0 };
-            let pairs: usize = layout.spans().iter().map(|span| span.tokens * (span.past + span.tokens)).sum();
+            let pairs: usize = layout.spans().iter().map(|span| pairs(span, attention.window)).sum();
             2 * pairs * attention.heads * attention.head_dim
         };
         self.stages.iter().map(|stage| of(stage) as u64).sum()
+    }
+}
+
+/// Pairs of a query and a key that it sees, whether or not keys behind it count.
+fn pairs(span: &Span, window: Option<usize>) -> usize {
+    let total = span.past + span.tokens;
+    let Some(window) = window else { return span.tokens * total };
+    let seen = |position: usize| position.saturating_add(window).min(total - 1) + 1 - position.saturating_sub(window);
+    (span.past..total).map(seen).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_within_a_window_are_counted_one_by_one() {
+        for (past, tokens) in [(0, 1), (0, 9), (5, 3)] {
+            let span = Span { past, tokens, ..Span::default() };
+            for window in [0, 1, 4, 8, usize::MAX] {
+                let near = |i: usize| (0..past + tokens).filter(move |j| j.abs_diff(i) <= window).count();
+                assert_eq!(pairs(&span, Some(window)), (past..past + tokens).map(near).sum::<usize>());
+            }
+            assert_eq!(pairs(&span, None), tokens * (past + tokens));
+        }
     }
 }

@@ -77,10 +77,10 @@ impl Run<'_> {
                 primitive::reduce(kernel_reduction(*reduction), operand(0)?.array()?, axes, target)
             }
             Primitive::Gather { axis, ids } => {
-                primitive::gather(operand(0)?.array()?, *axis, &self.integers(ids), target)
+                primitive::gather(operand(0)?.array()?, *axis, &self.ids.integers(ids), target)
             }
             Primitive::ToFloat { ids } => {
-                for (float, &integer) in target.iter_mut().zip(self.integers(ids).iter()) {
+                for (float, &integer) in target.iter_mut().zip(self.ids.integers(ids).iter()) {
                     *float = integer as f32;
                 }
                 Ok(())
@@ -152,19 +152,20 @@ fn concat(parts: &[Value], axis: usize, target: &mut [f32]) {
     }
 }
 
-fn kernel_unary(unary: Unary) -> primitive::Unary {
+pub(crate) fn kernel_unary(unary: Unary) -> primitive::Unary {
     match unary {
         Unary::Neg => primitive::Unary::Neg,
         Unary::Abs => primitive::Unary::Abs,
         Unary::Exp => primitive::Unary::Exp,
         Unary::Log => primitive::Unary::Log,
+        Unary::Log1p => primitive::Unary::Log1p,
         Unary::Sqrt => primitive::Unary::Sqrt,
         Unary::Reciprocal => primitive::Unary::Reciprocal,
         Unary::Erf => primitive::Unary::Erf,
     }
 }
 
-fn kernel_binary(binary: Binary) -> primitive::Binary {
+pub(crate) fn kernel_binary(binary: Binary) -> primitive::Binary {
     match binary {
         Binary::Add => primitive::Binary::Add,
         Binary::Sub => primitive::Binary::Sub,

@@ -8,8 +8,9 @@ use centuple_kernels::{Kernels, Matrix, ThreadPool, Worker};
 use centuple_tensor::{Bindings, DType, Layout, Symbol};
 
 use crate::attend::{FEW_QUERIES, whole_queries};
-use crate::compute::{Block, IdBuffer, Run};
+use crate::compute::{Block, Run};
 use crate::error::{Result, RuntimeError};
+use crate::ids::BatchIds;
 use crate::kv_cache::KvCache;
 use crate::plan::{Phase, Place, Plan};
 use crate::shared::{Region, SharedFloats};
@@ -98,10 +99,8 @@ pub struct Session {
     /// Work of each stage, and behind them of each phase, that has been claimed and that is done.
     progress: Vec<Progress>,
     slot_starts: Vec<usize>,
-    /// Ids of every input of the running batch.
-    ids: Vec<IdBuffer>,
-    /// Position of every token of the running batch.
-    positions: IdBuffer,
+    /// The integers of the running batch.
+    ids: BatchIds,
     last: Bindings,
 }
 
@@ -125,8 +124,7 @@ impl Session {
             scratch_length,
             progress: (0..plan.stages.len() + plan.phases.len()).map(|_| Progress::default()).collect(),
             slot_starts,
-            ids: vec![IdBuffer::default(); plan.inputs.len()],
-            positions: IdBuffer::default(),
+            ids: BatchIds::new(&plan),
             last: Bindings::default(),
             plan,
             pool,
@@ -175,7 +173,6 @@ impl Session {
             bindings: batch.bindings,
             layout: batch.layout,
             ids: &self.ids,
-            positions: &self.positions,
             cache: batch.cache,
         };
         let team = Team { session: self, run: &run, rows: &rows, failure: OnceLock::new() };
@@ -209,6 +206,13 @@ impl Session {
                 return Err(RuntimeError::Capacity { symbol: format!("{symbol:?}"), needed, limit });
             }
         }
+        let layout = batch.layout.bindings();
+        for symbol in [Symbol::Tokens, Symbol::Sequences, Symbol::Selected] {
+            let (found, expected) = (layout.get(symbol), batch.bindings.get(symbol));
+            if found != expected {
+                return Err(RuntimeError::Layout { symbol: format!("{symbol:?}"), found, expected });
+            }
+        }
         if !self.plan.cache_widths.is_empty() {
             let cache = batch.cache.ok_or_else(|| RuntimeError::Cache("none was given".to_owned()))?;
             cache.check(&self.plan.cache_widths, batch.layout.spans())?;
@@ -219,7 +223,7 @@ impl Session {
 
     /// Checks every input and takes its elements: floats into the arena, ids as they are looked up.
     fn inputs(&mut self, batch: &Batch) -> Result<()> {
-        for (input, ids) in self.plan.inputs.iter().zip(&mut self.ids) {
+        for (index, input) in self.plan.inputs.iter().enumerate() {
             let given = batch.inputs.iter().find(|(name, _)| *name == input.name);
             let data = given.ok_or_else(|| RuntimeError::MissingInput(input.name.clone()))?.1;
             let mut expected = 1;
@@ -232,7 +236,7 @@ impl Session {
                 return Err(RuntimeError::Input { name, dtype: input.dtype, expected, found });
             }
             match data {
-                InputData::I64(data) => ids.set(data.iter().copied()),
+                InputData::I64(data) => self.ids.set_input(index, data),
                 InputData::F32(data) => {
                     let place = input.value.map(|value| self.plan.values[value].place);
                     if let Some(Place::Shared { slot }) = place {
@@ -241,8 +245,7 @@ impl Session {
                 }
             }
         }
-        let positions = batch.layout.spans().iter().flat_map(|span| span.past..span.past + span.tokens);
-        self.positions.set(positions.map(|position| i64::try_from(position).unwrap_or(i64::MAX)));
+        self.ids.derive(&self.plan, batch.layout);
         Ok(())
     }
 
@@ -250,6 +253,14 @@ impl Session {
         let rows =
             |phase: &Phase| phase.rows.evaluate(bindings).ok_or_else(|| RuntimeError::Unbound(phase.rows.to_string()));
         self.plan.phases.iter().map(rows).collect()
+    }
+}
+
+impl Plan {
+    /// Bytes that the results shared by all workers take for batches of at most `capacity`; `None` beyond the address
+    /// space.
+    pub fn arena_bytes(&self, capacity: &Bindings) -> Option<usize> {
+        lay_out(self, capacity, &mut Vec::new()).ok()?.checked_mul(size_of::<f32>())
     }
 }
 

@@ -21,6 +21,11 @@ impl<'a> Run<'a> {
         })
     }
 
+    /// Integers among the weights.
+    pub(crate) fn indices(&self, offset: usize, length: usize) -> Result<&'a [u32]> {
+        self.weight(offset, length).map(bytemuck::cast_slice)
+    }
+
     pub(crate) fn packed_half(&self, weight: Packed) -> Result<PackedHalf<'a>> {
         PackedHalf::from_words(self.weight(weight.offset, packed_half_len(weight.n, weight.k))?, weight.n, weight.k)
     }

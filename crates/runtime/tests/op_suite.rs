@@ -1,13 +1,14 @@
 //! Every op case on every executor: reference, plain plan, optimised plan, each instruction set, several thread counts.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use centuple_graph::{Document, Graph, Op};
 use centuple_kernels::{Isa, ThreadPool};
 use centuple_reference::{Batch as ReferenceBatch, Cache, evaluate};
 use centuple_runtime::{Batch, InputData, KvCache, Plan, Session, lower, lower_stored};
-use centuple_tensor::{Bindings, DType, Symbol, Tensor};
-use centuple_testkit::{Case, cases, distance};
+use centuple_tensor::{Bindings, DType, Layout, Symbol, Tensor};
+use centuple_testkit::{Case, Step, cases, distance};
 
 /// Outputs of every step.
 type Outputs = Vec<Vec<f32>>;
@@ -30,7 +31,7 @@ fn by_plan(case: &Case, graph: &Graph, isa: Isa, threads: usize) -> Outputs {
 fn run(case: &Case, plan: Arc<Plan>, threads: usize) -> Outputs {
     let pool = Arc::new(ThreadPool::new(threads).expect("threads start"));
     let cache = KvCache::new(plan.cache_widths(), case.cache_pages).expect("memory");
-    let capacity = Bindings { tokens: 200, sequences: 8, batch: 4, sequence: 16, past: 0 };
+    let capacity = Bindings { tokens: 200, sequences: 8, batch: 4, sequence: 16, past: 0, selected: 64 };
     let mut session = Session::new(plan, pool, capacity).expect("the session fits");
     let mut outputs = Outputs::new();
     for step in &case.steps {
@@ -116,35 +117,81 @@ fn stored_plans_change_no_bit() {
     }
 }
 
+/// The rows of a sequence are the same alone as in its batch.
+#[test]
+fn company_changes_no_bit() {
+    for case in all_cases().into_iter().filter(|case| case.cache_pages == 0) {
+        let (graph, _) = centuple_passes::optimize(&case.graph).expect("passes keep graphs valid");
+        let plan = Arc::new(lower(&graph, Isa::best()).expect("lowers"));
+        let together = run(&case, Arc::clone(&plan), 2);
+        for (step, together) in case.steps.iter().zip(together) {
+            let mut alone = Vec::new();
+            for span in step.layout.spans() {
+                let rows = span.start..span.start + span.tokens;
+                let inputs = step.inputs.iter().map(|(name, tensor)| (*name, rows_of(tensor, rows.clone()))).collect();
+                let layout = Layout::new(vec![span.clone()]).expect("layout");
+                let step = Step { inputs, bindings: layout.bindings(), layout };
+                let case =
+                    Case { name: case.name.clone(), graph: graph.clone(), steps: vec![step], ..case_of_nothing() };
+                alone.extend(run(&case, Arc::clone(&plan), 2).remove(0));
+            }
+            assert!(step.layout.spans().is_empty() || alone == together, "{}", case.name);
+        }
+    }
+}
+
+fn case_of_nothing() -> Case {
+    Case { name: String::new(), graph: Graph::new(), steps: Vec::new(), cache_pages: 0, tolerance: 0.0 }
+}
+
+/// Some rows of a packed tensor.
+fn rows_of(tensor: &Tensor, rows: Range<usize>) -> Tensor {
+    let width = tensor.len() / tensor.shape()[0];
+    let shape = [&[rows.len()], &tensor.shape()[1..]].concat();
+    let part = rows.start * width..rows.end * width;
+    let part = match tensor.dtype() {
+        DType::I64 => Tensor::from_i64(&shape, &tensor.as_i64().expect("i64")[part]),
+        DType::F32 | DType::F16 | DType::BF16 | DType::I8 => {
+            Tensor::from_f32(&shape, &tensor.as_f32().expect("f32")[part])
+        }
+    };
+    part.expect("the rows exist")
+}
+
 /// How a prompt is cut into steps, and which pages it lies in, changes no bit of its last rows.
 #[test]
 fn chunking_and_pages_change_no_bit() {
-    let case = all_cases().into_iter().find(|case| case.cache_pages > 0).expect("a case with a cache");
+    let cached: Vec<Case> = all_cases().into_iter().filter(|case| case.cache_pages > 0).collect();
+    assert!(cached.len() > 1, "cases with a cache");
+    for case in cached {
+        let whole = in_chunks(&case, &[40], &[0, 1, 2]);
+        assert!(whole == in_chunks(&case, &[1, 15, 17, 7], &[0, 1, 2]), "{}", case.name);
+        assert!(whole == in_chunks(&case, &[39, 1], &[7, 3, 5]), "{}", case.name);
+    }
+}
+
+/// The rows of a prompt of 40 tokens that is cut into steps.
+fn in_chunks(case: &Case, chunks: &[usize], pages: &[u32]) -> Vec<f32> {
     let width = 16;
     let x: Vec<f32> =
         centuple_testkit::Random::new(5).tensor(&[40, width], 2.0).expect("tensor").as_f32().expect("f32").to_vec();
     let plan = Arc::new(lower(&case.graph, Isa::best()).expect("lowers"));
-    let rows_of = |chunks: &[usize], pages: &[u32]| {
-        let pool = Arc::new(ThreadPool::new(2).expect("threads start"));
-        let cache = KvCache::new(plan.cache_widths(), 8).expect("memory");
-        let capacity = Bindings { tokens: 64, sequences: 4, ..Bindings::default() };
-        let mut session = Session::new(Arc::clone(&plan), pool, capacity).expect("the session fits");
-        let (mut past, mut out) = (0, Vec::new());
-        for &tokens in chunks {
-            let span = centuple_tensor::Span { tokens, past, pages: pages.to_vec(), ..Default::default() };
-            let layout = centuple_tensor::Layout::new(vec![span]).expect("layout");
-            let inputs = [("x", InputData::F32(&x[past * width..(past + tokens) * width]))];
-            let batch = Batch { inputs: &inputs, layout: &layout, bindings: layout.bindings(), cache: Some(&cache) };
-            session.run(&batch).expect("runs");
-            let rows = session.output(0).expect("one output");
-            out.extend((0..rows.rows()).flat_map(|row| rows.row(row).to_vec()));
-            past += tokens;
-        }
-        out
-    };
-    let whole = rows_of(&[40], &[0, 1, 2]);
-    assert!(whole == rows_of(&[1, 15, 17, 7], &[0, 1, 2]));
-    assert!(whole == rows_of(&[39, 1], &[7, 3, 5]));
+    let pool = Arc::new(ThreadPool::new(2).expect("threads start"));
+    let cache = KvCache::new(plan.cache_widths(), 8).expect("memory");
+    let capacity = Bindings { tokens: 64, sequences: 4, ..Bindings::default() };
+    let mut session = Session::new(Arc::clone(&plan), pool, capacity).expect("the session fits");
+    let (mut past, mut out) = (0, Vec::new());
+    for &tokens in chunks {
+        let span = centuple_tensor::Span { tokens, past, pages: pages.to_vec(), ..Default::default() };
+        let layout = centuple_tensor::Layout::new(vec![span]).expect("layout");
+        let inputs = [("x", InputData::F32(&x[past * width..(past + tokens) * width]))];
+        let batch = Batch { inputs: &inputs, layout: &layout, bindings: layout.bindings(), cache: Some(&cache) };
+        session.run(&batch).expect("runs");
+        let rows = session.output(0).expect("one output");
+        out.extend((0..rows.rows()).flat_map(|row| rows.row(row).to_vec()));
+        past += tokens;
+    }
+    out
 }
 
 /// Whatever else the same codes were packed for before.

@@ -89,7 +89,12 @@ fn has_labels(head: &Head) -> bool {
         Head::Classification { labels, problem: Problem::SingleLabel | Problem::MultiLabel } => labels.len() > 1,
         Head::Classification { problem: Problem::Regression, .. }
         | Head::TokenFeatures { .. }
-        | Head::SentenceEmbedding(_) => false,
+        | Head::SentenceEmbedding(_)
+        | Head::TokenClassification { .. }
+        | Head::QuestionAnswering
+        | Head::MaskedLm { .. }
+        | Head::SparseEmbedding { .. }
+        | Head::LateInteraction { .. } => false,
     }
 }
 

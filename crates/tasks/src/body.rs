@@ -8,7 +8,7 @@
 use std::{fmt, marker::PhantomData};
 
 use serde::{
-    Deserialize, Deserializer,
+    Deserialize, Deserializer, Serialize, Serializer,
     de::{
         DeserializeSeed, Error, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess, Visitor,
         value::MapAccessDeserializer,
@@ -125,7 +125,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
-/// `T` or a list of `T`, where `T` is a string or an object.
+/// `T` or a list of `T`. It is read where `T` is a string or an object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OneOrMany<T> {
     /// What was given.
@@ -143,6 +143,15 @@ impl<T> OneOrMany<T> {
     /// A list.
     pub fn many(items: Vec<T>) -> Self {
         Self { items, single: false }
+    }
+}
+
+impl<T: Serialize> Serialize for OneOrMany<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.items.as_slice() {
+            [item] if self.single => item.serialize(serializer),
+            items => items.serialize(serializer),
+        }
     }
 }
 

@@ -11,12 +11,14 @@ pub struct Sequence {
     pub type_ids: Vec<u32>,
     /// Tokens before this index are computed but left out of pooling; normally 0.
     pub pool_from: usize,
+    /// Tokens whose rows are wanted, as indices into `ids`, ascending; for masked language models, else empty.
+    pub selected: Vec<usize>,
 }
 
 impl Sequence {
     /// A sequence of one segment whose tokens are all pooled.
     pub fn from_ids(ids: Vec<u32>) -> Self {
-        Self { type_ids: vec![0; ids.len()], ids, pool_from: 0 }
+        Self { type_ids: vec![0; ids.len()], ids, ..Self::default() }
     }
 
     /// Number of tokens.
@@ -32,7 +34,7 @@ impl Sequence {
 
 /// What a model gives for one sequence: a row-major matrix.
 ///
-/// Sentence embedding or logits: one row. Token features: one row per token.
+/// How many rows it has, [`Head::rows`](crate::Head::rows) says.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Output {
     /// Number of rows.
@@ -80,6 +82,13 @@ impl Limits {
         if sequence.type_ids.len() != tokens {
             return Err(EngineError::TypeIds { tokens, type_ids: sequence.type_ids.len() });
         }
+        let mut least = 0;
+        for &token in &sequence.selected {
+            if token < least || token >= tokens {
+                return Err(EngineError::Selected { token, tokens });
+            }
+            least = token + 1;
+        }
         match sequence.ids.iter().find(|id| **id as usize >= self.vocabulary) {
             Some(id) => Err(EngineError::TokenOutOfVocabulary { id: *id, vocabulary: self.vocabulary }),
             None => Ok(()),
@@ -122,6 +131,14 @@ pub enum EngineError {
         tokens: usize,
         /// Number of segment ids.
         type_ids: usize,
+    },
+    /// A selected token that the sequence doesn't have, or one out of order.
+    #[error("token {token} of a sequence of {tokens} is selected; selected tokens must exist and ascend")]
+    Selected {
+        /// Index of the token.
+        token: usize,
+        /// Tokens of the sequence.
+        tokens: usize,
     },
     /// A token id that the embedding table does not have.
     #[error("token id {id} is outside of the model's vocabulary of {vocabulary} tokens")]

@@ -12,7 +12,9 @@
 //! | `encoding_format` | `float` (default), or `base64`: each row is a string of little-endian f32 |
 //!
 //! Reply, sentence embeddings: `[f]` for a text, `[[f]]` for a list. Token features: `[[[f]]]`,
-//! a matrix per text, also for a single text. Both are what the hub answers.
+//! a matrix per text, also for a single text. Both are what the hub answers. Late interaction: the same, where each
+//! row has length 1. Sparse embeddings: `[[{"index": token id, "value": weight}, ...]]`, a list per text, also for a
+//! single one, as text-embeddings-inference has it; they take neither `dimensions` nor `encoding_format`.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeSeq};
@@ -94,6 +96,9 @@ impl Request {
         }
         let Parameters { normalize, prompt_name, truncate, truncation_direction, dimensions, encoding_format } =
             self.parameters;
+        if let Head::SparseEmbedding { .. } = model.card.head {
+            check_sparse(dimensions, encoding_format)?;
+        }
         let dimensions = check_dimensions(model, dimensions)?;
         let truncation = truncation(truncate, truncation_direction);
         let mut collector = Collector::new(model, prompt_name.as_deref(), truncation)?;
@@ -107,7 +112,16 @@ impl Request {
                 tokens.single
             }
         };
-        let model_normalises = matches!(&model.card.head, Head::SentenceEmbedding(head) if head.normalised);
+        let model_normalises = match &model.card.head {
+            Head::SentenceEmbedding(head) => head.normalised,
+            Head::LateInteraction { .. } => true,
+            Head::TokenFeatures { .. }
+            | Head::Classification { .. }
+            | Head::TokenClassification { .. }
+            | Head::QuestionAnswering
+            | Head::MaskedLm { .. }
+            | Head::SparseEmbedding { .. } => false,
+        };
         let normalise = match normalize {
             Some(true) => !model_normalises || dimensions.is_some(),
             Some(false) => false,
@@ -115,6 +129,18 @@ impl Request {
         };
         let (sequences, usage) = collector.finish();
         Ok((sequences, usage, Finish { single, normalise, dimensions, format: encoding_format.unwrap_or_default() }))
+    }
+}
+
+fn check_sparse(dimensions: Option<usize>, format: Option<Format>) -> Result<(), TaskError> {
+    let refused = |name| {
+        let reason = "the model's embeddings are sparse: pairs of a token id and its weight; leave it out".into();
+        Err(TaskError::Parameter { name, reason })
+    };
+    match (dimensions, format) {
+        (Some(_), _) => refused("dimensions"),
+        (None, Some(Format::Base64)) => refused("encoding_format"),
+        (None, Some(Format::Float) | None) => Ok(()),
     }
 }
 
@@ -149,10 +175,16 @@ impl Finish {
                 output.data.chunks_exact_mut(output.columns).for_each(normalise);
             }
         }
-        let layout = match (&model.card.head, self.single) {
-            (Head::SentenceEmbedding(_), true) => Layout::Vector,
-            (Head::SentenceEmbedding(_), false) => Layout::Vectors,
-            (Head::TokenFeatures { .. } | Head::Classification { .. }, _) => Layout::Matrices,
+        let layout = match &model.card.head {
+            Head::SentenceEmbedding(_) if self.single => Layout::Vector,
+            Head::SentenceEmbedding(_) => Layout::Vectors,
+            Head::SparseEmbedding { .. } => Layout::Sparse,
+            Head::TokenFeatures { .. }
+            | Head::Classification { .. }
+            | Head::TokenClassification { .. }
+            | Head::QuestionAnswering
+            | Head::MaskedLm { .. }
+            | Head::LateInteraction { .. } => Layout::Matrices,
         };
         Features { outputs, layout, format: self.format }
     }
@@ -190,6 +222,8 @@ enum Layout {
     Vectors,
     /// A list of token features.
     Matrices,
+    /// A list of sparse embeddings.
+    Sparse,
 }
 
 impl Serialize for Features {
@@ -203,6 +237,7 @@ impl Serialize for Features {
             Layout::Vectors => serializer
                 .collect_seq(self.outputs.iter().map(|output| Row { data: &output.data, format: self.format })),
             Layout::Matrices => serializer.collect_seq(self.outputs.iter().map(rows)),
+            Layout::Sparse => serializer.collect_seq(self.outputs.iter().map(|output| Weights(&output.data))),
         }
     }
 }
@@ -219,6 +254,21 @@ impl Serialize for Rows<'_> {
             list.serialize_element(&Row { data, format: self.format })?;
         }
         list.end()
+    }
+}
+
+/// A sparse vector: what of it is not 0.
+struct Weights<'a>(&'a [f32]);
+
+impl Serialize for Weights<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Weight {
+            index: usize,
+            value: f32,
+        }
+        let weights = self.0.iter().enumerate().filter(|(_, value)| **value != 0.0);
+        serializer.collect_seq(weights.map(|(index, &value)| Weight { index, value }))
     }
 }
 

@@ -1,17 +1,23 @@
 //! The way of a request: body → [`Request`] → [`Job`] → outputs → [`Reply`].
 
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::{
-    body::from_json,
+    body::OneOrMany,
     engine::{Engine, EngineError, Output, Sequence},
     error::TaskError,
     feature_extraction::{self, Features},
-    model::{Head, Model},
+    fill_mask::{self, Filled},
+    model::Model,
+    question_answering::{self, Answers},
     sentence_similarity,
     task::Task,
     text_classification::{self, Score},
+    text_ranking::{self, Ranked},
+    token_classification::{self, Entity},
     tokens::Usage,
+    zero_shot_classification,
 };
 
 /// A parsed body.
@@ -23,6 +29,16 @@ pub enum Request {
     SentenceSimilarity(sentence_similarity::Request),
     /// Texts to labels.
     TextClassification(text_classification::Request),
+    /// Texts to labels of the request.
+    ZeroShotClassification(zero_shot_classification::Request),
+    /// Texts to entities.
+    TokenClassification(token_classification::Request),
+    /// Questions to answers.
+    QuestionAnswering(question_answering::Request),
+    /// Texts with masks to tokens.
+    FillMask(fill_mask::Request),
+    /// Texts to their order.
+    TextRanking(text_ranking::Request),
 }
 
 impl Request {
@@ -32,16 +48,27 @@ impl Request {
             Task::FeatureExtraction => feature_extraction::Request::parse(body).map(Self::FeatureExtraction),
             Task::SentenceSimilarity => sentence_similarity::Request::parse(body).map(Self::SentenceSimilarity),
             Task::TextClassification => text_classification::Request::parse(body).map(Self::TextClassification),
+            Task::ZeroShotClassification => {
+                zero_shot_classification::Request::parse(body).map(Self::ZeroShotClassification)
+            }
+            Task::TokenClassification => token_classification::Request::parse(body).map(Self::TokenClassification),
+            Task::QuestionAnswering => question_answering::Request::parse(body).map(Self::QuestionAnswering),
+            Task::FillMask => fill_mask::Request::parse(body).map(Self::FillMask),
+            Task::TextRanking => text_ranking::Request::parse(body).map(Self::TextRanking),
         }
     }
 
-    /// Reads a JSON body that does not say which task it is for: the model's main task, but
-    /// sentence-similarity where a sentence-embedding model is given an object.
+    /// Reads a JSON body that does not say which task it is for: the model's main task, but another of its tasks where
+    /// the body has the form of that one.
     pub fn parse_for(model: &Model, body: &[u8]) -> Result<Self, TaskError> {
-        let main = model.card.main_task();
-        Self::parse(main, body).or_else(|error| {
-            let embeds = matches!(model.card.head, Head::SentenceEmbedding(_));
-            if embeds && has_object_inputs(body) { Self::parse(Task::SentenceSimilarity, body) } else { Err(error) }
+        let tasks = model.card.tasks();
+        Self::parse(model.card.main_task(), body).or_else(|error| {
+            // Only of a body that is refused: reading it again costs no request that is answered.
+            let value: Value = serde_json::from_slice(body).unwrap_or_default();
+            match tasks.iter().skip(1).find(|task| has_form_of(**task, &value)) {
+                Some(task) => Self::parse(*task, body),
+                None => Err(error),
+            }
         })
     }
 
@@ -51,44 +78,44 @@ impl Request {
             Request::FeatureExtraction(_) => Task::FeatureExtraction,
             Request::SentenceSimilarity(_) => Task::SentenceSimilarity,
             Request::TextClassification(_) => Task::TextClassification,
+            Request::ZeroShotClassification(_) => Task::ZeroShotClassification,
+            Request::TokenClassification(_) => Task::TokenClassification,
+            Request::QuestionAnswering(_) => Task::QuestionAnswering,
+            Request::FillMask(_) => Task::FillMask,
+            Request::TextRanking(_) => Task::TextRanking,
         }
     }
 
-    /// Number of texts in it.
+    /// Number of texts in it; in zero-shot-classification, of pairs of a text and a label.
     pub fn inputs(&self) -> usize {
         match self {
             Request::FeatureExtraction(request) => request.len(),
             Request::SentenceSimilarity(request) => request.len(),
             Request::TextClassification(request) => request.len(),
+            Request::ZeroShotClassification(request) => request.len(),
+            Request::TokenClassification(request) => request.len(),
+            Request::QuestionAnswering(request) => request.len(),
+            Request::FillMask(request) => request.len(),
+            Request::TextRanking(request) => request.len(),
         }
     }
 }
 
-/// Whether a body that a task has refused has an object as `inputs`.
-fn has_object_inputs(body: &[u8]) -> bool {
-    struct Peek;
-    impl<'de> Deserialize<'de> for Peek {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            deserializer.deserialize_map(PeekVisitor)
+/// Whether a body can only be meant for a task that is not the main one of any model.
+fn has_form_of(task: Task, body: &Value) -> bool {
+    let inputs = &body["inputs"];
+    match task {
+        Task::SentenceSimilarity => inputs.is_object(),
+        Task::TextRanking => ["query", "source_sentence"].iter().any(|name| inputs.get(name).is_some()),
+        Task::ZeroShotClassification => {
+            [body, &body["parameters"]].iter().any(|place| place.get("candidate_labels").is_some())
         }
+        Task::FeatureExtraction
+        | Task::TextClassification
+        | Task::TokenClassification
+        | Task::QuestionAnswering
+        | Task::FillMask => false,
     }
-    struct PeekVisitor;
-    impl<'de> de::Visitor<'de> for PeekVisitor {
-        type Value = Peek;
-        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            formatter.write_str("an object")
-        }
-        fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Peek, A::Error> {
-            while map.next_entry::<de::IgnoredAny, de::IgnoredAny>()?.is_some() {}
-            Ok(Peek)
-        }
-    }
-    #[derive(Deserialize)]
-    struct Envelope {
-        #[serde(rename = "inputs")]
-        _inputs: Peek,
-    }
-    from_json::<Envelope>(body).is_ok()
 }
 
 /// A request as tokens, and what is left to do afterwards.
@@ -123,17 +150,34 @@ impl Job {
                 let (sequences, usage, finish) = request.prepare(model)?;
                 (sequences, usage, Step::TextClassification(finish))
             }
+            Request::ZeroShotClassification(request) => {
+                let (sequences, usage, finish) = request.prepare(model)?;
+                (sequences, usage, Step::ZeroShotClassification(finish))
+            }
+            Request::TokenClassification(request) => {
+                let (sequences, usage, finish) = request.prepare(model)?;
+                (sequences, usage, Step::TokenClassification(finish))
+            }
+            Request::QuestionAnswering(request) => {
+                let (sequences, usage, finish) = request.prepare(model)?;
+                (sequences, usage, Step::QuestionAnswering(finish))
+            }
+            Request::FillMask(request) => {
+                let (sequences, usage, finish) = request.prepare(model)?;
+                (sequences, usage, Step::FillMask(finish))
+            }
+            Request::TextRanking(request) => {
+                let (sequences, usage, finish) = request.prepare(model)?;
+                (sequences, usage, Step::TextRanking(finish))
+            }
         };
-        let finish = Finish { rows: sequences.iter().map(Sequence::len).collect(), step };
+        let finish = Finish { rows: sequences.iter().map(|sequence| model.card.head.rows(sequence)).collect(), step };
         Ok(Self { sequences, usage, finish })
     }
 
     /// Number of numbers that the model will give for it.
     pub fn output_values(&self, model: &Model) -> usize {
-        let rows = match model.card.head {
-            Head::TokenFeatures { .. } => self.usage.tokens,
-            Head::SentenceEmbedding(_) | Head::Classification { .. } => self.sequences.len(),
-        };
+        let rows: usize = self.finish.rows.iter().sum();
         rows.saturating_mul(model.card.dimension())
     }
 
@@ -166,7 +210,7 @@ pub fn run_in_batches(engine: &mut dyn Engine, sequences: &[Sequence]) -> Result
 /// What makes a reply of a job's outputs.
 #[derive(Clone, Debug)]
 pub struct Finish {
-    /// Tokens of each sequence: what token features must have as rows.
+    /// Rows that each sequence's output must have.
     rows: Vec<usize>,
     step: Step,
 }
@@ -176,6 +220,11 @@ enum Step {
     FeatureExtraction(feature_extraction::Finish),
     SentenceSimilarity,
     TextClassification(text_classification::Finish),
+    ZeroShotClassification(zero_shot_classification::Finish),
+    TokenClassification(token_classification::Finish),
+    QuestionAnswering(question_answering::Finish),
+    FillMask(fill_mask::Finish),
+    TextRanking(text_ranking::Finish),
 }
 
 impl Finish {
@@ -186,6 +235,11 @@ impl Finish {
             Step::FeatureExtraction(finish) => Reply::Features(finish.reply(model, outputs)),
             Step::SentenceSimilarity => Reply::Similarities(sentence_similarity::reply(&outputs)),
             Step::TextClassification(finish) => Reply::Classifications(finish.reply(model, &outputs)),
+            Step::ZeroShotClassification(finish) => Reply::ZeroShot(finish.reply(model, &outputs)),
+            Step::TokenClassification(finish) => Reply::Entities(finish.reply(model, &outputs)?),
+            Step::QuestionAnswering(finish) => Reply::Answers(finish.reply(&outputs)),
+            Step::FillMask(finish) => Reply::Filled(finish.reply(model, &outputs)?),
+            Step::TextRanking(finish) => Reply::Ranking(finish.reply(&outputs)),
         })
     }
 
@@ -195,11 +249,7 @@ impl Finish {
             return Err(EngineError::Contract(message).into());
         }
         let columns = model.card.dimension();
-        for (input, (output, tokens)) in outputs.iter().zip(&self.rows).enumerate() {
-            let rows = match model.card.head {
-                Head::TokenFeatures { .. } => *tokens,
-                Head::SentenceEmbedding(_) | Head::Classification { .. } => 1,
-            };
+        for (input, (output, &rows)) in outputs.iter().zip(&self.rows).enumerate() {
             if (output.rows, output.columns) != (rows, columns) || !output.is_consistent() {
                 let (r, c, n) = (output.rows, output.columns, output.data.len());
                 let message = format!("an output of {r}x{c} with {n} values instead of {rows}x{columns}");
@@ -223,6 +273,16 @@ pub enum Reply {
     Similarities(Vec<f32>),
     /// Scored labels per input.
     Classifications(Vec<Vec<Score>>),
+    /// Scored labels of the request, per text.
+    ZeroShot(OneOrMany<Vec<Score>>),
+    /// Entities per text.
+    Entities(OneOrMany<Vec<Entity>>),
+    /// Answers per question.
+    Answers(OneOrMany<Answers>),
+    /// Proposals per text and mask.
+    Filled(OneOrMany<Filled>),
+    /// Texts in order.
+    Ranking(Vec<Ranked>),
 }
 
 impl Reply {

@@ -9,12 +9,18 @@ mod body;
 mod engine;
 mod error;
 pub mod feature_extraction;
+pub mod fill_mask;
 mod job;
 mod model;
+pub mod question_answering;
+mod scores;
 pub mod sentence_similarity;
 mod task;
 pub mod text_classification;
+pub mod text_ranking;
+pub mod token_classification;
 mod tokens;
+pub mod zero_shot_classification;
 
 pub use body::{OneOrMany, from_json};
 pub use engine::{Engine, EngineError, Limits, Output, Sequence};

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use centuple_text::Tokenizer;
 
-use crate::{engine::Limits, task::Task};
+use crate::{
+    engine::{Limits, Sequence},
+    task::Task,
+};
 
 /// Everything about a loaded model but its weights.
 pub struct Model {
@@ -33,6 +36,8 @@ pub struct ModelCard {
     pub prompts: BTreeMap<String, String>,
     /// Name of the prompt that is used where none is asked for.
     pub default_prompt: Option<String>,
+    /// Whether text-ranking's scores are logits where the request doesn't say; otherwise their sigmoids.
+    pub ranks_by_logit: bool,
 }
 
 /// What the rows of an [`Output`](crate::Output) mean.
@@ -52,6 +57,53 @@ pub enum Head {
         /// What the logits mean.
         problem: Problem,
     },
+    /// One row of logits per token.
+    TokenClassification {
+        /// Name of each logit.
+        labels: Vec<String>,
+    },
+    /// One row per token: the logits of an answer's start and end.
+    QuestionAnswering,
+    /// One row of logits per selected token.
+    MaskedLm {
+        /// Number of logits: one per token id.
+        vocabulary: usize,
+    },
+    /// One row per text: the weight of each token id, mostly 0.
+    SparseEmbedding {
+        /// Number of weights.
+        vocabulary: usize,
+    },
+    /// One row of length 1 per token.
+    LateInteraction {
+        /// Length of a row.
+        dimension: usize,
+    },
+}
+
+impl Head {
+    /// Number of rows of a sequence's output.
+    pub fn rows(&self, sequence: &Sequence) -> usize {
+        match self {
+            Head::TokenFeatures { .. }
+            | Head::TokenClassification { .. }
+            | Head::QuestionAnswering
+            | Head::LateInteraction { .. } => sequence.len(),
+            Head::SentenceEmbedding(_) | Head::Classification { .. } | Head::SparseEmbedding { .. } => 1,
+            Head::MaskedLm { .. } => sequence.selected.len(),
+        }
+    }
+
+    /// Length of a row of output.
+    pub fn columns(&self) -> usize {
+        match self {
+            Head::TokenFeatures { dimension } | Head::LateInteraction { dimension } => *dimension,
+            Head::SentenceEmbedding(embedding) => embedding.dimension,
+            Head::Classification { labels, .. } | Head::TokenClassification { labels } => labels.len(),
+            Head::QuestionAnswering => 2,
+            Head::MaskedLm { vocabulary } | Head::SparseEmbedding { vocabulary } => *vocabulary,
+        }
+    }
 }
 
 /// A sentence embedding.
@@ -96,27 +148,35 @@ impl Problem {
 impl ModelCard {
     /// Every task that the model answers.
     pub fn tasks(&self) -> &'static [Task] {
-        match self.head {
-            Head::TokenFeatures { .. } => &[Task::FeatureExtraction],
+        match &self.head {
+            Head::TokenFeatures { .. } | Head::SparseEmbedding { .. } | Head::LateInteraction { .. } => {
+                &[Task::FeatureExtraction]
+            }
             Head::SentenceEmbedding(_) => &[Task::FeatureExtraction, Task::SentenceSimilarity],
+            Head::Classification { labels, .. } if labels.len() == 1 => &[Task::TextClassification, Task::TextRanking],
+            Head::Classification { labels, .. } if entailment(labels).is_some() => {
+                &[Task::TextClassification, Task::ZeroShotClassification]
+            }
             Head::Classification { .. } => &[Task::TextClassification],
+            Head::TokenClassification { .. } => &[Task::TokenClassification],
+            Head::QuestionAnswering => &[Task::QuestionAnswering],
+            Head::MaskedLm { .. } => &[Task::FillMask],
         }
     }
 
     /// The task that is meant where none is named.
     pub fn main_task(&self) -> Task {
-        match self.head {
-            Head::TokenFeatures { .. } | Head::SentenceEmbedding(_) => Task::FeatureExtraction,
-            Head::Classification { .. } => Task::TextClassification,
-        }
+        // Every head has a task.
+        self.tasks().first().copied().unwrap_or(Task::FeatureExtraction)
     }
 
     /// Length of a row of output.
     pub fn dimension(&self) -> usize {
-        match &self.head {
-            Head::TokenFeatures { dimension } => *dimension,
-            Head::SentenceEmbedding(embedding) => embedding.dimension,
-            Head::Classification { labels, .. } => labels.len(),
-        }
+        self.head.columns()
     }
+}
+
+/// Place of the label that says that a text entails another, as transformers finds it.
+pub(crate) fn entailment(labels: &[String]) -> Option<usize> {
+    labels.iter().position(|label| label.to_lowercase().starts_with("entail"))
 }

@@ -11,11 +11,30 @@ pub enum Task {
     SentenceSimilarity,
     /// Text to scored labels.
     TextClassification,
+    /// Text to labels that come with the request.
+    ZeroShotClassification,
+    /// Text to the entities in it.
+    TokenClassification,
+    /// A question to the part of a text that answers it.
+    QuestionAnswering,
+    /// A text to the tokens that its masks may stand for.
+    FillMask,
+    /// Texts in the order in which they answer a query.
+    TextRanking,
 }
 
 impl Task {
     /// Every task, in the order in which they are listed to users.
-    pub const ALL: [Task; 3] = [Task::FeatureExtraction, Task::SentenceSimilarity, Task::TextClassification];
+    pub const ALL: [Task; 8] = [
+        Task::FeatureExtraction,
+        Task::SentenceSimilarity,
+        Task::TextClassification,
+        Task::ZeroShotClassification,
+        Task::TokenClassification,
+        Task::QuestionAnswering,
+        Task::FillMask,
+        Task::TextRanking,
+    ];
 
     /// The hub's name.
     pub const fn name(self) -> &'static str {
@@ -23,6 +42,11 @@ impl Task {
             Task::FeatureExtraction => "feature-extraction",
             Task::SentenceSimilarity => "sentence-similarity",
             Task::TextClassification => "text-classification",
+            Task::ZeroShotClassification => "zero-shot-classification",
+            Task::TokenClassification => "token-classification",
+            Task::QuestionAnswering => "question-answering",
+            Task::FillMask => "fill-mask",
+            Task::TextRanking => "text-ranking",
         }
     }
 }
@@ -45,10 +69,12 @@ fn list() -> String {
 impl FromStr for Task {
     type Err = UnknownTask;
 
-    /// Takes the hub's name, and `sentiment-analysis` as transformers does.
+    /// Takes the hub's name, and `sentiment-analysis` and `ner` as transformers does.
     fn from_str(name: &str) -> Result<Self, UnknownTask> {
-        if name == "sentiment-analysis" {
-            return Ok(Task::TextClassification);
+        match name {
+            "sentiment-analysis" => return Ok(Task::TextClassification),
+            "ner" => return Ok(Task::TokenClassification),
+            _ => {}
         }
         Task::ALL.into_iter().find(|task| task.name() == name).ok_or_else(|| UnknownTask(name.into()))
     }
@@ -64,14 +90,13 @@ mod tests {
             assert_eq!(task.to_string().parse(), Ok(task));
         }
         assert_eq!("sentiment-analysis".parse(), Ok(Task::TextClassification));
+        assert_eq!("ner".parse(), Ok(Task::TokenClassification));
     }
 
     #[test]
     fn an_unknown_name_lists_the_tasks() {
         let error = "embed".parse::<Task>().unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "unknown task `embed`; the tasks are feature-extraction, sentence-similarity, text-classification"
-        );
+        assert!(error.starts_with("unknown task `embed`; the tasks are feature-extraction, sentence-similarity, "));
+        assert!(Task::ALL.iter().all(|task| error.contains(task.name())), "{error}");
     }
 }

@@ -6,6 +6,7 @@
 //! | parameter | meaning |
 //! |---|---|
 //! | `top_k` | keeps the best so many labels; absent or `null`: all of them |
+//! | `return_all_scores` | where there is no `top_k`: `true` gives all labels in the model's order, `false` the best one |
 //! | `function_to_apply` | `softmax`, `sigmoid` or `none`; absent: as the model's problem type says |
 //! | `truncate`, `truncation_direction` | as in feature-extraction |
 //!
@@ -19,6 +20,7 @@ use crate::{
     engine::{Output, Sequence},
     error::TaskError,
     model::{Head, Model, Problem},
+    scores::{best, sigmoid, softmax},
     tokens::{Collector, Direction, Usage, truncation},
 };
 
@@ -46,6 +48,8 @@ pub struct Input {
 pub struct Parameters {
     /// Number of labels to keep.
     pub top_k: Option<usize>,
+    /// All labels in the model's order, or the best one; `top_k` goes before it.
+    pub return_all_scores: Option<bool>,
     /// From logits to scores.
     pub function_to_apply: Option<Function>,
     /// Whether a text that is too long may be cut; it may by default.
@@ -60,10 +64,13 @@ pub struct Parameters {
 #[serde(rename_all = "lowercase")]
 pub enum Function {
     /// Scores of all labels sum to 1.
+    #[serde(alias = "SOFTMAX")]
     Softmax,
     /// Each label for itself, between 0 and 1.
+    #[serde(alias = "SIGMOID")]
     Sigmoid,
     /// The logits.
+    #[serde(alias = "NONE")]
     None,
 }
 
@@ -120,7 +127,8 @@ impl Request {
     }
 
     pub(crate) fn prepare(self, model: &Model) -> Result<(Vec<Sequence>, Usage, Finish), TaskError> {
-        let Parameters { top_k, function_to_apply, truncate, truncation_direction } = self.parameters;
+        let Parameters { top_k, return_all_scores, function_to_apply, truncate, truncation_direction } =
+            self.parameters;
         if self.inputs.items.is_empty() {
             return Err(TaskError::Empty("inputs"));
         }
@@ -136,15 +144,30 @@ impl Request {
             }
         }
         let (sequences, usage) = collector.finish();
-        Ok((sequences, usage, Finish { top_k, function: function_to_apply }))
+        let order = match (top_k, return_all_scores) {
+            (Some(most), _) => Order::Best(most),
+            (None, Some(true)) => Order::Model,
+            (None, Some(false)) => Order::Best(1),
+            (None, None) => Order::Best(usize::MAX),
+        };
+        Ok((sequences, usage, Finish { order, function: function_to_apply }))
     }
 }
 
 /// What is left to do once the model has run.
 #[derive(Clone, Debug)]
 pub struct Finish {
-    top_k: Option<usize>,
+    order: Order,
     function: Option<Function>,
+}
+
+/// Which labels a reply has, and in what order.
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    /// The best so many, best first.
+    Best(usize),
+    /// All, as the model has them.
+    Model,
 }
 
 impl Finish {
@@ -157,65 +180,36 @@ impl Finish {
             Problem::MultiLabel => Function::Sigmoid,
             Problem::Regression => Function::None,
         });
-        let best = |output: &Output| rank(labels, function.apply(&output.data), self.top_k);
-        outputs.iter().map(best).collect()
+        let scores = |output: &Output| {
+            let scores = function.apply(&output.data);
+            match self.order {
+                Order::Best(most) => rank(labels, &scores, most),
+                Order::Model => labels.iter().cloned().zip(scores).map(Score::of).collect(),
+            }
+        };
+        outputs.iter().map(scores).collect()
     }
 }
 
 /// The best labels, best first; labels of equal score stay in the model's order.
-fn rank(labels: &[String], scores: Vec<f32>, top_k: Option<usize>) -> Vec<Score> {
-    let mut pairs: Vec<_> = labels.iter().zip(scores).collect();
-    pairs.sort_by(|a, b| b.1.total_cmp(&a.1));
-    pairs.truncate(top_k.unwrap_or(pairs.len()));
-    pairs.into_iter().map(|(label, score)| Score { label: label.clone(), score }).collect()
+fn rank(labels: &[String], scores: &[f32], most: usize) -> Vec<Score> {
+    best(scores, most).into_iter().map(|place| Score { label: labels[place].clone(), score: scores[place] }).collect()
+}
+
+impl Score {
+    /// A score and its label.
+    pub(crate) fn of((label, score): (String, f32)) -> Self {
+        Self { label, score }
+    }
 }
 
 impl Function {
     /// Scores of finite logits; always finite.
     fn apply(self, logits: &[f32]) -> Vec<f32> {
         match self {
-            Function::Softmax => {
-                let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                let powers: Vec<f32> = logits.iter().map(|logit| (logit - largest).exp()).collect();
-                let sum: f32 = powers.iter().sum();
-                powers.into_iter().map(|power| power / sum).collect()
-            }
-            Function::Sigmoid => logits.iter().map(|logit| 1.0 / (1.0 + (-logit).exp())).collect(),
+            Function::Softmax => softmax(logits),
+            Function::Sigmoid => logits.iter().copied().map(sigmoid).collect(),
             Function::None => logits.to_vec(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn logits() -> impl Strategy<Value = Vec<f32>> {
-        proptest::collection::vec(prop_oneof![-20f32..20.0, Just(f32::MAX), Just(f32::MIN)], 1..12)
-    }
-
-    proptest! {
-        #[test]
-        fn softmax_is_a_distribution(logits in logits()) {
-            let scores = Function::Softmax.apply(&logits);
-            prop_assert!((scores.iter().sum::<f32>() - 1.0).abs() < 1e-5);
-            prop_assert!(scores.iter().all(|score| (0.0..=1.0).contains(score)));
-        }
-
-        #[test]
-        fn sigmoid_is_a_probability(logits in logits()) {
-            prop_assert!(Function::Sigmoid.apply(&logits).iter().all(|score| (0.0..=1.0).contains(score)));
-        }
-
-        #[test]
-        fn the_best_labels_are_the_head_of_all_labels(scores in logits(), top_k in 1usize..15) {
-            let labels: Vec<String> = (0..scores.len()).map(|i| format!("LABEL_{i}")).collect();
-            let all = rank(&labels, scores.clone(), None);
-            prop_assert!(all.is_sorted_by(|a, b| a.score >= b.score));
-            let best = rank(&labels, scores, Some(top_k));
-            prop_assert_eq!(&best[..], &all[..top_k.min(all.len())]);
         }
     }
 }

@@ -84,6 +84,8 @@ fn text_classification() {
         r#"{"inputs": "i love this film", "parameters": {"top_k": 99, "function_to_apply": "sigmoid"}}"#,
         r#"{"inputs": {"text": "hello", "text_pair": "world"}, "parameters": {"truncation": true}}"#,
         r#"{"inputs": [{"text": "hello"}, "hello", {"text": "hello", "text_pair": null}], "parameters": {"top_k": 1}}"#,
+        r#"{"inputs": "i love this film", "parameters": {"return_all_scores": true}}"#,
+        r#"{"inputs": "i love this film", "parameters": {"return_all_scores": false}}"#,
         r#"{"inputs": "i love", "parameters": {"top_k": 0}}"#,
         r#"{"inputs": "i love", "parameters": {"top_k": -1}}"#,
         r#"{"inputs": "i love", "parameters": {"function_to_apply": "relu"}}"#,
@@ -91,6 +93,133 @@ fn text_classification() {
         r#"{"inputs": [["hello", "world"]]}"#,
     ];
     insta::assert_snapshot!(asked(&tiny::classifier(Problem::SingleLabel), Task::TextClassification, &bodies));
+}
+
+#[test]
+fn sparse_embeddings_and_late_interaction() {
+    let bodies = [
+        r#"{"inputs": "the cat sat"}"#,
+        r#"{"inputs": ["the cat sat", ""], "normalize": true}"#,
+        r#"{"inputs": "the cat", "dimensions": 2}"#,
+        r#"{"inputs": "the cat", "encoding_format": "base64"}"#,
+    ];
+    insta::assert_snapshot!(asked(&tiny::sparse(), Task::FeatureExtraction, &bodies));
+    insta::assert_snapshot!(asked(&tiny::late(), Task::FeatureExtraction, &bodies[..3]));
+}
+
+#[test]
+fn zero_shot_classification() {
+    let bodies = [
+        r#"{"inputs": "i love this film", "parameters": {"candidate_labels": ["good", "bad", "not"]}}"#,
+        r#"{"inputs": "i love this film", "candidate_labels": "good, bad,,not", "multi_label": true}"#,
+        r#"{"inputs": ["cat"], "parameters": {"candidate_labels": ["good", "bad"]}}"#,
+        r#"{"inputs": ["cat", "dog"], "parameters": {"candidate_labels": ["good"], "hypothesis_template": "it is {}"}}"#,
+        r#"{"inputs": "cat", "parameters": {"candidate_labels": ["good"], "hypothesis_template": "it is"}}"#,
+        r#"{"inputs": "cat", "parameters": {"candidate_labels": []}}"#,
+        r#"{"inputs": "cat", "parameters": {"candidate_labels": [5]}}"#,
+        r#"{"inputs": "cat"}"#,
+        r#"{"inputs": "", "parameters": {"candidate_labels": ["good"]}}"#,
+        r#"{"inputs": "cat", "parameters": {"candidate_labels": ["the cat sat on a mat in the sun and the dog"]}}"#,
+    ];
+    insta::assert_snapshot!(asked(&tiny::inference(), Task::ZeroShotClassification, &bodies));
+    let many = serde_json::json!({"inputs": "cat", "candidate_labels": vec!["a"; 1001]}).to_string();
+    assert!(ask(&tiny::inference(), Task::ZeroShotClassification, &many).contains("at most 1000"));
+    let long = serde_json::json!({"inputs": "cat ".repeat(10_000), "candidate_labels": vec!["a"; 1000]}).to_string();
+    assert!(ask(&tiny::inference(), Task::ZeroShotClassification, &long).contains("would be read 1000 times"));
+}
+
+#[test]
+fn token_classification() {
+    let text = "the cat sat on a mat in the sun and the dog ran in the rain , good day !";
+    let of = |parameters: &str| format!(r#"{{"inputs": "{text}", "parameters": {{{parameters}}}}}"#);
+    let bodies = [
+        r#"{"inputs": "hello catx world"}"#.to_owned(),
+        r#"{"inputs": ["hello wörld 🚀", ""], "parameters": {"ignore_labels": []}}"#.to_owned(),
+        r#"{"inputs": "hello catx", "parameters": {"aggregation_strategy": "none"}}"#.to_owned(),
+        r#"{"inputs": "hello catx", "parameters": {"aggregation_strategy": "first"}}"#.to_owned(),
+        r#"{"inputs": "hello catx", "parameters": {"aggregation_strategy": "average"}}"#.to_owned(),
+        r#"{"inputs": "hello catx", "parameters": {"aggregation_strategy": "max"}}"#.to_owned(),
+        of(""),
+        of(r#""stride": 4"#),
+        of(r#""stride": 14"#),
+        of(r#""stride": 16"#),
+        of(r#""stride": 2, "aggregation_strategy": "none""#),
+        of(r#""truncate": false"#),
+        of(r#""aggregation_strategy": "best""#),
+    ];
+    let bodies: Vec<&str> = bodies.iter().map(String::as_str).collect();
+    insta::assert_snapshot!(asked(&tiny::tagger(), Task::TokenClassification, &bodies));
+    let long = serde_json::json!({"inputs": "cat ".repeat(100_000), "stride": 13}).to_string();
+    assert!(ask(&tiny::tagger(), Task::TokenClassification, &long).contains("at most 4096 are allowed"));
+}
+
+#[test]
+fn question_answering() {
+    let of = |parameters: &str| {
+        let context = "the cat sat on a mat in the sun and the dog ran in the rain, good day!";
+        format!(
+            r#"{{"inputs": {{"question": "is it good?", "context": "{context}"}}, "parameters": {{{parameters}}}}}"#
+        )
+    };
+    let bodies = [
+        r#"{"inputs": {"question": "is it?", "context": "Hello wörld, good catx"}}"#.to_owned(),
+        r#"{"inputs": [{"question": "is it?", "context": "a good dog"}], "parameters": {"top_k": 2}}"#.to_owned(),
+        r#"{"inputs": {"question": "is it?", "context": " "}}"#.to_owned(),
+        r#"{"inputs": {"question": "", "context": "a"}}"#.to_owned(),
+        r#"{"inputs": {"question": "a"}}"#.to_owned(),
+        r#"{"inputs": "a"}"#.to_owned(),
+        r#"{"inputs": []}"#.to_owned(),
+        of(r#""doc_stride": 2"#),
+        of(r#""doc_stride": 2, "top_k": 3, "handle_impossible_answer": true"#),
+        of(r#""doc_stride": 2, "max_answer_len": 1, "align_to_words": false"#),
+        of(r#""doc_stride": 2, "max_question_len": 1"#),
+        of(""),
+        of(r#""top_k": 0"#),
+        of(r#""top_k": 1001"#),
+        of(r#""max_answer_len": 1001"#),
+        of(r#""max_answer_len": 0"#),
+        of(r#""max_question_len": 0"#),
+        of(r#""max_seq_len": 17"#),
+        of(r#""max_seq_len": 3"#),
+        of(r#""max_seq_len": 10, "doc_stride": 11"#),
+    ];
+    let bodies: Vec<&str> = bodies.iter().map(String::as_str).collect();
+    insta::assert_snapshot!(asked(&tiny::reader(), Task::QuestionAnswering, &bodies));
+}
+
+#[test]
+fn fill_mask() {
+    let bodies = [
+        r#"{"inputs": "the [MASK] sat"}"#,
+        r#"{"inputs": "the [MASK] sat", "parameters": {"top_k": 1, "targets": ["cat", "dogs", "cat"]}}"#,
+        r#"{"inputs": "the [MASK] [MASK]", "parameters": {"top_k": 2, "targets": "dog"}}"#,
+        r#"{"inputs": ["a [MASK]", "[MASK]"], "parameters": {"top_k": 1}}"#,
+        r#"{"inputs": ["a [MASK]"], "parameters": {"top_k": 1}}"#,
+        r#"{"inputs": "the cat"}"#,
+        r#"{"inputs": []}"#,
+        r#"{"inputs": "[MASK]", "parameters": {"top_k": 0}}"#,
+        r#"{"inputs": "[MASK]", "parameters": {"top_k": 96}}"#,
+        r#"{"inputs": "[MASK]", "parameters": {"targets": [""]}}"#,
+        r#"{"inputs": "[MASK] cat cat cat cat cat cat cat cat cat cat cat cat cat cat cat cat"}"#,
+        r#"{"inputs": "[MASK] cat cat cat cat cat cat cat cat cat cat cat cat cat cat cat", "truncate": true, "top_k": 1}"#,
+    ];
+    insta::assert_snapshot!(asked(&tiny::masked(), Task::FillMask, &bodies));
+}
+
+#[test]
+fn text_ranking() {
+    let model = tiny::all().remove(4);
+    let bodies = [
+        r#"{"inputs": {"query": "the cat", "texts": ["a dog", "", "the sun"]}}"#,
+        r#"{"inputs": {"source_sentence": "the cat", "documents": [{"text": "a dog"}, "sun"]}, "return_text": true}"#,
+        r#"{"inputs": {"query": "the cat", "sentences": ["a dog", "sun"]}, "parameters": {"top_n": 1, "raw_scores": true}}"#,
+        r#"{"inputs": {"query": "the cat", "texts": []}}"#,
+        r#"{"inputs": {"query": "the cat", "texts": ["a"], "documents": ["b"]}}"#,
+        r#"{"inputs": {"query": "the cat"}}"#,
+        r#"{"inputs": {"query": "the cat", "texts": ["a"]}, "parameters": {"top_k": 0}}"#,
+    ];
+    insta::assert_snapshot!(asked(&model, Task::TextRanking, &bodies));
+    assert!(ask(&tiny::features(), Task::TextRanking, bodies[0]).contains("does not do text-ranking"));
 }
 
 #[test]
@@ -196,6 +325,10 @@ fn a_body_without_task_goes_to_the_main_one_or_by_its_form() {
         parse(&tiny::classifier(Problem::SingleLabel), r#"{"inputs": "cat", "top_k": 1}"#),
         parse(&tiny::features(), r#"{"inputs": {"source_sentence": "cat", "sentences": ["dog"]}}"#),
         ask(&tiny::features(), Task::TextClassification, r#"{"inputs": "cat"}"#),
+        parse(&tiny::inference(), r#"{"inputs": "cat", "parameters": {"candidate_labels": "a"}}"#),
+        parse(&tiny::inference(), r#"{"inputs": "cat", "parameters": {"candidate_label": "a"}}"#),
+        parse(&tiny::all()[4], r#"{"inputs": {"query": "cat", "texts": ["a"]}}"#),
+        parse(&tiny::all()[4], r#"{"inputs": {"text": "cat"}}"#),
     ];
     insta::assert_snapshot!(answers.join("\n"));
 }
@@ -268,6 +401,30 @@ mod properties {
             let body = format!("{{\"inputs\": {inputs}, \"{name}\": {inputs}}}");
             for task in Task::ALL {
                 let _ = Request::parse(task, body.as_bytes());
+            }
+        }
+
+        #[test]
+        fn every_model_answers_any_text_or_refuses_it(
+            text in "(\\[MASK\\]|\\PC){0,40}", other in "\\PC{0,40}", number in 0usize..40, index in 0usize..6,
+            strategy in 0usize..5,
+        ) {
+            let mut bodies = vec![
+                serde_json::json!({"inputs": text}),
+                serde_json::json!({"inputs": text, "candidate_labels": [other, "b"], "hypothesis_template": "{}"}),
+                serde_json::json!({"inputs": {"question": other, "context": text}, "doc_stride": number % 6, "top_k": number}),
+                serde_json::json!({"inputs": text, "targets": [other, "cat"], "truncate": true}),
+                serde_json::json!({"inputs": {"query": text, "texts": [other]}}),
+            ];
+            let strategy = ["none", "simple", "first", "average", "max"][strategy];
+            bodies.push(serde_json::json!({"inputs": text, "aggregation_strategy": strategy, "stride": number % 15}));
+            let body = bodies.swap_remove(index).to_string();
+            for model in tiny::all() {
+                for task in model.card.tasks() {
+                    let answer = ask(&model, *task, &body);
+                    let refused = ["Invalid: ", "Tokenization: ", "Empty: "].iter().any(|kind| answer.starts_with(kind));
+                    prop_assert!(refused || serde_json::from_str::<serde_json::Value>(&answer).is_ok(), "{}", answer);
+                }
             }
         }
 

@@ -23,11 +23,14 @@ pub enum Symbol {
     Sequence,
     /// Tokens that came before, in a padded graph with a cache.
     Past,
+    /// Tokens of a packed batch that were picked for output.
+    Selected,
 }
 
 impl Symbol {
     /// Every symbol, in the order of their use in [`Dim`]s.
-    pub const ALL: [Symbol; 5] = [Symbol::Tokens, Symbol::Sequences, Symbol::Batch, Symbol::Sequence, Symbol::Past];
+    pub const ALL: [Symbol; 6] =
+        [Symbol::Tokens, Symbol::Sequences, Symbol::Batch, Symbol::Sequence, Symbol::Past, Symbol::Selected];
 }
 
 /// The numbers behind the symbols for one batch. Symbols that a graph does not use may stay 0.
@@ -43,6 +46,8 @@ pub struct Bindings {
     pub sequence: usize,
     /// Value of [`Symbol::Past`].
     pub past: usize,
+    /// Value of [`Symbol::Selected`].
+    pub selected: usize,
 }
 
 impl Bindings {
@@ -54,6 +59,7 @@ impl Bindings {
             Symbol::Batch => self.batch,
             Symbol::Sequence => self.sequence,
             Symbol::Past => self.past,
+            Symbol::Selected => self.selected,
         }
     }
 }

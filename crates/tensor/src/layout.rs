@@ -21,6 +21,16 @@ pub enum LayoutError {
         /// Tokens to hold: past and new ones.
         tokens: usize,
     },
+    /// A token is selected that the sequence doesn't have, or out of order.
+    #[error("sequence {sequence} selects token {token} of its {tokens}; selected tokens must exist and ascend")]
+    Selected {
+        /// Index of the sequence.
+        sequence: usize,
+        /// The selected token.
+        token: u32,
+        /// Tokens of the sequence.
+        tokens: usize,
+    },
 }
 
 /// One sequence of a batch.
@@ -36,6 +46,8 @@ pub struct Span {
     pub pages: Vec<u32>,
     /// Tokens before this index are left out of pooling.
     pub pool_from: usize,
+    /// Tokens whose rows are picked for output, as indices among its new tokens, ascending; empty for most graphs.
+    pub selected: Vec<u32>,
 }
 
 /// The packed batch: sequences stand behind each other without padding.
@@ -43,15 +55,16 @@ pub struct Span {
 pub struct Layout {
     spans: Vec<Span>,
     tokens: usize,
+    selected: usize,
 }
 
 impl Layout {
     /// A layout of the given sequences, in their order.
     ///
     /// # Errors
-    /// An empty sequence, or pages that are too few for past and new tokens.
+    /// An empty sequence, pages that are too few for past and new tokens, or a selected token that is not there.
     pub fn new(mut spans: Vec<Span>) -> Result<Layout, LayoutError> {
-        let mut tokens = 0;
+        let (mut tokens, mut selected) = (0, 0);
         for (sequence, span) in spans.iter_mut().enumerate() {
             if span.tokens == 0 {
                 return Err(LayoutError::Empty(sequence));
@@ -60,10 +73,18 @@ impl Layout {
             if (span.past > 0 || !span.pages.is_empty()) && span.pages.len().saturating_mul(PAGE_TOKENS) < held {
                 return Err(LayoutError::Pages { sequence, pages: span.pages.len(), tokens: held });
             }
+            let mut least = 0;
+            for &token in &span.selected {
+                if token < least || token as usize >= span.tokens {
+                    return Err(LayoutError::Selected { sequence, token, tokens: span.tokens });
+                }
+                least = token.saturating_add(1);
+            }
             span.start = tokens;
             tokens += span.tokens;
+            selected += span.selected.len();
         }
-        Ok(Layout { spans, tokens })
+        Ok(Layout { spans, tokens, selected })
     }
 
     /// A layout of sequences without past, from their lengths in tokens.
@@ -84,9 +105,15 @@ impl Layout {
         self.tokens
     }
 
+    /// The packed rows of all selected tokens, in order.
+    pub fn selected(&self) -> impl Iterator<Item = usize> {
+        self.spans.iter().flat_map(|span| span.selected.iter().map(|&token| span.start + token as usize))
+    }
+
     /// The symbols of a packed graph for this batch.
     pub fn bindings(&self) -> Bindings {
-        Bindings { tokens: self.tokens, sequences: self.spans.len(), ..Bindings::default() }
+        let sequences = self.spans.len();
+        Bindings { tokens: self.tokens, sequences, selected: self.selected, ..Bindings::default() }
     }
 }
 
@@ -102,6 +129,18 @@ mod tests {
         assert!(Layout::of_lengths(&[2, 0]).is_err());
         let past = Span { tokens: 1, past: 16, pages: vec![7], ..Span::default() };
         assert!(Layout::new(vec![past]).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn selected_tokens_are_rows_of_the_batch() -> Result<(), LayoutError> {
+        let span = |tokens, selected: &[u32]| Span { tokens, selected: selected.to_vec(), ..Span::default() };
+        let layout = Layout::new(vec![span(3, &[0, 2]), span(2, &[]), span(4, &[1])])?;
+        assert_eq!(layout.selected().collect::<Vec<_>>(), [0, 2, 6]);
+        assert_eq!(layout.bindings().selected, 3);
+        for wrong in [&[3][..], &[1, 0], &[2, 2], &[u32::MAX]] {
+            assert!(Layout::new(vec![span(3, wrong)]).is_err(), "{wrong:?}");
+        }
         Ok(())
     }
 }

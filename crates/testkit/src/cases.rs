@@ -1,12 +1,12 @@
 //! Cases of the transformer ops on packed tokens.
 
-use centuple_graph::{Activation, Attention, Graph, NodeId, Op, Pooling};
-use centuple_tensor::{DType, Layout, PAGE_TOKENS, Span, Symbol, Tensor};
+use centuple_graph::{Activation, Binary, Graph, NodeId, Op, Pooling, Unary};
+use centuple_tensor::{DType, Layout, Span, Symbol, Tensor};
 
-use crate::{Case, CaseError, Random, Step};
+use crate::{Case, CaseError, Random, Step, attention_cases};
 
 /// Lengths of the sequences of most cases: single tokens, odd numbers, more than a block of queries.
-const LENGTHS: [usize; 5] = [1, 7, 40, 3, 130];
+pub(crate) const LENGTHS: [usize; 5] = [1, 7, 40, 3, 130];
 
 const ACTIVATIONS: [Activation; 7] = [
     Activation::Gelu,
@@ -21,7 +21,7 @@ const ACTIVATIONS: [Activation; 7] = [
 const POOLINGS: [Pooling; 6] =
     [Pooling::Cls, Pooling::Mean, Pooling::Max, Pooling::MeanSqrtLength, Pooling::WeightedMean, Pooling::LastToken];
 
-type Result<T> = std::result::Result<T, CaseError>;
+pub(crate) type Result<T> = std::result::Result<T, CaseError>;
 
 pub(crate) fn cases() -> Result<Vec<Case>> {
     let mut all = vec![embedding()?, layer_norm(false)?, layer_norm(true)?, normalise()?, columns()?];
@@ -47,6 +47,24 @@ pub(crate) fn cases() -> Result<Vec<Case>> {
     ] {
         all.push(quantized_linear(bits, activation, residual, size)?);
     }
+    all.extend([
+        ids_of_ids()?,
+        rms_norm(false)?,
+        rms_norm(true)?,
+        select()?,
+        wide_pool(None)?,
+        wide_pool(Some(7))?,
+        last_equal()?,
+        arithmetic()?,
+    ]);
+    for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Silu, Activation::Relu] {
+        all.push(gate(activation, true)?);
+        all.push(gate(activation, false)?);
+    }
+    for bits in [7, 8, 12] {
+        all.push(quantized_behind_rms_norm(bits)?);
+        all.push(quantized_behind_gate(bits)?);
+    }
     for bits in [[7, 7], [7, 12], [12, 12]] {
         all.push(quantized_behind_layer_norm(bits)?);
     }
@@ -55,23 +73,19 @@ pub(crate) fn cases() -> Result<Vec<Case>> {
     for pooling in POOLINGS {
         all.push(pool(pooling)?);
     }
-    for (heads, kv_heads, head_dim, causal) in [(3, 3, 8, false), (4, 2, 32, false), (2, 1, 20, true), (1, 1, 64, true)]
-    {
-        all.push(attention(heads, kv_heads, head_dim, causal)?);
-    }
-    all.push(two_steps_with_a_past()?);
+    all.extend(attention_cases::cases()?);
     Ok(all)
 }
 
 /// A graph with the input `x [Tokens, width]`.
-fn packed(width: usize) -> Result<(Graph, NodeId)> {
+pub(crate) fn packed(width: usize) -> Result<(Graph, NodeId)> {
     let mut graph = Graph::new();
     let x = graph.input("x", DType::F32, vec![Symbol::Tokens.into(), width.into()])?;
     Ok((graph, x))
 }
 
 /// The case of a graph over `x [Tokens, width]` whose last node is the output.
-fn case(name: String, mut graph: Graph, width: usize, out: NodeId) -> Result<Case> {
+pub(crate) fn case(name: String, mut graph: Graph, width: usize, out: NodeId) -> Result<Case> {
     graph.output("output", out);
     let mut random = Random::new(width as u64 + 1);
     let layout = Layout::of_lengths(&LENGTHS)?;
@@ -84,7 +98,7 @@ fn embedding() -> Result<Case> {
     let mut random = Random::new(7);
     let mut graph = Graph::new();
     let ids = graph.input("ids", DType::I64, vec![Symbol::Tokens.into()])?;
-    let positions = graph.push("positions", Op::Positions { offset: 2 }, &[])?;
+    let positions = graph.push("positions", Op::Positions { offset: 2, padding: None }, &[])?;
     let words = graph.constant("words", random.tensor(&[50, 24], 1.0)?)?;
     let places = graph.constant("places", random.tensor(&[140, 24], 1.0)?)?;
     let out = graph.push("embedding", Op::Embedding, &[words, ids, places, positions])?;
@@ -168,6 +182,175 @@ fn quantized_linear(bits: u8, activation: Option<Activation>, residual: bool, si
     case(format!("quantized {bits} bits {activation:?} residual {residual} {size:?}"), graph, size[1], out)
 }
 
+/// Positions that leave out a padding id, and ids shifted in both ways, as rows of tables.
+fn ids_of_ids() -> Result<Case> {
+    let mut random = Random::new(59);
+    let mut graph = Graph::new();
+    let ids = graph.input("ids", DType::I64, vec![Symbol::Tokens.into()])?;
+    let padded = graph.push("padded", Op::Positions { offset: 2, padding: Some(1) }, &[ids])?;
+    let started = graph.push("started", Op::ShiftRight { first: Some(5) }, &[ids])?;
+    let wrapped = graph.push("wrapped", Op::ShiftRight { first: None }, &[started])?;
+    let counted = graph.push("counted", Op::Positions { offset: 1, padding: Some(4) }, &[wrapped])?;
+    let mut inputs = Vec::new();
+    for (name, rows, ids) in [
+        ("words", 6, ids),
+        ("places", 140, padded),
+        ("starts", 6, started),
+        ("wraps", 6, wrapped),
+        ("counts", 140, counted),
+    ] {
+        inputs.extend([graph.constant(name, random.tensor(&[rows, 17], 1.0)?)?, ids]);
+    }
+    let out = graph.push("embedding", Op::Embedding, &inputs)?;
+    graph.output("output", out);
+    let layout = Layout::of_lengths(&LENGTHS)?;
+    let inputs = vec![("ids", random.ids(&[layout.tokens()], 6)?)];
+    let step = Step { inputs, bindings: layout.bindings(), layout };
+    Ok(Case { name: "ids of ids".to_owned(), graph, steps: vec![step], cache_pages: 0, tolerance: 1e-6 })
+}
+
+fn rms_norm(residual: bool) -> Result<Case> {
+    let (mut graph, x) = packed(37)?;
+    let gamma = graph.constant("gamma", Random::new(61).tensor(&[37], 2.0)?)?;
+    let inputs = if residual { vec![x, x, gamma] } else { vec![x, gamma] };
+    let out = graph.push("norm", Op::RmsNorm { epsilon: 1e-6, residual }, &inputs)?;
+    case(format!("rms_norm residual {residual}"), graph, 37, out)
+}
+
+/// A layer `x · weightᵀ` with random weights.
+fn project(graph: &mut Graph, x: NodeId, name: &str, [n, k]: [usize; 2]) -> Result<NodeId> {
+    let weight = graph.constant(format!("{name}.weight"), Random::new(n as u64 + 67).tensor(&[n, k], 0.5)?)?;
+    let linear = Op::Linear { bias: false, activation: None, residual: false };
+    Ok(graph.push(name, linear, &[x, weight])?)
+}
+
+/// A gated unit as families write it: halves of one layer, or two layers of one value.
+fn gate(activation: Activation, halves: bool) -> Result<Case> {
+    let (mut graph, x) = packed(24)?;
+    let [a, b] = if halves {
+        let both = project(&mut graph, x, "both", [66, 24])?;
+        let mut half = |start| graph.push("half", Op::Slice { axis: 1, start, end: start + 33 }, &[both]);
+        [half(0)?, half(33)?]
+    } else {
+        [project(&mut graph, x, "gate", [33, 24])?, project(&mut graph, x, "up", [33, 24])?]
+    };
+    let active = graph.push("active", Op::Activation(activation), &[a])?;
+    // Either order.
+    let inputs = if halves { [active, b] } else { [b, active] };
+    let product = graph.push("product", Op::Binary(Binary::Mul), &inputs)?;
+    let plain = graph.push("plain", Op::Gate { activation }, &[b, a])?;
+    let out = if halves { graph.push("out", Op::Concat { axis: 1 }, &[product, plain])? } else { product };
+    case(format!("gate {activation:?} halves {halves}"), graph, 24, out)
+}
+
+/// Rows that are picked and computed on, by some sequences, by none, and by all.
+fn select() -> Result<Case> {
+    let (mut graph, x) = packed(20)?;
+    let hidden = project(&mut graph, x, "hidden", [24, 20])?;
+    let picked = graph.push("picked", Op::Select, &[hidden])?;
+    let gamma = graph.constant("gamma", Random::new(71).tensor(&[24], 2.0)?)?;
+    let norm = graph.push("norm", Op::RmsNorm { epsilon: 1e-6, residual: false }, &[picked, gamma])?;
+    let logits = project(&mut graph, norm, "logits", [50, 24])?;
+    let codes = quantized(&mut graph, norm, 12, None, false, [24, 24])?;
+    let out = graph.push("out", Op::Concat { axis: 1 }, &[logits, codes])?;
+    let mut case = case("select".to_owned(), graph, 20, out)?;
+    let step = case.steps.remove(0);
+    let some = |span: &Span| (0..span.tokens as u32).filter(|token| token % 3 == 1).collect();
+    let all = |span: &Span| (0..span.tokens.min(12) as u32).collect();
+    type Selection<'a> = &'a dyn Fn(&Span) -> Vec<u32>;
+    let selections: [Selection; 3] = [&some, &|_| Vec::new(), &all];
+    for selection in selections {
+        let mut spans = step.layout.spans().to_vec();
+        spans.iter_mut().for_each(|span| span.selected = selection(span));
+        let layout = Layout::new(spans)?;
+        case.steps.push(Step { inputs: step.inputs.clone(), bindings: layout.bindings(), layout });
+    }
+    case.tolerance = 5e-2 / 32.0;
+    Ok(case)
+}
+
+/// The largest logit of each word, on a scale of logarithms (SPLADE, arXiv:2109.10086).
+fn wide_pool(bits: Option<u8>) -> Result<Case> {
+    let (mut graph, x) = packed(16)?;
+    let logits = match bits {
+        None => project(&mut graph, x, "logits", [4099, 16])?,
+        Some(bits) => quantized(&mut graph, x, bits, None, false, [4099, 16])?,
+    };
+    let largest = graph.push("largest", Op::Pool(Pooling::Max), &[logits])?;
+    let positive = graph.push("positive", Op::Activation(Activation::Relu), &[largest])?;
+    let out = graph.push("out", Op::Unary(Unary::Log1p), &[positive])?;
+    let mut case = case(format!("wide pool {bits:?}"), graph, 16, out)?;
+    for step in &mut case.steps {
+        let mut spans = step.layout.spans().to_vec();
+        spans.iter_mut().for_each(|span| span.pool_from = span.tokens / 3);
+        spans[3].pool_from = 3;
+        step.layout = Layout::new(spans)?;
+    }
+    Ok(case)
+}
+
+fn last_equal() -> Result<Case> {
+    let mut random = Random::new(73);
+    let (mut graph, x) = packed(18)?;
+    let ids = graph.input("ids", DType::I64, vec![Symbol::Tokens.into()])?;
+    let out = graph.push("pool", Op::Pool(Pooling::LastEqual(2)), &[x, ids])?;
+    let mut case = case("pool LastEqual".to_owned(), graph, 18, out)?;
+    for step in &mut case.steps {
+        step.inputs.push(("ids", random.ids(&[step.layout.tokens()], 9)?));
+    }
+    Ok(case)
+}
+
+/// Sums, products and functions over columns, rows and numbers.
+fn arithmetic() -> Result<Case> {
+    let mut random = Random::new(79);
+    let (mut graph, x) = packed(50)?;
+    let row = graph.constant("row", random.tensor(&[23], 2.0)?)?;
+    let number = graph.constant("number", random.tensor(&[1], 2.0)?)?;
+    let scalar = graph.constant("scalar", random.tensor(&[], 2.0)?)?;
+    let mut slice = |start: usize| graph.push("columns", Op::Slice { axis: 1, start, end: start + 23 }, &[x]);
+    let (left, right) = (slice(3)?, slice(27)?);
+    let mut apply = |op: Op, inputs: &[NodeId]| graph.push("step", op, inputs);
+    let sum = apply(Op::Binary(Binary::Add), &[left, right])?;
+    let scaled = apply(Op::Binary(Binary::Mul), &[row, sum])?;
+    let shifted = apply(Op::Binary(Binary::Sub), &[scaled, number])?;
+    let ratio = apply(Op::Binary(Binary::Mul), &[scalar, shifted])?;
+    let smaller = apply(Op::Binary(Binary::Min), &[ratio, right])?;
+    let size = apply(Op::Unary(Unary::Abs), &[left])?;
+    let grown = apply(Op::Unary(Unary::Log1p), &[size])?;
+    let power = apply(Op::Binary(Binary::Pow), &[size, grown])?;
+    let out = apply(Op::Concat { axis: 1 }, &[smaller, grown, power])?;
+    case("arithmetic".to_owned(), graph, 50, out)
+}
+
+fn quantized_behind_rms_norm(bits: u8) -> Result<Case> {
+    let (mut graph, x) = packed(40)?;
+    let gamma = graph.constant("gamma", Random::new(83).tensor(&[40], 2.0)?)?;
+    let norm = graph.push("norm", Op::RmsNorm { epsilon: 1e-6, residual: true }, &[x, x, gamma])?;
+    let layer = quantized(&mut graph, norm, bits, None, false, [24, 40])?;
+    let out = graph.push("out", Op::Concat { axis: 1 }, &[layer, norm])?;
+    let mut case = case(format!("quantized behind rms_norm {bits} bits"), graph, 40, out)?;
+    case.tolerance = one_code(bits);
+    Ok(case)
+}
+
+fn quantized_behind_gate(bits: u8) -> Result<Case> {
+    let (mut graph, x) = packed(48)?;
+    let mut half = |start| graph.push("half", Op::Slice { axis: 1, start, end: start + 24 }, &[x]);
+    let (a, b) = (half(0)?, half(24)?);
+    let gate = graph.push("gate", Op::Gate { activation: Activation::Gelu }, &[a, b])?;
+    let out = quantized(&mut graph, gate, bits, None, false, [30, 24])?;
+    let mut case = case(format!("quantized behind gate {bits} bits"), graph, 48, out)?;
+    case.tolerance = one_code(bits);
+    Ok(case)
+}
+
+/// Where a value lies between two codes, the last bit of what is before decides; of 7 bits one code is 1 % of a row's
+/// range, of 12 bits a 32nd of that.
+fn one_code(bits: u8) -> f32 {
+    if bits == 12 { 5e-2 / 32.0 } else { 5e-2 }
+}
+
 /// The layer norm's result is read by an integer layer and, as floats, by the sum behind it.
 fn quantized_behind_layer_norm(bits: [u8; 2]) -> Result<Case> {
     let mut random = Random::new(41);
@@ -179,9 +362,7 @@ fn quantized_behind_layer_norm(bits: [u8; 2]) -> Result<Case> {
     let sum = graph.push("sum", Op::LayerNorm { epsilon: 1e-5, residual: true }, &[layer, norm, gamma, beta])?;
     let out = quantized(&mut graph, sum, bits[1], None, false, [24, 40])?;
     let mut case = case(format!("quantized behind layer_norm {bits:?} bits"), graph, 40, out)?;
-    // Where a value lies between two codes, the last bit of the layer norm decides; of 7 bits one code is 1 % of a
-    // row's range, of 12 bits a 32nd of that.
-    case.tolerance = if bits == [12, 12] { 5e-2 / 32.0 } else { 5e-2 };
+    case.tolerance = one_code(bits[0].min(bits[1]));
     Ok(case)
 }
 
@@ -207,7 +388,7 @@ fn quantized_embedding() -> Result<Case> {
     let [codes, scales, _] = codes(&mut random, 60, [50, 23])?;
     let (codes, scales) = (graph.constant("codes", codes)?, graph.constant("scales", scales)?);
     let words = graph.push("words", Op::Dequantize, &[codes, scales])?;
-    let positions = graph.push("positions", Op::Positions { offset: 0 }, &[])?;
+    let positions = graph.push("positions", Op::Positions { offset: 0, padding: None }, &[])?;
     let places = graph.constant("places", random.tensor(&[140, 23], 1.0)?)?;
     let out = graph.push("embedding", Op::Embedding, &[words, ids, places, positions])?;
     graph.output("output", out);
@@ -259,48 +440,4 @@ fn pool(pooling: Pooling) -> Result<Case> {
         step.layout = Layout::new(spans)?;
     }
     Ok(case)
-}
-
-/// Projections of `x` and attention over them.
-fn attend(graph: &mut Graph, x: NodeId, width: usize, attention: Attention) -> Result<NodeId> {
-    let mut random = Random::new(17);
-    let mut project = |name: &str, heads: usize| -> Result<NodeId> {
-        let weight = graph.constant(name, random.tensor(&[heads * attention.head_dim, width], 0.6)?)?;
-        Ok(graph.push(name, Op::Linear { bias: false, activation: None, residual: false }, &[x, weight])?)
-    };
-    let q = project("query", attention.heads)?;
-    let k = project("key", attention.kv_heads)?;
-    let v = project("value", attention.kv_heads)?;
-    Ok(graph.push("attention", Op::Attention(attention), &[q, k, v])?)
-}
-
-fn attention(heads: usize, kv_heads: usize, head_dim: usize, causal: bool) -> Result<Case> {
-    let (mut graph, x) = packed(24)?;
-    let scale = 1.0 / (head_dim as f32).sqrt();
-    let out = attend(&mut graph, x, 24, Attention { heads, kv_heads, head_dim, scale, causal, cache: None })?;
-    case(format!("attention {heads}/{kv_heads}x{head_dim} causal {causal}"), graph, 24, out)
-}
-
-/// Causal attention whose second step sees the keys and values of the first in cache pages.
-fn two_steps_with_a_past() -> Result<Case> {
-    let (mut graph, x) = packed(16)?;
-    let attention = Attention { heads: 2, kv_heads: 1, head_dim: 12, scale: 0.3, causal: true, cache: Some(0) };
-    let out = attend(&mut graph, x, 16, attention)?;
-    graph.output("output", out);
-    let mut random = Random::new(19);
-    let mut steps = Vec::new();
-    for (past, tokens) in [([0, 0], [21, 5]), ([21, 5], [1, 13])] {
-        let pages = [vec![4, 0, 2], vec![1, 3]];
-        let spans = (0..2).map(|index| Span {
-            tokens: tokens[index],
-            past: past[index],
-            pages: pages[index].clone(),
-            ..Span::default()
-        });
-        let layout = Layout::new(spans.collect())?;
-        let x = random.tensor(&[layout.tokens(), 16], 2.0)?;
-        steps.push(Step { inputs: vec![("x", x)], bindings: layout.bindings(), layout });
-    }
-    let name = format!("two steps with a past in pages of {PAGE_TOKENS}");
-    Ok(Case { name, graph, steps, cache_pages: 5, tolerance: 2e-5 })
 }

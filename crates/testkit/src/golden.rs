@@ -25,9 +25,21 @@ pub struct GoldenCase {
     /// What it is asked.
     #[serde(default)]
     pub inputs: Vec<GoldenInput>,
+    /// Bodies that its task is asked, and what it answers.
+    #[serde(default)]
+    pub asks: Vec<GoldenAsk>,
     /// The config field that must be refused by name.
     #[serde(default)]
     pub refuse: Option<String>,
+}
+
+/// A body and its answer.
+#[derive(Clone, Debug, Deserialize)]
+pub struct GoldenAsk {
+    /// The body of the request.
+    pub body: Value,
+    /// The reply; `None` where the pipeline refuses the body.
+    pub reply: Option<Value>,
 }
 
 /// One input of a case: a text, or token ids.
@@ -74,6 +86,14 @@ impl Golden {
     pub fn output(&self, case: &str, kind: &str) -> Option<(Vec<f32>, usize)> {
         tensor(&self.outputs, &format!("{case}.{kind}"))
     }
+}
+
+/// The cases of the tasks: bodies, and what the pipelines of transformers answer.
+///
+/// # Errors
+/// The file is missing or damaged.
+pub fn pipeline_cases() -> io::Result<Vec<GoldenCase>> {
+    Ok(serde_json::from_slice(&fs::read(fixtures().join("pipelines/cases.json"))?)?)
 }
 
 impl GoldenCase {

@@ -3,7 +3,9 @@
 //! A [`Case`] is a small graph with its batches. Every executor runs the same cases: the reference evaluator gives the
 //! truth, and the plain plan, the optimised plan and each instruction set are held against it.
 
+mod attention_cases;
 mod cases;
+mod families;
 mod golden;
 pub mod json;
 mod primitive_cases;
@@ -14,7 +16,8 @@ use std::path::{Path, PathBuf};
 use centuple_graph::{Graph, GraphError};
 use centuple_tensor::{Bindings, Layout, LayoutError, Tensor, TensorError};
 
-pub use golden::{Golden, GoldenCase, GoldenInput, tensor};
+pub use families::{FamilyCase, FamilyGolden, FamilyInput};
+pub use golden::{Golden, GoldenAsk, GoldenCase, GoldenInput, pipeline_cases, tensor};
 pub use random::Random;
 
 /// A graph and the batches that it is run on, one after the other, with one key/value cache.

@@ -14,7 +14,9 @@ const HEADS: usize = 3;
 
 pub(crate) fn cases() -> Result<Vec<Case>> {
     let mut all = vec![attention()?, gathered()?, converted()?];
-    for unary in [Unary::Neg, Unary::Abs, Unary::Exp, Unary::Log, Unary::Sqrt, Unary::Reciprocal, Unary::Erf] {
+    for unary in
+        [Unary::Neg, Unary::Abs, Unary::Exp, Unary::Log, Unary::Log1p, Unary::Sqrt, Unary::Reciprocal, Unary::Erf]
+    {
         all.push(single(format!("{unary:?}"), Op::Unary(unary))?);
     }
     all.push(single("Softmax".to_owned(), Op::Softmax)?);

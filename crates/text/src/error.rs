@@ -10,10 +10,36 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum TextError {
     /// The folder holds no tokenizer.
-    #[error("`{}` has neither tokenizer.json nor vocab.txt; save the model's fast tokenizer into it", folder.display())]
+    #[error(
+        "`{}` has neither tokenizer.json nor vocab.txt, and no tokenizer_config.json or config.json names a class that \
+         reads other files; save the model's fast tokenizer into it",
+        folder.display()
+    )]
     Missing {
         /// The model's folder.
         folder: PathBuf,
+    },
+    /// A file of the folder's tokenizer class is not there.
+    #[error("`{}` has neither tokenizer.json nor {file}, which {class} needs", folder.display())]
+    MissingFile {
+        /// The model's folder.
+        folder: PathBuf,
+        /// The tokenizer's class.
+        class: String,
+        /// The file.
+        file: &'static str,
+    },
+    /// The files of the folder's tokenizer class are not understood.
+    #[error(
+        "`{}` has no tokenizer.json, and other files are not understood for {class}; save one with transformers: \
+         AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
+        folder.display()
+    )]
+    Unsupported {
+        /// The model's folder.
+        folder: PathBuf,
+        /// The tokenizer's class.
+        class: String,
     },
     /// The operating system refused to read a file.
     #[error("cannot read `{}`: {source}", path.display())]
@@ -39,6 +65,14 @@ pub enum TextError {
         /// The largest length allowed.
         limit: usize,
     },
+    /// The text needs more windows than the caller allows.
+    #[error("the text makes {windows} windows, at most {maximum} are allowed; let them overlap less or send less text")]
+    TooManyWindows {
+        /// Windows that it takes.
+        windows: usize,
+        /// Most windows.
+        maximum: usize,
+    },
     /// The limit leaves no room for text.
     #[error("a limit of {limit} tokens leaves no room for text beside {special} special tokens")]
     NoRoom {
@@ -46,6 +80,19 @@ pub enum TextError {
         limit: usize,
         /// The special tokens that the tokenizer adds.
         special: usize,
+    },
+    /// What stands in every window leaves no room for the text that is split.
+    #[error(
+        "{kept} of {limit} tokens are taken in each window, which leaves no room for a text whose windows overlap by \
+         {stride} tokens; allow longer windows, or let them overlap less"
+    )]
+    NoRoomForWindow {
+        /// Tokens that stand in every window.
+        kept: usize,
+        /// The largest length of a window.
+        limit: usize,
+        /// How many tokens windows share.
+        stride: usize,
     },
     /// The text has no tokens, and the tokenizer adds none.
     #[error("the text has no tokens")]

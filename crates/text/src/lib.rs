@@ -1,4 +1,4 @@
-//! From text to token ids.
+//! From text to token ids and back.
 //!
 //! [`Tokenizer`] wraps the tokenizer of a model folder. It truncates by rules of its own (the
 //! truncation and padding sections of `tokenizer.json` describe training and are ignored), never
@@ -8,13 +8,18 @@
 //! [`Tokenizer::encode`] from several threads.
 
 mod cache;
+mod decode;
 mod error;
 mod folder;
 mod limit;
+mod special;
 mod tokenizer;
 mod truncation;
+mod window;
 
 pub use error::TextError;
 pub use limit::max_tokens;
+pub use special::{SpecialToken, SpecialTokens};
 pub use tokenizer::{Encoding, Text, TextOptions, Tokenizer};
 pub use truncation::Truncation;
+pub use window::{Origin, Split, Window, WindowOptions};

@@ -12,7 +12,7 @@ use crate::folder::TokenizerConfig;
 pub fn max_tokens(folder: &Path, positions: usize, max_seq_length: Option<usize>) -> Result<usize, TextError> {
     let limit = match max_seq_length {
         Some(limit) => Some(limit),
-        None => TokenizerConfig::open(folder)?.model_max_length(),
+        None => TokenizerConfig::open(folder)?.model_max_length()?,
     };
     Ok(limit.map_or(positions, |limit| limit.min(positions)))
 }

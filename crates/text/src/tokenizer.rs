@@ -6,16 +6,23 @@ use std::path::Path;
 use std::sync::Arc;
 
 use centuple_guard::guarded;
-use tokenizers::PostProcessor;
 use tokenizers::utils::parallelism::set_parallelism;
+use tokenizers::{ModelWrapper, PostProcessor, PostProcessorWrapper};
 
 use crate::cache::{Key, TokenCache};
 use crate::truncation::longest_first;
-use crate::{TextError, Truncation, folder};
+use crate::{SpecialTokens, TextError, Truncation, folder};
 
 /// Turns texts into token ids. Encoding takes `&self` and may be called from many threads.
 pub struct Tokenizer {
+    /// Without post-processor, so that what it yields is text only.
     inner: tokenizers::Tokenizer,
+    /// Puts special tokens around texts.
+    processor: Option<PostProcessorWrapper>,
+    special: SpecialTokens,
+    /// Whether decoded text is cleaned up.
+    pub(crate) clean_up: bool,
+    word_pieces: bool,
     max_tokens: usize,
     vocabulary_size: usize,
     cache: Option<TokenCache>,
@@ -46,6 +53,19 @@ pub enum Text<'a> {
     Single(&'a str),
     /// Two texts, for example a premise and a hypothesis.
     Pair(&'a str, &'a str),
+    /// A pair also where the second text is empty, as transformers has it in a batch of pairs.
+    FullPair(&'a str, &'a str),
+}
+
+impl<'a> Text<'a> {
+    /// The first text and the second; as transformers has it, an empty second text of a single pair is none.
+    pub(crate) fn parts(self) -> (&'a str, Option<&'a str>) {
+        match self {
+            Text::Single(first) => (first, None),
+            Text::Pair(first, second) => (first, Some(second).filter(|second| !second.is_empty())),
+            Text::FullPair(first, second) => (first, Some(second)),
+        }
+    }
 }
 
 /// The tokens of an input, with the special tokens that the model expects around them.
@@ -67,7 +87,7 @@ fn unhandled(panic: &str) -> String {
 }
 
 impl Tokenizer {
-    /// Opens the tokenizer of a model folder: `tokenizer.json`, or a BERT `vocab.txt`.
+    /// Opens the tokenizer of a model folder: `tokenizer.json`, or the files of an older class of transformers.
     pub fn open(folder: &Path, options: &TextOptions) -> Result<Self, TextError> {
         let broken = |panic: &str| TextError::Broken { path: folder.to_path_buf(), reason: unhandled(panic) };
         guarded(|| Self::open_unguarded(folder, options), broken)
@@ -75,15 +95,21 @@ impl Tokenizer {
 
     fn open_unguarded(folder: &Path, options: &TextOptions) -> Result<Self, TextError> {
         set_parallelism(false);
-        let inner = folder::open(folder, options.lowercase)?;
+        let folder::Opened { tokenizer: mut inner, special, clean_up } = folder::open(folder, options.lowercase)?;
+        let processor = inner.get_post_processor().cloned();
+        inner.with_post_processor(None::<PostProcessorWrapper>);
         let largest = inner.get_vocab(true).into_values().max();
         let tokenizer = Self {
+            word_pieces: has_word_pieces(inner.get_model()),
             inner,
+            processor,
+            special,
+            clean_up,
             max_tokens: options.max_tokens,
             vocabulary_size: largest.map_or(0, |id| id as usize + 1),
             cache: TokenCache::new(options.cache_bytes),
         };
-        tokenizer.room(false)?;
+        tokenizer.room(false, options.max_tokens)?;
         Ok(tokenizer)
     }
 
@@ -97,13 +123,24 @@ impl Tokenizer {
         self.vocabulary_size
     }
 
+    /// The special tokens by role.
+    pub fn special_tokens(&self) -> &SpecialTokens {
+        &self.special
+    }
+
+    /// Whether the vocabulary marks the pieces that go on with a word.
+    pub(crate) fn has_word_pieces(&self) -> bool {
+        self.word_pieces
+    }
+
+    /// The tokenizer without special tokens.
+    pub(crate) fn inner(&self) -> &tokenizers::Tokenizer {
+        &self.inner
+    }
+
     /// The tokens of a text or a pair. Where a pair is too long, its longer text is cut first.
     pub fn encode(&self, text: Text<'_>, truncation: Truncation) -> Result<Arc<Encoding>, TextError> {
-        let (first, second) = match text {
-            Text::Single(first) => (first, None),
-            // As transformers does: a second text that is empty is none.
-            Text::Pair(first, second) => (first, Some(second).filter(|second| !second.is_empty())),
-        };
+        let (first, second) = text.parts();
         self.encode_key(Key { first: first.to_string(), second: second.map(str::to_string), prompt: 0, truncation })
     }
 
@@ -133,7 +170,12 @@ impl Tokenizer {
     }
 
     fn encode_anew(&self, key: &Key) -> Result<Encoding, TextError> {
-        guarded(|| self.encode_unguarded(key), |panic| TextError::Encode { reason: unhandled(panic) })
+        self.guarded(|| self.encode_unguarded(key))
+    }
+
+    /// Runs what may panic inside of the tokenizers crate.
+    pub(crate) fn guarded<T>(&self, run: impl FnOnce() -> Result<T, TextError>) -> Result<T, TextError> {
+        guarded(run, |panic| TextError::Encode { reason: unhandled(panic) })
     }
 
     fn encode_unguarded(&self, key: &Key) -> Result<Encoding, TextError> {
@@ -164,10 +206,9 @@ impl Tokenizer {
         second: Option<&str>,
         truncation: Truncation,
     ) -> Result<(tokenizers::Encoding, bool), TextError> {
-        let failed = |error: tokenizers::Error| TextError::Encode { reason: error.to_string() };
-        let first = self.inner.encode_fast(first, false).map_err(failed)?;
-        let second = second.map(|second| self.inner.encode_fast(second, false)).transpose().map_err(failed)?;
-        let room = self.room(second.is_some())?;
+        let first = self.inner.encode_fast(first, false).map_err(not_encoded)?;
+        let second = second.map(|second| self.inner.encode_fast(second, false)).transpose().map_err(not_encoded)?;
+        let room = self.room(second.is_some(), self.max_tokens)?;
         let lengths = (first.len(), second.as_ref().map_or(0, tokenizers::Encoding::len));
         let tokens = lengths.0.saturating_add(lengths.1);
         if tokens > room && truncation == Truncation::Refuse {
@@ -180,21 +221,45 @@ impl Tokenizer {
         };
         let first = part(first, truncation.range(lengths.0, kept.0), 0);
         let second = second.map(|second| part(second, truncation.range(lengths.1, kept.1), 1));
-        let encoding = self.inner.post_process(first, second, true).map_err(failed)?;
-        Ok((encoding, tokens > room))
+        Ok((self.post_process(first, second)?, tokens > room))
     }
 
-    /// How many tokens of text fit beside the special tokens.
-    fn room(&self, pair: bool) -> Result<usize, TextError> {
-        let special = self.inner.get_post_processor().map_or(0, |processor| processor.added_tokens(pair));
-        let limit = self.max_tokens;
+    /// Puts the special tokens around texts.
+    pub(crate) fn post_process(
+        &self,
+        first: tokenizers::Encoding,
+        second: Option<tokenizers::Encoding>,
+    ) -> Result<tokenizers::Encoding, TextError> {
+        let encoding = match &self.processor {
+            Some(processor) => processor.process(first, second, true),
+            None => self.inner.post_process(first, second, true),
+        };
+        encoding.map_err(not_encoded)
+    }
+
+    /// How many tokens of text fit beside the special tokens in a sequence of `limit`.
+    pub(crate) fn room(&self, pair: bool, limit: usize) -> Result<usize, TextError> {
+        let special = self.processor.as_ref().map_or(0, |processor| processor.added_tokens(pair));
         limit.checked_sub(special).filter(|room| *room > 0).ok_or(TextError::NoRoom { limit, special })
+    }
+}
+
+/// An error of the tokenizers crate on a text.
+pub(crate) fn not_encoded(error: tokenizers::Error) -> TextError {
+    TextError::Encode { reason: error.to_string() }
+}
+
+fn has_word_pieces(model: &ModelWrapper) -> bool {
+    match model {
+        ModelWrapper::WordPiece(model) => !model.continuing_subword_prefix.is_empty(),
+        ModelWrapper::BPE(model) => model.continuing_subword_prefix.as_ref().is_some_and(|prefix| !prefix.is_empty()),
+        ModelWrapper::WordLevel(_) | ModelWrapper::Unigram(_) => false,
     }
 }
 
 impl fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { inner: _, max_tokens, vocabulary_size, cache: _ } = self;
+        let Self { max_tokens, vocabulary_size, .. } = self;
         f.debug_struct("Tokenizer")
             .field("max_tokens", max_tokens)
             .field("vocabulary_size", vocabulary_size)

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use centuple_text::{Encoding, Text, TextError, TextOptions, Tokenizer, Truncation, max_tokens};
+use centuple_text::{Encoding, Split, Text, TextError, TextOptions, Tokenizer, Truncation, WindowOptions, max_tokens};
 use proptest::prelude::*;
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -164,9 +164,9 @@ fn broken_folders_are_refused() -> Outcome {
     refused(&folder_with(&[], "tokenizer.json", "{}")?, "tokenizer.json`: ");
     refused(&folder_with(&[], "tokenizer.json", "\u{0}garbage")?, "tokenizer.json`: ");
     refused(&folder_with(&[], "vocab.txt", "no\nspecial\ntokens\n")?, "`[UNK]` is not in the vocabulary");
-    refused(&folder_with(&["tokenizer.json"], "tokenizer_config.json", "[")?, "tokenizer_config.json`: EOF");
+    refused(&folder_with(&["tokenizer.json"], "tokenizer_config.json", "{")?, "tokenizer_config.json`: EOF");
     let other = r#"{"tokenizer_class": "MarianTokenizer"}"#;
-    refused(&folder_with(&["vocab.txt"], "tokenizer_config.json", other)?, "not for MarianTokenizer");
+    refused(&folder_with(&["vocab.txt"], "tokenizer_config.json", other)?, "not understood for MarianTokenizer");
     let folder = tempfile::tempdir()?;
     fs::create_dir(folder.path().join("tokenizer.json"))?;
     refused(&folder, "cannot read");
@@ -252,4 +252,50 @@ proptest! {
         let encoding = open(limit)?.encode_prompted(&prompt, &text, Truncation::Right)?;
         prop_assert!(encoding.prompt_tokens <= encoding.ids.len());
     }
+}
+
+#[test]
+fn windows_overlap_by_the_stride_and_reach_the_end() -> Outcome {
+    let tokenizer = open(512)?;
+    let words = ["the", "film", "was", "long", "and", "slow"];
+    let text = words.join(" ");
+    let options = WindowOptions::new(6, 1);
+    let windows = tokenizer.windows(Text::Single(&text), &options)?;
+    let characters: Vec<char> = text.chars().collect();
+    let whole = tokenizer.windows(Text::Single(&text), &WindowOptions::new(512, 1))?;
+    assert_eq!(whole.len(), 1);
+    assert_eq!(whole[0].encoding, *tokenizer.encode(Text::Single(&text), Truncation::Right)?);
+    let mut covered = 0;
+    for window in &windows {
+        let texts = window.origins.iter().filter(|origin| !origin.special).collect::<Vec<_>>();
+        assert_eq!(texts.len() + 2, window.encoding.ids.len());
+        assert!(texts[0].characters.start <= covered, "a gap before {:?}", texts[0]);
+        covered = texts[texts.len() - 1].characters.end;
+        assert!(texts.iter().all(|origin| origin.text == Some(0) && origin.characters.end <= characters.len()));
+    }
+    assert!(windows.len() > 1 && covered == characters.len());
+
+    let pair = Text::Pair("the film", &text);
+    let options = WindowOptions { split: Split::Second, ..WindowOptions::new(9, 2) };
+    for window in tokenizer.windows(pair, &options)? {
+        assert_eq!(window.encoding.type_ids[..4], [0; 4]);
+        assert!(window.encoding.truncated);
+    }
+    assert_refused(tokenizer.windows(pair, &WindowOptions { stride: 4, ..options }), "overlap by 4 tokens");
+    let refusing = WindowOptions { truncation: Truncation::Refuse, ..WindowOptions::new(6, 0) };
+    assert_refused(tokenizer.windows(Text::Single(&text), &refusing), "at most 6 are allowed");
+    Ok(())
+}
+
+#[test]
+fn tokens_have_ids_and_ids_have_texts() -> Outcome {
+    let tokenizer = open(64)?;
+    let mask = tokenizer.special_tokens().mask.clone().ok_or("a mask")?;
+    assert_eq!((mask.text.as_str(), Some(mask.id)), ("[MASK]", tokenizer.token_id("[MASK]")));
+    assert_eq!(tokenizer.id_to_token(mask.id).as_deref(), Some("[MASK]"));
+    assert_eq!((tokenizer.token_id("no such token"), tokenizer.id_to_token(u32::MAX)), (None, None));
+    let ids = tokenizer.encode(Text::Single("The film was long"), Truncation::Right)?.ids.clone();
+    assert_eq!(tokenizer.decode(&ids, true)?, "the film was long");
+    assert_eq!(tokenizer.decode(&ids, false)?, "[CLS] the film was long [SEP]");
+    Ok(())
 }

@@ -1,22 +1,38 @@
 //! The judge: examples as token sequences, what is right, and how near a model comes to it.
 
-use centuple_receipt::data::{Class, Example, Kind, Label};
+use centuple_receipt::data::{Class, Example, Kind, Label, Span};
 use centuple_receipt::metrics::{
-    Accuracy, Average, F1, LabelAgreement, Matthews, MeanCosine, Metric, MultiLabelF1, Pearson, Scored, Spearman,
-    cosine,
+    Accuracy, Average, EntityF1, ExactMatch, F1, LabelAgreement, Matthews, MeanCosine, Metric, MultiLabelF1, Pearson,
+    Scored, Spearman, TokenF1, cosine,
 };
-use centuple_tasks::{Engine, Head, Job, Model, Output, Problem, Request, Sequence, Task, run_in_batches};
+use centuple_tasks::token_classification::{Entity, group};
+use centuple_tasks::{
+    Engine, Finish, Head, Job, Model, Output, Problem, Reply, Request, Sequence, Task, TaskError, run_in_batches,
+};
+use centuple_text::{Text, Truncation};
 use serde_json::{Value, json};
 
 use super::OptimizeError;
 
 /// Examples that a model is judged by.
-pub(super) struct Judge {
+pub(super) struct Judge<'m> {
+    model: &'m Model,
     /// Place of each example in its file.
     places: Vec<usize>,
     sequences: Vec<Sequence>,
+    /// What makes a reply of each example, where replies are what is judged.
+    replies: Vec<ReplyOf>,
     truth: Truth,
     metric: Metric,
+}
+
+/// What makes a reply of an example.
+struct ReplyOf {
+    /// Number of its sequences.
+    sequences: usize,
+    finish: Finish,
+    /// The text that entities are found in.
+    text: Vec<char>,
 }
 
 /// What is right for each example.
@@ -27,6 +43,10 @@ enum Truth {
     Numbers(Vec<f64>),
     Classes(Vec<u32>),
     Sets(Vec<Vec<u32>>),
+    /// Entities of each text.
+    Entities(Vec<Vec<Span>>),
+    /// Answers that are right for each question.
+    Texts(Vec<Vec<String>>),
     /// Nobody knows; a model is compared with itself in f32.
     Unknown {
         classes: bool,
@@ -39,6 +59,8 @@ pub(super) enum Answers {
     Numbers(Vec<f64>),
     Classes(Vec<u32>),
     Sets(Vec<Vec<u32>>),
+    Entities(Vec<Vec<Span>>),
+    Texts(Vec<String>),
     Vectors(Vec<Vec<f32>>),
 }
 
@@ -48,21 +70,25 @@ pub(super) struct Answered {
     pub(super) answers: Answers,
 }
 
-impl Judge {
+impl<'m> Judge<'m> {
     /// Some examples of a file, for a model and a metric; by default the one that is usual for them.
     pub(super) fn new(
-        model: &Model,
+        model: &'m Model,
         examples: &[Example],
         places: &[usize],
         metric: Option<Metric>,
-    ) -> Result<Judge, OptimizeError> {
-        let mut sequences = Vec::with_capacity(places.len());
+    ) -> Result<Judge<'m>, OptimizeError> {
+        let asking = Asking { model, may_be_unanswerable: examples.iter().any(has_no_answer) };
+        let (mut sequences, mut replies) = (Vec::with_capacity(places.len()), Vec::new());
         for &place in places {
-            sequences.extend(sequences_of(model, &examples[place], place)?);
+            let (of_example, finish) = asking.sequences(&examples[place], place)?;
+            let text = || examples[place].texts().next().unwrap_or_default().chars().collect();
+            replies.extend(finish.map(|finish| ReplyOf { sequences: of_example.len(), finish, text: text() }));
+            sequences.extend(of_example);
         }
         let truth = Truth::of(model, examples, places)?;
         let metric = truth.metric(metric)?;
-        Ok(Judge { places: places.to_vec(), sequences, truth, metric })
+        Ok(Judge { model, places: places.to_vec(), sequences, replies, truth, metric })
     }
 
     /// What the engine is given for all examples.
@@ -93,11 +119,42 @@ impl Judge {
                 Answers::Classes(outputs.iter().map(|output| largest(&output.data)).collect())
             }
             Truth::Sets(_) => Answers::Sets(outputs.iter().map(|output| positive(&output.data)).collect()),
+            Truth::Entities(_) => Answers::Entities(self.entities(&outputs)?),
+            Truth::Texts(_) => Answers::Texts(self.texts(&outputs)?),
             Truth::Unknown { classes: false } => {
                 Answers::Vectors(outputs.iter().map(|output| output.data.clone()).collect())
             }
         };
         Ok(Answered { outputs, answers })
+    }
+
+    /// The reply to each example.
+    fn replies(&self, outputs: &[Output]) -> Result<Vec<Reply>, OptimizeError> {
+        let mut rest = outputs;
+        let reply = |(of, &place): (&ReplyOf, &usize)| {
+            let (own, others) = rest.split_at_checked(of.sequences).unwrap_or((rest, &[]));
+            rest = others;
+            let reply = of.finish.clone().reply(self.model, own.to_vec());
+            reply.map_err(|error| of_example(place, &error))
+        };
+        self.replies.iter().zip(&self.places).map(reply).collect()
+    }
+
+    fn entities(&self, outputs: &[Output]) -> Result<Vec<Vec<Span>>, OptimizeError> {
+        let spans = |(reply, of): (Reply, &ReplyOf)| {
+            let Reply::Entities(texts) = reply else { return Vec::new() };
+            texts.items.into_iter().flatten().map(|entity| span(entity, &of.text)).collect()
+        };
+        Ok(self.replies(outputs)?.into_iter().zip(&self.replies).map(spans).collect())
+    }
+
+    fn texts(&self, outputs: &[Output]) -> Result<Vec<String>, OptimizeError> {
+        let text = |reply| {
+            let Reply::Answers(questions) = reply else { return String::new() };
+            let best = questions.items.into_iter().flat_map(|answers| answers.items).next();
+            best.map_or_else(String::new, |answer| answer.answer)
+        };
+        Ok(self.replies(outputs)?.into_iter().map(text).collect())
     }
 
     /// The metric's material for answers; `baseline` are those in f32.
@@ -116,6 +173,14 @@ impl Judge {
                 None => Box::new(Accuracy::new(truth, found)?),
             },
             (Truth::Sets(truth), Answers::Sets(found), _) => Box::new(MultiLabelF1::new(truth, found)?),
+            (Truth::Entities(truth), Answers::Entities(found), _) => Box::new(EntityF1::new(truth, found)?),
+            (Truth::Texts(truth), Answers::Texts(found), _) => {
+                if self.metric == Metric::ExactMatch {
+                    Box::new(ExactMatch::new(truth, found)?)
+                } else {
+                    Box::new(TokenF1::new(truth, found)?)
+                }
+            }
             (Truth::Unknown { .. }, Answers::Classes(found), Answers::Classes(baseline)) => {
                 Box::new(LabelAgreement::new(baseline, found)?)
             }
@@ -142,6 +207,8 @@ impl Judge {
                 Truth::Similarities(truth) | Truth::Numbers(truth) => json!(truth[index]),
                 Truth::Classes(truth) => json!(truth[index]),
                 Truth::Sets(truth) => json!(truth[index]),
+                Truth::Entities(truth) => spans_json(&truth[index]),
+                Truth::Texts(truth) => json!(truth[index]),
                 Truth::Unknown { .. } => Value::Null,
             };
             let line = match (answers.get(index), baseline.get(index)) {
@@ -165,6 +232,8 @@ impl Answers {
             Answers::Numbers(numbers) => Ok(json!(numbers[index])),
             Answers::Classes(classes) => Ok(json!(classes[index])),
             Answers::Sets(sets) => Ok(json!(sets[index])),
+            Answers::Entities(entities) => Ok(spans_json(&entities[index])),
+            Answers::Texts(texts) => Ok(json!(texts[index])),
             Answers::Vectors(vectors) => Err(&vectors[index]),
         }
     }
@@ -183,31 +252,121 @@ pub(super) fn drift(outputs: &[Output], baseline: &[Output]) -> f64 {
     pairs.map(|(a, b)| 1.0 - cosine(&a.data, &b.data)).sum::<f64>() / outputs.len().max(1) as f64
 }
 
-/// What the engine is given for an example.
-fn sequences_of(model: &Model, example: &Example, place: usize) -> Result<Vec<Sequence>, OptimizeError> {
-    let of_example = |error: &dyn std::fmt::Display| OptimizeError::Example { place, reason: error.to_string() };
-    let prepare = |task, inputs: Value| {
-        let body = json!({ "inputs": inputs }).to_string();
-        let request = Request::parse(task, body.as_bytes()).map_err(|error| of_example(&error))?;
-        Ok(Job::prepare(model, request).map_err(|error| of_example(&error))?.sequences)
-    };
-    let embeds = !matches!(model.card.head, Head::Classification { .. });
-    let task = if embeds { Task::FeatureExtraction } else { Task::TextClassification };
-    match example {
-        Example::Text { inputs, pair: None, .. } | Example::Plain { inputs, pair: None } => {
-            prepare(task, json!(inputs))
+/// Where an entity stands, without the spaces that some tokenizers count to a word.
+fn span(entity: Entity, text: &[char]) -> Span {
+    let (mut start, mut end) = (entity.start, entity.end);
+    let is_space = |place: usize| text.get(place).is_some_and(|character| character.is_whitespace());
+    while start < end && is_space(start) {
+        start += 1;
+    }
+    while start < end && is_space(end - 1) {
+        end -= 1;
+    }
+    Span { start, end, label: entity.entity_group.or(entity.entity).unwrap_or_default() }
+}
+
+fn spans_json(spans: &[Span]) -> Value {
+    spans.iter().map(|span| json!({ "start": span.start, "end": span.end, "label": span.label })).collect()
+}
+
+/// Whether a question's right answer is that there is none.
+fn has_no_answer(example: &Example) -> bool {
+    matches!(example, Example::Answer { answers, .. } if answers.iter().any(|answer| answer.trim().is_empty()))
+}
+
+fn of_example(place: usize, error: &dyn std::fmt::Display) -> OptimizeError {
+    OptimizeError::Example { place, reason: error.to_string() }
+}
+
+/// How examples are put to a model.
+struct Asking<'m> {
+    model: &'m Model,
+    /// Whether a question may have no answer.
+    may_be_unanswerable: bool,
+}
+
+impl Asking<'_> {
+    /// What the engine is given for an example, and what makes a reply of its outputs where that is the answer.
+    fn sequences(&self, example: &Example, place: usize) -> Result<(Vec<Sequence>, Option<Finish>), OptimizeError> {
+        let prepare = |task, inputs: Value| self.job(task, json!({ "inputs": inputs }), place);
+        let sequences = |job: Job| (job.sequences, None);
+        let task = match &self.model.card.head {
+            Head::SentenceEmbedding(_)
+            | Head::TokenFeatures { .. }
+            | Head::SparseEmbedding { .. }
+            | Head::LateInteraction { .. } => Task::FeatureExtraction,
+            Head::Classification { .. } => Task::TextClassification,
+            Head::TokenClassification { .. } | Head::QuestionAnswering | Head::MaskedLm { .. } => {
+                return self.replied(example, place);
+            }
+        };
+        let embeds = task == Task::FeatureExtraction;
+        match example {
+            Example::Text { inputs, pair: None, .. } | Example::Plain { inputs, pair: None } => {
+                prepare(task, json!(inputs)).map(sequences)
+            }
+            Example::Text { inputs, pair: Some(pair), .. } | Example::Plain { inputs, pair: Some(pair) } if !embeds => {
+                prepare(task, json!({ "text": inputs, "text_pair": pair })).map(sequences)
+            }
+            Example::Similarity { first, second, .. } if embeds => {
+                let pair = [prepare(task, json!(first))?.sequences, prepare(task, json!(second))?.sequences];
+                Ok((pair.concat(), None))
+            }
+            Example::Similarity { first, second, .. } => {
+                prepare(task, json!({ "text": first, "text_pair": second })).map(sequences)
+            }
+            Example::Text { .. } | Example::Plain { .. } => {
+                let reason = "the model embeds single texts, not pairs; call the columns of two texts and their score";
+                Err(of_example(place, &reason))
+            }
+            Example::Entities { .. } | Example::Answer { .. } => Err(unfit(self.model, example.kind())),
         }
-        Example::Text { inputs, pair: Some(pair), .. } | Example::Plain { inputs, pair: Some(pair) } if !embeds => {
-            prepare(task, json!({ "text": inputs, "text_pair": pair }))
+    }
+
+    /// The same for models whose outputs say little before they are a reply.
+    fn replied(&self, example: &Example, place: usize) -> Result<(Vec<Sequence>, Option<Finish>), OptimizeError> {
+        let finished = |job: Job| (job.sequences, Some(job.finish));
+        match (example, &self.model.card.head) {
+            (Example::Entities { inputs, .. }, Head::TokenClassification { .. }) => {
+                let stride = self.model.tokenizer.max_tokens() / 4;
+                let parameters = json!({ "aggregation_strategy": "first", "stride": stride });
+                let body = json!({ "inputs": inputs, "parameters": parameters });
+                self.job(Task::TokenClassification, body, place).map(finished)
+            }
+            (Example::Answer { question, context, .. }, Head::QuestionAnswering) => {
+                let parameters = json!({ "handle_impossible_answer": self.may_be_unanswerable });
+                let inputs = json!({ "question": question, "context": context });
+                let body = json!({ "inputs": inputs, "parameters": parameters });
+                self.job(Task::QuestionAnswering, body, place).map(finished)
+            }
+            (Example::Plain { inputs, pair }, _) => Ok((vec![self.plain(inputs, pair.as_deref(), place)?], None)),
+            _ => Err(unfit(self.model, example.kind())),
         }
-        Example::Similarity { first, second, .. } if embeds => {
-            Ok([prepare(task, json!(first))?, prepare(task, json!(second))?].concat())
+    }
+
+    /// A text as it is. A masked language model has to find the token in its middle.
+    fn plain(&self, text: &str, pair: Option<&str>, place: usize) -> Result<Sequence, OptimizeError> {
+        let text = pair.map_or(Text::Single(text), |pair| Text::Pair(text, pair));
+        let encoding = self.model.tokenizer.encode(text, Truncation::Right);
+        let encoding = encoding.map_err(|error| of_example(place, &error))?;
+        let mut sequence = Sequence { type_ids: encoding.type_ids.clone(), ..Sequence::from_ids(encoding.ids.clone()) };
+        if let Head::MaskedLm { .. } = self.model.card.head {
+            let mask = self.model.tokenizer.special_tokens().mask.as_ref();
+            let mask = mask.ok_or_else(|| of_example(place, &"the model's tokenizer has no mask token"))?;
+            let middle = sequence.len() / 2;
+            sequence.ids[middle] = mask.id;
+            sequence.selected = vec![middle];
         }
-        Example::Similarity { first, second, .. } => prepare(task, json!({ "text": first, "text_pair": second })),
-        Example::Text { .. } | Example::Plain { .. } => {
-            Err(of_example(&"the model embeds single texts, not pairs; call the columns of two texts and their score"))
-        }
-        Example::Entities { .. } | Example::Answer { .. } => Err(unfit(model, example.kind())),
+        let checked = self.model.limits.check(&sequence);
+        checked.map_err(|error| of_example(place, &error))?;
+        Ok(sequence)
+    }
+
+    fn job(&self, task: Task, body: Value, place: usize) -> Result<Job, OptimizeError> {
+        let prepare = || -> Result<Job, TaskError> {
+            Job::prepare(self.model, Request::parse(task, body.to_string().as_bytes())?)
+        };
+        prepare().map_err(|error| of_example(place, &error))
     }
 }
 
@@ -220,9 +379,33 @@ impl Truth {
             wanted().map(score).collect()
         };
         match (kind, &model.card.head) {
-            (Kind::Plain, Head::Classification { .. }) => Ok(Truth::Unknown { classes: true }),
-            (Kind::Plain, Head::SentenceEmbedding(_) | Head::TokenFeatures { .. }) => {
-                Ok(Truth::Unknown { classes: false })
+            (Kind::Plain, Head::Classification { .. } | Head::MaskedLm { .. }) => Ok(Truth::Unknown { classes: true }),
+            (
+                Kind::Plain,
+                Head::SentenceEmbedding(_)
+                | Head::TokenFeatures { .. }
+                | Head::SparseEmbedding { .. }
+                | Head::LateInteraction { .. }
+                | Head::TokenClassification { .. }
+                | Head::QuestionAnswering,
+            ) => Ok(Truth::Unknown { classes: false }),
+            (Kind::Entities, Head::TokenClassification { labels }) => {
+                let known: Vec<&str> = labels.iter().map(|label| group(label)).collect();
+                let spans = |(place, example): (usize, &Example)| {
+                    let Example::Entities { spans, .. } = example else { return Ok(Vec::new()) };
+                    spans.iter().map(|span| known_span(span, &known, place)).collect()
+                };
+                Ok(Truth::Entities(wanted().map(spans).collect::<Result<_, _>>()?))
+            }
+            (Kind::Answer, Head::QuestionAnswering) => {
+                let answers = |(_, example): (usize, &Example)| match example {
+                    Example::Answer { answers, .. } => answers.clone(),
+                    Example::Text { .. }
+                    | Example::Similarity { .. }
+                    | Example::Entities { .. }
+                    | Example::Plain { .. } => Vec::new(),
+                };
+                Ok(Truth::Texts(wanted().map(answers).collect()))
             }
             (Kind::Similarity, Head::SentenceEmbedding(_)) => Ok(Truth::Similarities(scores())),
             (Kind::Similarity, Head::Classification { labels, .. }) if labels.len() == 1 => {
@@ -266,6 +449,8 @@ impl Truth {
                 Metric::MatthewsCorrelation,
             ],
             Truth::Sets(_) => &[Metric::MultiLabelF1],
+            Truth::Entities(_) => &[Metric::EntityF1],
+            Truth::Texts(_) => &[Metric::TokenF1, Metric::ExactMatch],
             Truth::Unknown { classes: true } => &[Metric::LabelAgreement],
             Truth::Unknown { classes: false } => &[Metric::MeanCosine],
         };
@@ -292,10 +477,28 @@ fn average(metric: Metric) -> Option<Average> {
 fn unfit(model: &Model, kind: Kind) -> OptimizeError {
     let wanted = match &model.card.head {
         Head::SentenceEmbedding(_) => "pairs of texts with a score, or texts without labels",
-        Head::TokenFeatures { .. } => "texts without labels",
+        Head::TokenFeatures { .. } | Head::SparseEmbedding { .. } | Head::LateInteraction { .. } => {
+            "texts without labels"
+        }
         Head::Classification { .. } => "texts with labels, or without",
+        Head::MaskedLm { .. } => "texts without labels",
+        Head::TokenClassification { .. } => "texts with entities, or without labels",
+        Head::QuestionAnswering => "questions with a context and answers, or texts without labels",
     };
     OptimizeError::Examples(format!("they are of the kind `{kind}`; {} is judged by {wanted}", model.card.id))
+}
+
+/// A span whose label is written as the model writes it.
+fn known_span(span: &Span, known: &[&str], place: usize) -> Result<Span, OptimizeError> {
+    let same = known.iter().find(|label| **label == span.label);
+    let label = same.or_else(|| known.iter().find(|label| label.eq_ignore_ascii_case(&span.label)));
+    let label = label.ok_or_else(|| {
+        let mut known = known.to_vec();
+        known.dedup();
+        let reason = format!("the model finds no `{}`; it finds {}", span.label, known.join(", "));
+        OptimizeError::Example { place, reason }
+    })?;
+    Ok(Span { label: (*label).to_owned(), ..*span })
 }
 
 fn class_of(class: &Class, labels: &[String], place: usize) -> Result<u32, OptimizeError> {

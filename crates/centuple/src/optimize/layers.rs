@@ -7,10 +7,10 @@ use centuple_passes::{LayerPrecision, Observations, Quantization, quantizable_la
 use centuple_receipt::{Rung, report, search};
 use centuple_runtime::{Batch, InputData, RuntimeError, Session, lower};
 use centuple_tasks::{Engine, Sequence};
-use centuple_tensor::Layout;
 
 use super::{Bench, OptimizeError, judge};
 use crate::calibrate;
+use crate::engine::layout;
 
 /// Most tokens on which layers are measured.
 const TOKENS: usize = 256;
@@ -127,10 +127,12 @@ fn alone(
         let node = quantized.node(constant);
         inputs.push(both.push(format!("codes.{}", node.name), node.op.clone(), &[]).map_err(failed)?);
     }
-    let mut rest = float_node.inputs[2..].to_vec();
-    if let (Op::QuantizedLinear { bias: true, .. }, Some(first)) = (&codes_node.op, rest.first_mut()) {
+    // The quantised layer's bias makes good what rounding takes from the mean, so it may have one where the other has none.
+    let biased = matches!(float_node.op, Op::Linear { bias: true, .. });
+    let rest = &float_node.inputs[2 + usize::from(biased)..];
+    if let Op::QuantizedLinear { bias: true, .. } = codes_node.op {
         let node = quantized.node(codes_node.inputs[4]);
-        *first = both.push(format!("codes.{}", node.name), node.op.clone(), &[]).map_err(failed)?;
+        inputs.push(both.push(format!("codes.{}", node.name), node.op.clone(), &[]).map_err(failed)?);
     }
     inputs.extend(rest);
     let in_codes = both.push(format!("codes.{}", codes_node.name), codes_node.op.clone(), &inputs).map_err(failed)?;
@@ -139,8 +141,7 @@ fn alone(
 
     let ids: Vec<i64> = sample.iter().flat_map(|sequence| sequence.ids.iter().map(|&id| id.into())).collect();
     let types: Vec<i64> = sample.iter().flat_map(|sequence| sequence.type_ids.iter().map(|&id| id.into())).collect();
-    let lengths: Vec<usize> = sample.iter().map(|sequence| sequence.len()).collect();
-    let layout = Layout::of_lengths(&lengths).map_err(|error| RuntimeError::Unbound(error.to_string()))?;
+    let layout = layout(sample)?;
     let bindings = layout.bindings();
     let plan = Arc::new(lower(&both, bench.host.isa)?);
     let mut session = Session::new(plan, Arc::clone(&bench.host.pool), bindings)?;

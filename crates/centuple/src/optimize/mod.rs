@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use centuple_graph::Graph;
-use centuple_models::Head;
 use centuple_passes::{Observations, quantize};
 use centuple_receipt::data::{self, Data, DataError, DataOptions, Example};
 use centuple_receipt::metrics::{Metric, MetricError};
@@ -190,8 +189,7 @@ impl Bench<'_> {
     /// An engine over a graph of the model.
     fn engine(&self, graph: &Graph) -> Result<PlanEngine, OptimizeError> {
         let plan = Arc::new(lower(graph, self.host.isa)?);
-        let per_token = matches!(self.source.description.head, Head::TokenFeatures { .. });
-        Ok(PlanEngine::new(self.host, &plan, self.source.model.limits, per_token)?)
+        Ok(PlanEngine::new(self.host, &plan, self.source.model.limits)?)
     }
 
     fn check(&self) -> Result<(), OptimizeError> {
@@ -391,7 +389,7 @@ impl Bench<'_> {
     }
 
     /// A model whose precision leaves nothing to search.
-    fn candidate(&self, precision: Precision, graph: Graph, verdict: &Judge) -> Result<Candidate, OptimizeError> {
+    fn candidate(&self, precision: Precision, graph: Graph, verdict: &Judge<'_>) -> Result<Candidate, OptimizeError> {
         let mut engine = self.engine(&graph)?;
         self.progress.begin(&format!("answering in {precision}"), 0);
         let answered = Rc::new(verdict.ask(&mut engine)?);
@@ -408,8 +406,8 @@ impl Bench<'_> {
         plain: &Graph,
         examples: &[Example],
         split: &Split,
-        (search, searched): (&Judge, &Answered),
-        verdict: &Judge,
+        (search, searched): (&Judge<'_>, &Answered),
+        verdict: &Judge<'_>,
     ) -> Result<Candidate, OptimizeError> {
         self.progress.begin("calibrating", 0);
         let own = split.search.iter().flat_map(|&place| examples[place].texts());
@@ -459,7 +457,7 @@ impl Bench<'_> {
 
     fn accuracy(
         &self,
-        verdict: &Judge,
+        verdict: &Judge<'_>,
         answers: &Answers,
         baseline: &Answers,
     ) -> Result<report::Accuracy, OptimizeError> {

@@ -55,6 +55,11 @@ fn describe(head: &Head) -> String {
             format!("embedding of {} numbers, {} pooling{normalised}", embedding.dimension, embedding.pooling)
         }
         Head::Classification { labels, problem } => format!("{problem:?}: {}", labels.join(", ")),
+        Head::TokenClassification { labels } => format!("a label per token: {}", labels.join(", ")),
+        Head::QuestionAnswering => "start and end of an answer".to_owned(),
+        Head::MaskedLm { vocabulary } => format!("masked tokens out of {vocabulary}"),
+        Head::SparseEmbedding { vocabulary } => format!("sparse embedding, weights of {vocabulary} tokens"),
+        Head::LateInteraction { dimension } => format!("late interaction, {dimension} numbers per token"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The commands.
 
 mod bench;
+mod dedupe;
 mod inspect;
 mod optimize;
 mod pull;
@@ -10,6 +11,7 @@ mod serve;
 use std::io;
 
 pub(crate) use bench::bench;
+pub(crate) use dedupe::{Output, dedupe};
 pub(crate) use inspect::inspect;
 pub(crate) use optimize::optimize;
 pub(crate) use pull::pull;
@@ -22,6 +24,25 @@ fn unless_closed(written: io::Result<()>) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }
+}
+
+/// The results of some work on each item, in their order, shared among threads.
+fn parallel<T: Sync, U: Send>(items: &[T], threads: usize, work: impl Fn(&T) -> U + Sync) -> Vec<U> {
+    let mut results: Vec<Option<U>> = Vec::new();
+    results.resize_with(items.len(), || None);
+    let share = items.len().div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        let mut parts = items.chunks(share).zip(results.chunks_mut(share));
+        let own = parts.next();
+        let fill = |(items, results): (&[T], &mut [Option<U>])| {
+            results.iter_mut().zip(items).for_each(|(slot, item)| *slot = Some(work(item)));
+        };
+        for part in parts {
+            scope.spawn(move || fill(part));
+        }
+        own.map(fill);
+    });
+    results.into_iter().flatten().collect()
 }
 
 /// Resolves at the first Ctrl-C or SIGTERM.

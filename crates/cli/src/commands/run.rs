@@ -1,29 +1,20 @@
 //! `centuple run`
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Read, Write};
-use std::path::Path;
+use std::io::{self, BufReader, BufWriter, Write};
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::time::Duration;
 
 use anyhow::Context;
 use centuple::tasks::{Finish, Job, Model, Request, Sequence, Task, run_in_batches};
 use centuple::{Host, LoadOptions, Loaded, Purpose};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::parallel;
 use crate::args::Run;
-
-/// Longest line that is read; a longer one is answered with an error.
-const LINE_LIMIT: usize = 64 << 20;
-/// Parts of the input that wait between the reader and the engine, each of about [`BYTES_TOGETHER`] or one long line.
-const PARTS_AHEAD: usize = 4;
-/// Bytes of input that are answered together, so that the engine's batches are full: some thousand tokens.
-const BYTES_TOGETHER: usize = 64 << 10;
+use crate::lines::{BYTES_TOGETHER, Input, Line, PARTS_AHEAD, open, progress, read_line};
 
 /// Answers JSON Lines.
 pub(crate) fn run(command: &Run) -> anyhow::Result<ExitCode> {
-    let (input, bytes) = open(&command.input)?;
+    let (input, bytes) = open(&command.input, "give a file with one JSON object a line")?;
     let host = command.machine.host()?;
     let mut loaded = load(command, &host)?;
     let progress = progress(bytes);
@@ -63,40 +54,6 @@ fn load(command: &Run, host: &Host) -> anyhow::Result<Loaded> {
     Ok(host.load(&command.model, &LoadOptions { purpose: Purpose::TokenFeatures, ..options })?)
 }
 
-type Input = Box<dyn Read + Send>;
-
-fn open(path: &Path) -> anyhow::Result<(Input, Option<u64>)> {
-    if path == Path::new("-") {
-        return Ok((Box::new(io::stdin()), None));
-    }
-    let file = File::open(path).with_context(|| format!("cannot open `{}`", path.display()))?;
-    let metadata = file.metadata().with_context(|| format!("cannot read `{}`", path.display()))?;
-    anyhow::ensure!(!metadata.is_dir(), "`{}` is a folder; give a file with one JSON object a line", path.display());
-    let bytes = metadata.is_file().then_some(metadata.len());
-    Ok((Box::new(file), bytes))
-}
-
-fn progress(bytes: Option<u64>) -> ProgressBar {
-    // Without a terminal, or where the user is typing, a bar would only disturb.
-    if !io::stderr().is_terminal() || (bytes.is_none() && io::stdin().is_terminal()) {
-        return ProgressBar::hidden();
-    }
-    let template = match bytes {
-        Some(_) => "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}",
-        None => "{spinner} {bytes} {bytes_per_sec}",
-    };
-    let bar = bytes.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-    bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(5));
-    bar.enable_steady_tick(Duration::from_millis(200));
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
-}
-
-/// One line, or why it could not be read.
-type Line = Result<Vec<u8>, String>;
-
 /// Bytes of the lines that could be read.
 fn bytes_of(lines: &[Line]) -> usize {
     lines.iter().flatten().map(Vec::len).sum()
@@ -128,17 +85,6 @@ fn read_lines(input: Input, mut take: impl FnMut(Vec<Line>) -> bool) {
     take(lines);
 }
 
-/// The next line; `None` at the end.
-fn read_line(reader: &mut impl BufRead) -> io::Result<Option<Line>> {
-    let mut line = Vec::new();
-    reader.by_ref().take(LINE_LIMIT as u64 + 1).read_until(b'\n', &mut line)?;
-    if line.len() > LINE_LIMIT {
-        reader.skip_until(b'\n')?;
-        return Ok(Some(Err(format!("the line is longer than {LINE_LIMIT} bytes; split it"))));
-    }
-    Ok((!line.is_empty()).then_some(Ok(line)))
-}
-
 /// Waits for lines, then takes what else is there, up to a few batches.
 fn next_lines(parts: &Receiver<Vec<Line>>) -> Option<Vec<Line>> {
     let mut lines = parts.recv().ok()?;
@@ -167,22 +113,9 @@ impl Group {
             let request = Request::parse(task, line.trim_ascii()).map_err(|error| error.to_string())?;
             Job::prepare(model, request).map_err(|error| error.to_string())
         };
-        let mut jobs: Vec<Option<Result<Job, String>>> = Vec::new();
-        jobs.resize_with(lines.len(), || None);
-        let share = lines.len().div_ceil(threads).max(1);
-        std::thread::scope(|scope| {
-            let mut parts = lines.chunks(share).zip(jobs.chunks_mut(share));
-            let own = parts.next();
-            let fill = |(lines, jobs): (&[Line], &mut [Option<_>])| {
-                jobs.iter_mut().zip(lines).for_each(|(slot, line)| *slot = Some(job(line)));
-            };
-            for part in parts {
-                scope.spawn(move || fill(part));
-            }
-            own.map(fill);
-        });
+        let jobs = parallel(&lines, threads, job);
         let mut group = Group { answers: Vec::with_capacity(jobs.len()), sequences: Vec::new() };
-        for job in jobs.into_iter().flatten() {
+        for job in jobs {
             match job {
                 Ok(job) => {
                     group.answers.push((Ok(job.finish), job.sequences.len()));

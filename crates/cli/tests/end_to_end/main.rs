@@ -5,6 +5,7 @@
 mod bench;
 mod broken_models;
 mod clients;
+mod dedupe;
 mod http;
 mod inspect;
 mod optimize;

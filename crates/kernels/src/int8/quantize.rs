@@ -7,8 +7,10 @@ use super::SPLIT;
 use super::rows::{QuantizedRowsMut, code_words, row_words};
 use crate::dispatch::Kernels;
 use crate::error::{KernelError, expect_dimension};
+use crate::gate::{self, Gate};
 use crate::matrix::{Matrix, MatrixMut};
-use crate::norm::{self, LayerNorm};
+use crate::norm::{self, LayerNorm, RmsNorm};
+use crate::rows::RowJob;
 use crate::simd::{LANES, Simd};
 use crate::tile::Pieces;
 
@@ -27,9 +29,9 @@ pub(crate) struct Job<'a> {
     target: Target<'a>,
 }
 
-/// Checked operands of [`normalized_rows`].
-pub(crate) struct NormJob<'a> {
-    norm: norm::Job<'a>,
+/// Checked operands of [`computed_rows`]: what computes the rows, and where they are quantised to.
+pub(crate) struct Computed<'a, J> {
+    rows: J,
     target: Target<'a>,
 }
 
@@ -88,10 +90,46 @@ impl Kernels {
     ) -> Result<(), KernelError> {
         const NAME: &str = "layer_norm_quantize";
         let shape = (x.rows(), x.columns());
-        let norm = norm::Job::new(NAME, x, residual, norm, out)?;
+        let rows = norm::Job::new(NAME, x, residual, norm.into(), out)?;
         let target = Target::new(NAME, shape, quantization.factor, &mut quantization.rows)?;
         // SAFETY: all shapes agree and the views vouch for their elements.
-        unsafe { (self.table.layer_norm_quantize)(&NormJob { norm, target }) };
+        unsafe { (self.table.norm_quantize)(&Computed { rows, target }) };
+        Ok(())
+    }
+
+    /// [`Kernels::rms_norm`] into `out`, and [`Kernels::quantize_rows`] of the result while it is in the first-level
+    /// cache. `out` may be the same memory as `x` or `residual`.
+    pub fn rms_norm_quantize(
+        self,
+        x: Matrix<'_>,
+        residual: Option<Matrix<'_>>,
+        norm: &RmsNorm<'_>,
+        out: &mut MatrixMut<'_>,
+        quantization: &mut Quantization<'_>,
+    ) -> Result<(), KernelError> {
+        const NAME: &str = "rms_norm_quantize";
+        let shape = (x.rows(), x.columns());
+        let rows = norm::Job::new(NAME, x, residual, norm.into(), out)?;
+        let target = Target::new(NAME, shape, quantization.factor, &mut quantization.rows)?;
+        // SAFETY: all shapes agree and the views vouch for their elements.
+        unsafe { (self.table.norm_quantize)(&Computed { rows, target }) };
+        Ok(())
+    }
+
+    /// [`Kernels::gate`] into `out`, and [`Kernels::quantize_rows`] of the result while it is in the first-level cache.
+    /// `out` may be the same memory as an operand.
+    pub fn gate_quantize(
+        self,
+        gate: &Gate<'_>,
+        out: &mut MatrixMut<'_>,
+        quantization: &mut Quantization<'_>,
+    ) -> Result<(), KernelError> {
+        const NAME: &str = "gate_quantize";
+        let shape = (out.rows(), out.columns());
+        let rows = gate::Job::new(NAME, gate, out)?;
+        let target = Target::new(NAME, shape, quantization.factor, &mut quantization.rows)?;
+        // SAFETY: all shapes agree and the views vouch for their elements.
+        unsafe { (self.table.gate_quantize)(&Computed { rows, target }) };
         Ok(())
     }
 }
@@ -109,17 +147,19 @@ pub(crate) unsafe fn rows<S: Simd>(s: S, job: &Job<'_>) {
     }
 }
 
+/// Computes rows and quantises them.
+///
 /// # Safety
-/// As [`norm::layer_norm`] and [`rows`].
+/// The computed rows and those of the target have the same shape.
 #[inline(always)]
-pub(crate) unsafe fn normalized_rows<S: Simd>(s: S, job: &NormJob<'_>) {
-    for block in Pieces::new(0..job.norm.rows(), BLOCK) {
+pub(crate) unsafe fn computed_rows<S: Simd, J: RowJob>(s: S, job: &Computed<'_, J>) {
+    for block in Pieces::new(0..job.rows.out().rows(), BLOCK) {
         // SAFETY: the rows exist everywhere.
         unsafe {
             for row in block.clone() {
-                norm::layer_norm_row(s, &job.norm, row);
+                job.rows.row(s, row);
             }
-            quantize(s, |row| job.norm.result(row), &job.target, block);
+            quantize(s, |row| job.rows.out().row_pointer(row), &job.target, block);
         }
     }
 }

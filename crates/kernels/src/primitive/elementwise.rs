@@ -39,6 +39,8 @@ pub enum Unary {
     Exp,
     /// Natural logarithm.
     Log,
+    /// Natural logarithm of 1 + x.
+    Log1p,
     /// Square root.
     Sqrt,
     /// 1 / x
@@ -55,16 +57,23 @@ pub enum Unary {
 
 /// `out = op(a, b)`, both operands broadcast to the shape of `out`.
 pub fn binary(op: Binary, a: Array<'_>, b: Array<'_>, out: ArrayMut<'_>) -> Result<(), KernelError> {
-    match op {
-        Binary::Add => combine(a, b, out, |a, b| a + b),
-        Binary::Sub => combine(a, b, out, |a, b| a - b),
-        Binary::Mul => combine(a, b, out, |a, b| a * b),
-        Binary::Div => combine(a, b, out, |a, b| a / b),
-        Binary::Pow => combine(a, b, out, f32::powf),
-        Binary::Min => combine(a, b, out, |a, b| if a < b || a.is_nan() { a } else { b }),
-        Binary::Max => combine(a, b, out, |a, b| if a > b || a.is_nan() { a } else { b }),
-        Binary::Equal => combine(a, b, out, |a, b| f32::from(a == b)),
-        Binary::Less => combine(a, b, out, |a, b| f32::from(a < b)),
+    combine(a, b, out, op.function())
+}
+
+impl Binary {
+    /// The operation on two numbers.
+    pub(crate) fn function(self) -> fn(f32, f32) -> f32 {
+        match self {
+            Binary::Add => |a, b| a + b,
+            Binary::Sub => |a, b| a - b,
+            Binary::Mul => |a, b| a * b,
+            Binary::Div => |a, b| a / b,
+            Binary::Pow => f32::powf,
+            Binary::Min => |a, b| if a < b || a.is_nan() { a } else { b },
+            Binary::Max => |a, b| if a > b || a.is_nan() { a } else { b },
+            Binary::Equal => |a, b| f32::from(a == b),
+            Binary::Less => |a, b| f32::from(a < b),
+        }
     }
 }
 
@@ -110,6 +119,7 @@ impl Kernels {
             Unary::Abs => apply(values, f32::abs),
             Unary::Exp => self.map(Function::Exp, values),
             Unary::Log => apply(values, f32::ln),
+            Unary::Log1p => apply(values, f32::ln_1p),
             Unary::Sqrt => apply(values, f32::sqrt),
             Unary::Reciprocal => apply(values, f32::recip),
             Unary::Erf => self.map(Function::Erf, values),
@@ -183,11 +193,12 @@ mod tests {
     #[test]
     fn every_unary_operation_gives_its_formula() {
         type Formula = fn(f32) -> f32;
-        let table: [(Unary, Formula); 9] = [
+        let table: [(Unary, Formula); 10] = [
             (Unary::Neg, |x| -x),
             (Unary::Abs, f32::abs),
             (Unary::Exp, f32::exp),
             (Unary::Log, f32::ln),
+            (Unary::Log1p, f32::ln_1p),
             (Unary::Sqrt, f32::sqrt),
             (Unary::Reciprocal, |x| 1.0 / x),
             (Unary::Sin, f32::sin),

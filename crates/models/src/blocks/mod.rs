@@ -1,7 +1,17 @@
 //! Parts that families are made of. A block takes properties, never a family's name.
 
+mod disentangled;
+mod embeddings;
 mod feed_forward;
+mod post_norm;
+mod relative_bias;
+mod rotary;
 mod self_attention;
 
+pub(crate) use disentangled::Disentangled;
+pub(crate) use embeddings::{Table, embeddings};
 pub(crate) use feed_forward::FeedForward;
+pub(crate) use post_norm::{PostNorm, Sizes};
+pub(crate) use relative_bias::RelativeBias;
+pub(crate) use rotary::{MOST_POSITIONS, Rotary};
 pub(crate) use self_attention::SelfAttention;

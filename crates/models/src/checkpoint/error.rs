@@ -64,24 +64,24 @@ pub enum CheckpointError {
         /// The field, its value, and what is supported instead.
         reason: String,
     },
-    /// Weights are there, but only as a Python pickle.
-    #[error(
-        "`{}` holds its weights only as {file}, a Python pickle that is not read; convert it with \
-         `safetensors.torch.save_file(state_dict, \"model.safetensors\")` or take a revision that has model.safetensors",
-        folder.display()
-    )]
-    OnlyPickle {
-        /// The checkpoint's folder.
-        folder: PathBuf,
-        /// The pickle's name.
-        file: &'static str,
-    },
     /// A safetensors file is damaged.
     #[error("`{}` is not a sound safetensors file: {reason}; if it was downloaded, download it again", path.display())]
     Safetensors {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// A file of PyTorch is damaged, or holds more than plain tensors.
+    #[error(
+        "`{}` cannot be read as weights of PyTorch: {reason}; no code of such a file is ever run, and only plain tensors \
+         are read; take a revision that has model.safetensors if there is one",
+        path.display()
+    )]
+    PyTorch {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and where.
         reason: String,
     },
     /// A tensor that the model needs is absent.
@@ -110,13 +110,13 @@ pub enum CheckpointError {
         found: Vec<usize>,
     },
     /// A tensor's numbers have a type that isn't read as floating point.
-    #[error("tensor `{name}` in `{}` has the dtype {found}; F32, F16 and BF16 are read", path.display())]
+    #[error("tensor `{name}` in `{}` has the dtype {found}; F32, F16, BF16 and F64 are read", path.display())]
     Dtype {
         /// The tensor's name.
         name: String,
         /// The file it is in.
         path: PathBuf,
-        /// The dtype in the file's own spelling.
+        /// The dtype as safetensors spells it.
         found: String,
     },
     /// A tensor's bytes do not make a tensor.

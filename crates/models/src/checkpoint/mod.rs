@@ -7,7 +7,10 @@ mod error;
 pub mod hub;
 mod json;
 mod mapping;
+mod safetensors;
 pub mod sentence_transformers;
+mod stored;
+mod torch;
 mod weights;
 
 use std::path::{Path, PathBuf};
@@ -33,7 +36,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a folder with `config.json` and safetensors weights.
+    /// Opens a folder with `config.json` and weights: safetensors, or else those of PyTorch.
     pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
         let (config, config_path) = read_config(folder)?;
         let weights = Weights::open(folder)?;
@@ -49,6 +52,13 @@ impl Checkpoint {
     /// What `config.json` says.
     pub fn config(&self) -> &Value {
         &self.config
+    }
+
+    /// Sets a text field of the configuration, which must be an object.
+    pub(crate) fn set_field(&mut self, name: &str, value: &str) {
+        if let Some(fields) = self.config.as_object_mut() {
+            fields.insert(name.to_string(), Value::from(value));
+        }
     }
 
     /// Where the configuration came from, for messages about its fields.
@@ -71,7 +81,7 @@ impl Checkpoint {
         self.weights.shape(name)
     }
 
-    /// The tensor `name` as f32, stored as F32, F16 or BF16 and of exactly the shape `expected`.
+    /// The tensor `name` as f32, stored as F32, F16, BF16 or F64 and of exactly the shape `expected`.
     pub fn tensor(&self, name: &str, expected: &[usize]) -> Result<Tensor, CheckpointError> {
         self.weights.tensor(name, expected)
     }

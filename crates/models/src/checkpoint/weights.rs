@@ -1,33 +1,61 @@
-//! Tensors by name from one safetensors file or from shards.
+//! Tensors by name from one weight file or from shards: safetensors, or else PyTorch's own format.
 //!
-//! Files of up to [`READ_LIMIT`] bytes in total are read into memory once, larger ones are mapped.
-//! F32 tensors share those bytes; F16 and BF16 are converted when [`Weights::tensor`] asks for them.
+//! Files of up to [`READ_LIMIT`] bytes in total are read into memory once, larger ones are mapped. F32 tensors share
+//! those bytes; F16, BF16, F64 and what does not lie row by row is converted when [`Weights::tensor`] asks for it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use centuple_tensor::{Buffer, Bytes, DType, Tensor};
-use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
-use safetensors::tensor::{Dtype, Metadata};
+use centuple_tensor::Tensor;
 use serde::Deserialize;
 
 use super::CheckpointError;
 use super::json::{join_inside, read_json};
 use super::mapping::FileBytes;
+use super::stored::{Stored, Unread};
+use super::{safetensors, torch};
 
 /// Weights of up to this many bytes are read into memory; larger ones are mapped.
 pub const READ_LIMIT: u64 = 1 << 30;
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
-const PICKLES: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
+/// A format of weight files.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Format {
+    /// A JSON header, then the tensors.
+    Safetensors,
+    /// What `torch.save` writes: a pickle, then the tensors.
+    PyTorch,
+}
 
-/// Bytes of the length field in front of a safetensors header.
-const LENGTH_FIELD: usize = 8;
-/// The largest header that is parsed; the format's own limit.
-const HEADER_LIMIT: u64 = 100_000_000;
+impl Format {
+    /// In the order in which a folder is searched for them.
+    pub(super) const ALL: [Self; 2] = [Self::Safetensors, Self::PyTorch];
+
+    /// The name of a file that holds all weights.
+    pub(super) fn single(self) -> &'static str {
+        match self {
+            Self::Safetensors => "model.safetensors",
+            Self::PyTorch => "pytorch_model.bin",
+        }
+    }
+
+    /// The name of the file that says which shard holds which tensor.
+    pub(super) fn index(self) -> &'static str {
+        match self {
+            Self::Safetensors => "model.safetensors.index.json",
+            Self::PyTorch => "pytorch_model.bin.index.json",
+        }
+    }
+
+    /// The shards' names, as a glob for downloads.
+    pub(super) fn shards(self) -> &'static str {
+        match self {
+            Self::Safetensors => "model-*.safetensors",
+            Self::PyTorch => "pytorch_model-*.bin",
+        }
+    }
+}
 
 /// The tensors of a folder, by name.
 #[derive(Debug)]
@@ -43,53 +71,54 @@ pub struct Weights {
 struct WeightFile {
     path: PathBuf,
     bytes: Arc<FileBytes>,
-    header: Header,
+    tensors: BTreeMap<String, Stored>,
 }
 
-/// The parsed header of a safetensors file.
-#[derive(Debug)]
-struct Header {
-    metadata: Metadata,
-    /// Offset of the first tensor's first byte in the file.
-    data_start: usize,
+/// What an index file says about files.
+#[derive(Deserialize)]
+pub(super) struct Index {
+    /// Tensor name → the shard that holds it.
+    pub(super) weight_map: BTreeMap<String, String>,
 }
 
 impl Weights {
-    /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
+    /// Opens `model.safetensors`, or the shards that its index lists, or else `pytorch_model.bin` in the same way.
+    ///
+    /// # Errors
+    /// There are no weights, or a file cannot be read, is damaged, or is a pickle of anything but plain tensors.
     pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
-        let single = folder.join(SINGLE);
-        if single.exists() {
-            let map = file_length(&single)? > READ_LIMIT;
-            let bytes = FileBytes::open(&single, map)?;
-            return Self::single(single, bytes);
+        for format in Format::ALL {
+            let single = folder.join(format.single());
+            if single.exists() {
+                let map = file_length(&single)? > READ_LIMIT;
+                let bytes = FileBytes::open(&single, map)?;
+                return Self::single(format, single, bytes);
+            }
+            let index = folder.join(format.index());
+            if index.exists() {
+                return Self::sharded(format, folder, &index);
+            }
         }
-        let index = folder.join(INDEX);
-        if index.exists() {
-            return Self::sharded(folder, &index);
-        }
-        match PICKLES.iter().find(|file| folder.join(file).exists()) {
-            Some(file) => Err(CheckpointError::OnlyPickle { folder: folder.to_path_buf(), file }),
-            None => Err(CheckpointError::MissingFile { folder: folder.to_path_buf(), file: SINGLE }),
-        }
+        Err(CheckpointError::MissingFile { folder: folder.to_path_buf(), file: Format::Safetensors.single() })
     }
 
     /// Reads a safetensors file that is already in memory.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CheckpointError> {
-        Self::single(PathBuf::from("(memory)"), FileBytes::copy_of(bytes))
+        Self::single(Format::Safetensors, PathBuf::from("(memory)"), FileBytes::copy_of(bytes))
     }
 
-    fn single(path: PathBuf, bytes: FileBytes) -> Result<Self, CheckpointError> {
-        let file = WeightFile::new(path.clone(), bytes)?;
-        let index = file.header.metadata.offset_keys().into_iter().map(|name| (name, 0)).collect();
+    /// Reads a file of `torch.save` that is already in memory.
+    pub fn from_pytorch_bytes(bytes: &[u8]) -> Result<Self, CheckpointError> {
+        Self::single(Format::PyTorch, PathBuf::from("(memory)"), FileBytes::copy_of(bytes))
+    }
+
+    fn single(format: Format, path: PathBuf, bytes: FileBytes) -> Result<Self, CheckpointError> {
+        let file = WeightFile::new(format, path.clone(), bytes)?;
+        let index = file.tensors.keys().map(|name| (name.clone(), 0)).collect();
         Ok(Self { place: path, files: vec![file], index })
     }
 
-    fn sharded(folder: &Path, index_path: &Path) -> Result<Self, CheckpointError> {
-        #[derive(Deserialize)]
-        struct Index {
-            weight_map: BTreeMap<String, String>,
-        }
-
+    fn sharded(format: Format, folder: &Path, index_path: &Path) -> Result<Self, CheckpointError> {
         let Index { weight_map } = read_json(index_path)?;
         let mut shards = BTreeMap::new();
         let mut total = 0u64;
@@ -108,7 +137,7 @@ impl Weights {
         for (shard, path) in shards {
             positions.insert(shard, files.len());
             let bytes = FileBytes::open(&path, total > READ_LIMIT)?;
-            files.push(WeightFile::new(path, bytes)?);
+            files.push(WeightFile::new(format, path, bytes)?);
         }
         let index = weight_map.into_iter().filter_map(|(name, shard)| Some((name, *positions.get(&shard)?))).collect();
         let weights = Self { place: folder.to_path_buf(), files, index };
@@ -130,91 +159,44 @@ impl Weights {
 
     /// The shape that the file gives a tensor.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        let file = self.files.get(*self.index.get(name)?)?;
-        Some(&file.header.metadata.info(name)?.shape)
+        self.find(name).map(|(_, stored)| stored.shape.as_slice())
     }
 
-    /// The tensor `name` as f32, stored as F32, F16 or BF16 and of exactly the shape `expected`.
+    /// The tensor `name` as f32, stored as F32, F16, BF16 or F64 and of exactly the shape `expected`.
     pub fn tensor(&self, name: &str, expected: &[usize]) -> Result<Tensor, CheckpointError> {
-        let missing = || CheckpointError::MissingTensor {
+        let (file, stored) = self.find(name).ok_or_else(|| CheckpointError::MissingTensor {
             name: name.to_string(),
             place: format!("`{}`", self.place.display()),
             count: self.index.len(),
-        };
-        let file = self.index.get(name).and_then(|&position| self.files.get(position)).ok_or_else(missing)?;
-        let info = file.header.metadata.info(name).ok_or_else(missing)?;
-        if info.shape != expected {
-            return Err(CheckpointError::Shape {
-                name: name.to_string(),
-                path: file.path.clone(),
-                expected: expected.to_vec(),
-                found: info.shape.clone(),
-            });
+        })?;
+        let (name, path) = (name.to_string(), file.path.clone());
+        if stored.shape != expected {
+            let (expected, found) = (expected.to_vec(), stored.shape.clone());
+            return Err(CheckpointError::Shape { name, path, expected, found });
         }
-        let start = file.header.data_start + info.data_offsets.0;
-        let end = file.header.data_start + info.data_offsets.1;
-        let bytes = (*file.bytes).as_ref().get(start..end).ok_or_else(missing)?;
-        let tensor = if info.dtype == Dtype::F32 {
-            let shared: Bytes = file.bytes.clone();
-            Tensor::from_shared(DType::F32, expected, shared, start..end)
-        } else if let Some(widened) = widen(info.dtype, bytes) {
-            let length = widened.as_ref().len();
-            Tensor::from_shared(DType::F32, expected, Arc::new(widened), 0..length)
-        } else {
-            return Err(CheckpointError::Dtype {
-                name: name.to_string(),
-                path: file.path.clone(),
-                found: info.dtype.to_string(),
-            });
-        };
-        tensor.map_err(|source| CheckpointError::Tensor { name: name.to_string(), path: file.path.clone(), source })
+        stored.tensor(&file.bytes).map_err(|unread| match unread {
+            Unread::Dtype => CheckpointError::Dtype { name, path, found: stored.dtype.to_string() },
+            Unread::Tensor(source) => CheckpointError::Tensor { name, path, source },
+        })
+    }
+
+    fn find(&self, name: &str) -> Option<(&WeightFile, &Stored)> {
+        let file = self.files.get(*self.index.get(name)?)?;
+        Some((file, file.tensors.get(name)?))
     }
 }
 
 impl WeightFile {
-    fn new(path: PathBuf, bytes: FileBytes) -> Result<Self, CheckpointError> {
-        match parse_header(bytes.as_ref()) {
-            Ok(header) => Ok(Self { path, bytes: Arc::new(bytes), header }),
-            Err(reason) => Err(CheckpointError::Safetensors { path, reason }),
-        }
+    fn new(format: Format, path: PathBuf, bytes: FileBytes) -> Result<Self, CheckpointError> {
+        let tensors = match format {
+            Format::Safetensors => safetensors::parse(bytes.as_ref())
+                .map_err(|reason| CheckpointError::Safetensors { path: path.clone(), reason }),
+            Format::PyTorch => {
+                torch::parse(bytes.as_ref()).map_err(|reason| CheckpointError::PyTorch { path: path.clone(), reason })
+            }
+        }?;
+        Ok(Self { path, bytes: Arc::new(bytes), tensors })
     }
-}
-
-/// Parses a safetensors header and checks that the tensors it lists fill the file exactly,
-/// one after the other, each with as many bytes as its shape and dtype need.
-fn parse_header(bytes: &[u8]) -> Result<Header, String> {
-    let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_FIELD>() else {
-        return Err(format!("it has {} bytes, fewer than its length field", bytes.len()));
-    };
-    let length = u64::from_le_bytes(*length);
-    if length > HEADER_LIMIT {
-        return Err(format!("it claims a header of {length} bytes, more than the format's {HEADER_LIMIT}"));
-    }
-    let header = usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length));
-    let Some((header, data)) = header else {
-        return Err(format!("it claims a header of {length} bytes, but ends after {}", rest.len()));
-    };
-    let metadata: Metadata = serde_json::from_slice(header).map_err(|error| format!("in its header: {error}"))?;
-    if metadata.data_len() != data.len() {
-        return Err(format!("its tensors take {} bytes, but {} follow the header", metadata.data_len(), data.len()));
-    }
-    Ok(Header { metadata, data_start: LENGTH_FIELD + header.len() })
-}
-
-/// Little-endian half-precision numbers as f32; `None` for any other dtype.
-fn widen(dtype: Dtype, data: &[u8]) -> Option<Buffer> {
-    let (words, _) = data.as_chunks::<2>();
-    let mut values = Buffer::zeroed_f32(words.len());
-    if dtype == Dtype::F16 {
-        let halves: Vec<f16> = words.iter().map(|word| f16::from_le_bytes(*word)).collect();
-        halves.convert_to_f32_slice(values.as_f32_mut());
-    } else if dtype == Dtype::BF16 {
-        let halves: Vec<bf16> = words.iter().map(|word| bf16::from_le_bytes(*word)).collect();
-        halves.convert_to_f32_slice(values.as_f32_mut());
-    } else {
-        return None;
-    }
-    Some(values)
 }
 
 fn file_length(path: &Path) -> Result<u64, CheckpointError> {

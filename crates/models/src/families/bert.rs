@@ -4,23 +4,25 @@
 //! are summed and normalised. Each layer is self-attention and a feed-forward block, each followed by the residual
 //! sum and a layer norm. MiniLM, BGE, E5, GTE (v1) and most sentence-transformers are this family.
 
-use centuple_graph::{Activation, Binary, NodeId, Op};
-use centuple_tensor::{DType, Symbol};
+use centuple_graph::{Activation, NodeId, Op, Pooling};
 use serde::Deserialize;
 
-use super::{Classifier, Dimensions, Family};
+use super::{Dimensions, Family};
 use crate::ModelError;
-use crate::blocks::{FeedForward, SelfAttention};
+use crate::blocks::{PostNorm, Sizes, Table, embeddings};
 use crate::builder::Builder;
+use crate::config::Config as Json;
+use crate::heads::{HeadLayers, Layer};
 
 pub(super) const FAMILY: Family = Family {
-    model_type: "bert",
-    class: "Bert",
+    names: &[("bert", "Bert")],
+    base: "Model",
+    brings_code: false,
     prefix: "bert.",
     probe: "embeddings.word_embeddings.weight",
-    classifier: Classifier { pooler: Some(("pooler.dense", Activation::Tanh)), output: "classifier" },
     dimensions,
     build,
+    heads,
 };
 
 /// The fields of `BertConfig` that change the numbers, with its defaults.
@@ -37,6 +39,7 @@ struct Config {
     type_vocab_size: usize,
     layer_norm_eps: f32,
     position_embedding_type: String,
+    tie_word_embeddings: bool,
     is_decoder: bool,
     add_cross_attention: bool,
 }
@@ -54,37 +57,31 @@ impl Default for Config {
             type_vocab_size: 2,
             layer_norm_eps: 1e-12,
             position_embedding_type: "absolute".to_owned(),
+            tie_word_embeddings: true,
             is_decoder: false,
             add_cross_attention: false,
         }
     }
 }
 
-fn parse(json: crate::config::Config) -> Result<Config, ModelError> {
+fn parse(json: Json) -> Result<(Config, Sizes), ModelError> {
     let config: Config = json.parse()?;
-    if config.position_embedding_type != "absolute" {
-        return Err(json.error(format!(
-            "`position_embedding_type`: \"{}\" is not supported; \"absolute\" is",
-            config.position_embedding_type
-        )));
-    }
-    for (field, value) in [("is_decoder", config.is_decoder), ("add_cross_attention", config.add_cross_attention)] {
-        if value {
-            return Err(json.error(format!("`{field}`: true is not supported; only BERT encoders are")));
-        }
-    }
-    let (width, heads) = (config.hidden_size, config.num_attention_heads);
-    if heads == 0 || width == 0 || width % heads != 0 {
-        return Err(json.error(format!("`hidden_size` {width} is not a multiple of `num_attention_heads` {heads}")));
-    }
-    if !(config.layer_norm_eps >= 0.0 && config.layer_norm_eps.is_finite()) {
-        return Err(json.error(format!("`layer_norm_eps`: {} is not a small positive number", config.layer_norm_eps)));
-    }
-    Ok(config)
+    json.absolute_positions(&config.position_embedding_type)?;
+    json.encoder(config.is_decoder, config.add_cross_attention)?;
+    let [width, heads] = [("hidden_size", config.hidden_size), ("num_attention_heads", config.num_attention_heads)];
+    let sizes = Sizes {
+        width: config.hidden_size,
+        heads: config.num_attention_heads,
+        head_dim: json.head_dim(width, heads)?,
+        inner_width: config.intermediate_size,
+        activation: json.activation("hidden_act", &config.hidden_act)?,
+        epsilon: json.epsilon("layer_norm_eps", config.layer_norm_eps)?,
+    };
+    Ok((config, sizes))
 }
 
-fn dimensions(json: crate::config::Config) -> Result<Dimensions, ModelError> {
-    let config = parse(json)?;
+fn dimensions(json: Json) -> Result<Dimensions, ModelError> {
+    let (config, _) = parse(json)?;
     Ok(Dimensions {
         vocabulary: config.vocab_size,
         type_vocabulary: config.type_vocab_size,
@@ -94,68 +91,50 @@ fn dimensions(json: crate::config::Config) -> Result<Dimensions, ModelError> {
     })
 }
 
-fn build(json: crate::config::Config, builder: &mut Builder) -> Result<NodeId, ModelError> {
-    let config = parse(json)?;
-    let activation = json.activation("hidden_act", &config.hidden_act)?;
-    let mut x = embeddings(&config, builder)?;
+fn build(json: Json, builder: &mut Builder) -> Result<NodeId, ModelError> {
+    let (config, sizes) = parse(json)?;
+    let table = |builder: &Builder, name: &str, rows: usize, ids: NodeId| {
+        let name = builder.base(&format!("embeddings.{name}"));
+        Table { name, rows, ids }
+    };
+    let ids = builder.ids("input_ids")?;
+    let types = builder.ids("token_type_ids")?;
+    let positions = builder.graph.push("position_ids", Op::Positions { offset: 0, padding: None }, &[])?;
+    let words = table(builder, "word_embeddings", config.vocab_size, ids);
+    let others = vec![
+        table(builder, "token_type_embeddings", config.type_vocab_size, types),
+        table(builder, "position_embeddings", config.max_position_embeddings, positions),
+    ];
+    let x = embeddings(builder, sizes.width, words, others)?;
+    let mut x = builder.layer_norm(x, &builder.base("embeddings.LayerNorm"), sizes.width, sizes.epsilon)?;
     for layer in 0..config.num_hidden_layers {
-        x = encoder_layer(&config, activation, builder, layer, x)?;
+        x = PostNorm::new(&builder.base(&format!("encoder.layer.{layer}")), sizes).build(builder, x)?;
     }
     Ok(x)
 }
 
-fn embeddings(config: &Config, builder: &mut Builder) -> Result<NodeId, ModelError> {
-    let tokens = vec![Symbol::Tokens.into()];
-    let ids = builder.graph.input("input_ids", DType::I64, tokens.clone())?;
-    let types = builder.graph.input("token_type_ids", DType::I64, tokens)?;
-    let positions = builder.graph.push("position_ids", Op::Positions { offset: 0 }, &[])?;
-    let mut table = |name: &str, rows: usize, ids: NodeId| -> Result<NodeId, ModelError> {
-        let name = builder.base(&format!("embeddings.{name}"));
-        let table = builder.weight(&format!("{name}.weight"), &[rows, config.hidden_size])?;
-        Ok(builder.graph.push(name, Op::Embedding, &[table, ids])?)
+fn heads(json: Json, builder: &Builder) -> Result<Vec<HeadLayers>, ModelError> {
+    let (config, sizes) = parse(json)?;
+    let pooled = vec![Layer::Linear(builder.base("pooler.dense")), Layer::Activation(Activation::Tanh)];
+    let transform = |name: &str| format!("cls.predictions.transform.{name}");
+    let decoder = if config.tie_word_embeddings {
+        builder.base("embeddings.word_embeddings.weight")
+    } else {
+        "cls.predictions.decoder.weight".to_owned()
     };
-    let words = table("word_embeddings", config.vocab_size, ids)?;
-    let segments = table("token_type_embeddings", config.type_vocab_size, types)?;
-    let places = table("position_embeddings", config.max_position_embeddings, positions)?;
-    let sum = builder.graph.push("embeddings.typed", Op::Binary(Binary::Add), &[words, segments])?;
-    let sum = builder.graph.push("embeddings.placed", Op::Binary(Binary::Add), &[sum, places])?;
-    let norm = builder.base("embeddings.LayerNorm");
-    builder.layer_norm(sum, &norm, config.hidden_size, config.layer_norm_eps)
-}
-
-fn encoder_layer(
-    config: &Config,
-    activation: Activation,
-    builder: &mut Builder,
-    layer: usize,
-    x: NodeId,
-) -> Result<NodeId, ModelError> {
-    let name = |part: &str| builder.base(&format!("encoder.layer.{layer}.{part}"));
-    let attention = SelfAttention {
-        name: name("attention.self"),
-        projections: ["self.query", "self.key", "self.value", "output.dense"]
-            .map(|part| name(&format!("attention.{part}"))),
-        width: config.hidden_size,
-        heads: config.num_attention_heads,
-        head_dim: config.hidden_size / config.num_attention_heads,
-        causal: false,
+    let predictions = || {
+        let layers = vec![
+            Layer::Linear(transform("dense")),
+            Layer::Activation(sizes.activation),
+            Layer::Norm { name: transform("LayerNorm"), epsilon: sizes.epsilon },
+        ];
+        HeadLayers::vocabulary(layers, decoder.clone(), &["cls.predictions.bias", "cls.predictions.decoder.bias"])
     };
-    let feed_forward = FeedForward {
-        up: name("intermediate.dense"),
-        down: name("output.dense"),
-        width: config.hidden_size,
-        inner_width: config.intermediate_size,
-        activation,
-    };
-    let [attended, normed] = [name("attention.output"), name("output")];
-    let context = attention.build(builder, x)?;
-    let x = add_norm(config, builder, &attended, [context, x])?;
-    let inner = feed_forward.build(builder, x)?;
-    add_norm(config, builder, &normed, [inner, x])
-}
-
-/// The residual sum and the layer norm behind a block.
-fn add_norm(config: &Config, builder: &mut Builder, name: &str, sum: [NodeId; 2]) -> Result<NodeId, ModelError> {
-    let sum = builder.graph.push(format!("{name}.residual"), Op::Binary(Binary::Add), &sum)?;
-    builder.layer_norm(sum, &format!("{name}.LayerNorm"), config.hidden_size, config.layer_norm_eps)
+    Ok(vec![
+        HeadLayers::sequence(Pooling::Cls, pooled, "classifier"),
+        HeadLayers::tokens("classifier"),
+        HeadLayers::answers("qa_outputs"),
+        predictions(),
+        HeadLayers { class: "ForPreTraining", ..predictions() },
+    ])
 }

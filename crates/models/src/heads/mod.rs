@@ -1,12 +1,18 @@
 //! Heads: what is put on top of a family's encoder for a task.
 
+mod labels;
+mod late_interaction;
+mod layers;
 mod sentence_embedding;
-mod sequence_classification;
+mod sparse_embedding;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use labels::ranks_by_logit;
+pub(crate) use late_interaction::{COLBERT, colbert, late_interaction};
+pub(crate) use layers::{HeadLayers, Layer, Meaning, Rows};
 pub(crate) use sentence_embedding::sentence_embedding;
-pub(crate) use sequence_classification::sequence_classification;
+pub(crate) use sparse_embedding::sparse_embedding;
 
 /// Name of the graph's output, whatever the head.
 pub(crate) const OUTPUT: &str = "output";
@@ -37,6 +43,28 @@ pub enum Head {
         labels: Vec<String>,
         /// What the logits mean.
         problem: Problem,
+    },
+    /// `[Tokens, labels]`: logits of each token.
+    TokenClassification {
+        /// Name of each logit.
+        labels: Vec<String>,
+    },
+    /// `[Tokens, 2]`: logits of an answer's start and end.
+    QuestionAnswering,
+    /// `[Selected, vocabulary]`: logits of the picked tokens.
+    MaskedLm {
+        /// Number of token ids.
+        vocabulary: usize,
+    },
+    /// `[Sequences, vocabulary]`: weights of the vocabulary's tokens, most of them 0 (SPLADE).
+    SparseEmbedding {
+        /// Number of token ids.
+        vocabulary: usize,
+    },
+    /// `[Tokens, dimension]`: a row of length 1 per token (ColBERT).
+    LateInteraction {
+        /// Length of a row.
+        dimension: usize,
     },
 }
 

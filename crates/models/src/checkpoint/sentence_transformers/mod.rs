@@ -1,7 +1,8 @@
 //! What a sentence-transformers folder adds to its transformer.
 //!
 //! Such a folder has a `modules.json`: first a Transformer, then a Pooling, then any number of
-//! Dense and Normalize modules, each with a folder of its own. Both spellings of the library's
+//! Dense and Normalize modules, each with a folder of its own; or the two modules of a SPLADE model; or those of a
+//! ColBERT model as PyLate writes them. Both spellings of the library's
 //! configuration are read, that of its versions 2 to 5 and that of version 6. Whatever would change
 //! the numbers and isn't known is an error.
 
@@ -16,7 +17,9 @@ use serde_json::Value;
 use super::CheckpointError;
 use super::json::read_json_if_present;
 
-pub use modules::{Dense, DenseActivation, HeadModule, Pooling, PoolingMode};
+pub use modules::{
+    Composition, Dense, DenseActivation, HeadModule, Pooling, PoolingMode, SpladePooling, SpladeStrategy,
+};
 
 /// How a sentence-transformers model makes a sentence embedding of token features.
 #[derive(Debug, Clone)]
@@ -28,10 +31,8 @@ pub struct SentenceTransformer {
     pub max_seq_length: Option<usize>,
     /// Whether text is lower-cased before the tokenizer's own normalisation.
     pub do_lower_case: bool,
-    /// From token features to one vector.
-    pub pooling: Pooling,
-    /// What happens to that vector, in order.
-    pub head: Vec<HeadModule>,
+    /// What its modules make of the transformer's output.
+    pub composition: Composition,
     /// Texts to put before an input, by name.
     pub prompts: BTreeMap<String, String>,
     /// The prompt to use where the caller names none; it is a key of `prompts`.
@@ -68,27 +69,21 @@ impl SentenceTransformer {
             return Ok(None);
         }
         let modules = modules::read(folder, &modules_path, entries)?;
-        let settings = TransformerSettings::open(&modules.transformer)?;
+        let task = match &modules.composition {
+            Composition::Embedding { .. } | Composition::LateInteraction(_) => "feature-extraction",
+            Composition::Sparse(_) => "fill-mask",
+        };
+        let settings = TransformerSettings::open(&modules.transformer, task)?;
         let text_of = |(name, text): (String, Option<String>)| (name, text.unwrap_or_default());
         Ok(Some(Self {
             transformer: modules.transformer,
             max_seq_length: settings.max_seq_length,
             do_lower_case: settings.do_lower_case,
-            pooling: modules.pooling,
-            head: modules.head,
+            composition: modules.composition,
             prompts: library.prompts.into_iter().map(text_of).collect(),
             default_prompt_name: library.default_prompt_name,
             similarity: library.similarity_fn_name.unwrap_or_default(),
         }))
-    }
-
-    /// Width of the sentence embedding.
-    pub fn dimension(&self) -> usize {
-        let dense = self.head.iter().rev().find_map(|module| match module {
-            HeadModule::Dense(dense) => Some(dense.out_features()),
-            HeadModule::Normalize => None,
-        });
-        dense.unwrap_or(self.pooling.output_dimension())
     }
 }
 
@@ -107,7 +102,7 @@ impl LibraryConfig {
         let path = folder.join("config_sentence_transformers.json");
         let config: Self = read_json_if_present(&path)?.unwrap_or_default();
         match config.model_type.as_deref() {
-            None | Some("SentenceTransformer" | "CrossEncoder") => {}
+            None | Some("SentenceTransformer" | "CrossEncoder" | "SparseEncoder" | "ColBERT") => {}
             Some(other) => {
                 return Err(CheckpointError::config(&path, format!("model_type `{other}` is not supported")));
             }
@@ -156,10 +151,11 @@ impl TransformerSettings {
         "use_safetensors",
     ];
 
-    fn open(transformer: &Path) -> Result<Self, CheckpointError> {
+    /// Reads them for a transformer that is run for `task`.
+    fn open(transformer: &Path, task: &str) -> Result<Self, CheckpointError> {
         for path in Self::FILES.map(|file| transformer.join(file)) {
             if let Some(settings) = read_json_if_present::<Self>(&path)? {
-                return match settings.others.iter().find(|(name, value)| !Self::changes_nothing(name, value)) {
+                return match settings.others.iter().find(|(name, value)| !Self::changes_nothing(name, value, task)) {
                     None => Ok(settings),
                     Some((name, value)) => {
                         Err(CheckpointError::config(&path, format!("the setting `{name}`: {value} is not supported")))
@@ -170,14 +166,14 @@ impl TransformerSettings {
         Ok(Self::default())
     }
 
-    fn changes_nothing(name: &str, value: &Value) -> bool {
+    fn changes_nothing(name: &str, value: &Value, task: &str) -> bool {
         let is = |default: &str| value.as_str() == Some(default);
         value.is_null()
             || Self::HARMLESS.contains(&name)
-            || name == "transformer_task" && is("feature-extraction")
+            || name == "transformer_task" && is(task)
             || name == "module_output_name" && is("token_embeddings")
             || value
                 .as_object()
-                .is_some_and(|arguments| arguments.iter().all(|(name, value)| Self::changes_nothing(name, value)))
+                .is_some_and(|arguments| arguments.iter().all(|(name, value)| Self::changes_nothing(name, value, task)))
     }
 }

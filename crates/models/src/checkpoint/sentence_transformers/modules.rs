@@ -13,6 +13,44 @@ use crate::checkpoint::{CheckpointError, Weights};
 /// The feature that pooling writes and the modules after it read and replace.
 const SENTENCE_EMBEDDING: &str = "sentence_embedding";
 
+/// What a folder's modules make of the transformer's output.
+#[derive(Debug, Clone)]
+pub enum Composition {
+    /// One vector per text.
+    Embedding {
+        /// From token features to one vector.
+        pooling: Pooling,
+        /// What happens to that vector, in order.
+        head: Vec<HeadModule>,
+    },
+    /// One weight per token of the vocabulary (SPLADE, Formal et al. 2021, arXiv:2107.05720): of the transformer's masked
+    /// language model.
+    Sparse(SpladePooling),
+    /// One vector per token (ColBERT, Khattab and Zaharia 2020, arXiv:2004.12832): each through these layers, then of
+    /// length 1.
+    LateInteraction(Vec<Dense>),
+}
+
+/// From logits of the vocabulary for every token to one weight each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpladePooling {
+    /// How tokens become one row: the maximum or the sum.
+    pub strategy: SpladeStrategy,
+    /// Whether the logarithm `ln(1 + x)` is taken twice.
+    pub log_twice: bool,
+}
+
+/// How the tokens of a text are joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SpladeStrategy {
+    /// The largest value of each column.
+    #[default]
+    Max,
+    /// The sum of each column.
+    Sum,
+}
+
 /// Reduction of `[tokens, dimension]` features to one vector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pooling {
@@ -91,8 +129,7 @@ pub(super) struct Entry {
 /// What `modules.json` lists.
 pub(super) struct Modules {
     pub(super) transformer: PathBuf,
-    pub(super) pooling: Pooling,
-    pub(super) head: Vec<HeadModule>,
+    pub(super) composition: Composition,
 }
 
 /// Reads the modules that `entries`, the content of the file `path` in `folder`, list.
@@ -106,23 +143,42 @@ pub(super) fn read(folder: &Path, path: &Path, entries: Vec<Entry>) -> Result<Mo
         let classes: Vec<&str> = entries.iter().map(|entry| entry.class.as_str()).collect();
         let reason = format!(
             "the modules [{}] are not supported; sentence_transformers' Transformer, then Pooling, then Dense and \
-             Normalize are",
+             Normalize are, its MLMTransformer with SpladePooling, and its Transformer with PyLate's Dense",
             classes.join(", ")
         );
         CheckpointError::config(path, reason)
     };
-    let [transformer, pooling, rest @ ..] = entries.as_slice() else { return Err(unsupported()) };
-    if transformer.kind() != Some("Transformer") || pooling.kind() != Some("Pooling") {
-        return Err(unsupported());
-    }
-    let transformer = place(transformer)?;
-    let pooling = Pooling::open(&place(pooling)?)?;
-    let mut head = Vec::with_capacity(rest.len());
-    let mut width = pooling.output_dimension();
-    for entry in rest {
+    let [transformer, rest @ ..] = entries.as_slice() else { return Err(unsupported()) };
+    let composition = match (transformer.kind(), rest) {
+        (Some("Transformer"), [pooling, rest @ ..]) if pooling.kind() == Some("Pooling") => {
+            let pooling = Pooling::open(&place(pooling)?)?;
+            let head = head_modules(rest, pooling.output_dimension(), place, unsupported)?;
+            Composition::Embedding { pooling, head }
+        }
+        (Some("Transformer"), dense) if !dense.is_empty() && dense.iter().all(|entry| entry.is_pylate("Dense")) => {
+            let layers = dense.iter().map(|entry| Dense::open(&place(entry)?, None)).collect::<Result<_, _>>()?;
+            Composition::LateInteraction(layers)
+        }
+        (Some("MLMTransformer"), [pooling]) if pooling.kind() == Some("SpladePooling") => {
+            Composition::Sparse(SpladePooling::open(&place(pooling)?)?)
+        }
+        _ => return Err(unsupported()),
+    };
+    Ok(Modules { transformer: place(transformer)?, composition })
+}
+
+/// The modules behind a pooling that yields rows of `width`.
+fn head_modules(
+    entries: &[Entry],
+    mut width: usize,
+    place: impl Fn(&Entry) -> Result<PathBuf, CheckpointError>,
+    unsupported: impl Fn() -> CheckpointError,
+) -> Result<Vec<HeadModule>, CheckpointError> {
+    let mut head = Vec::with_capacity(entries.len());
+    for entry in entries {
         match entry.kind() {
             Some("Dense") => {
-                let dense = Dense::open(&place(entry)?, width)?;
+                let dense = Dense::open(&place(entry)?, Some(width))?;
                 width = dense.out_features();
                 head.push(HeadModule::Dense(dense));
             }
@@ -135,13 +191,45 @@ pub(super) fn read(folder: &Path, path: &Path, entries: Vec<Entry>) -> Result<Mo
             _ => return Err(unsupported()),
         }
     }
-    Ok(Modules { transformer, pooling, head })
+    Ok(head)
 }
 
 impl Entry {
     /// The class name of one of the library's own modules, whose packages have moved between versions.
     fn kind(&self) -> Option<&str> {
         self.class.strip_prefix("sentence_transformers.")?.rsplit('.').next()
+    }
+
+    /// Whether it is a module of PyLate of this name.
+    fn is_pylate(&self, kind: &str) -> bool {
+        self.class.strip_prefix("pylate.").and_then(|class| class.rsplit('.').next()) == Some(kind)
+    }
+}
+
+impl SpladePooling {
+    fn open(folder: &Path) -> Result<Self, CheckpointError> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Config {
+            #[serde(default)]
+            pooling_strategy: SpladeStrategy,
+            #[serde(default)]
+            activation_function: Activation,
+            #[serde(alias = "word_embedding_dimension", rename = "embedding_dimension")]
+            _dimension: Option<usize>,
+            #[serde(rename = "chunk_size")]
+            _chunk_size: Option<usize>,
+        }
+        #[derive(Default, PartialEq, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Activation {
+            #[default]
+            Relu,
+            Log1pRelu,
+        }
+
+        let Config { pooling_strategy, activation_function, .. } = read_json(&folder.join("config.json"))?;
+        Ok(Self { strategy: pooling_strategy, log_twice: activation_function == Activation::Log1pRelu })
     }
 }
 
@@ -218,8 +306,8 @@ impl Dense {
         self.weight.shape().first().copied().unwrap_or(0)
     }
 
-    /// Reads a Dense module whose input is `width` wide.
-    fn open(folder: &Path, width: usize) -> Result<Self, CheckpointError> {
+    /// Reads a Dense module whose input is `width` wide, where that is known.
+    fn open(folder: &Path, width: Option<usize>) -> Result<Self, CheckpointError> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Config {
@@ -235,8 +323,8 @@ impl Dense {
 
         let path = folder.join("config.json");
         let config: Config = read_json(&path)?;
-        if config.in_features != width {
-            let found = config.in_features;
+        let found = config.in_features;
+        if let Some(width) = width.filter(|width| *width != found) {
             return Err(CheckpointError::config(&path, format!("in_features is {found}, but its input has {width}")));
         }
         if config.use_residual {

@@ -1,0 +1,167 @@
+//! The layers that a family puts on its hidden state for a class of transformers, as data.
+
+use centuple_graph::{Activation, NodeId, Op, Pooling};
+
+use super::labels::{labels, problem};
+use super::{Head, OUTPUT};
+use crate::ModelError;
+use crate::builder::Builder;
+use crate::config::Config;
+
+/// One head of a family.
+pub(crate) struct HeadLayers {
+    /// What follows the family's name in the class name, as `ForSequenceClassification`.
+    pub(crate) class: &'static str,
+    /// The rows of the hidden state that it works on.
+    pub(crate) rows: Rows,
+    /// What is applied to them, in order.
+    pub(crate) layers: Vec<Layer>,
+    /// The last matrix.
+    pub(crate) output: Projection,
+    /// What comes out.
+    pub(crate) meaning: Meaning,
+}
+
+/// Rows of the hidden state.
+#[derive(Clone, Copy)]
+pub(crate) enum Rows {
+    /// One per sequence.
+    Pooled(Pooling),
+    /// Every token.
+    Tokens,
+    /// The tokens that the batch picks.
+    Selected,
+}
+
+/// A layer of a head.
+pub(crate) enum Layer {
+    /// A matrix with a bias.
+    Linear(String),
+    /// A matrix without a bias.
+    LinearWithoutBias(String),
+    /// A function of every element.
+    Activation(Activation),
+    /// Layer normalisation.
+    Norm { name: String, epsilon: f32 },
+    /// Layer normalisation without a bias.
+    NormWithoutBias { name: String, epsilon: f32 },
+}
+
+/// The last matrix of a head.
+pub(crate) enum Projection {
+    /// A matrix, with a bias where the flag says so.
+    Linear { name: String, bias: bool },
+    /// A row per token of the vocabulary.
+    Vocabulary {
+        /// Name of the matrix `[vocabulary, width]`: the embedding table where the two are tied.
+        weight: String,
+        /// Names that the bias has, the first one that is there; without any there is none.
+        bias: Vec<String>,
+    },
+}
+
+/// What the rows of a head's output are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// Logits of labels, for a sequence.
+    Classification,
+    /// Logits of labels, for each token.
+    TokenClassification,
+    /// Logits of an answer's start and end, for each token.
+    QuestionAnswering,
+    /// Logits of the vocabulary, for each picked token.
+    MaskedLm,
+}
+
+impl HeadLayers {
+    /// `…ForSequenceClassification`: the pooled row through `layers` and the matrix `output`.
+    pub(crate) fn sequence(pooling: Pooling, layers: Vec<Layer>, output: &str) -> HeadLayers {
+        HeadLayers {
+            class: "ForSequenceClassification",
+            rows: Rows::Pooled(pooling),
+            layers,
+            output: Projection::Linear { name: output.to_owned(), bias: true },
+            meaning: Meaning::Classification,
+        }
+    }
+
+    /// `…ForTokenClassification`: every token through the matrix `output`.
+    pub(crate) fn tokens(output: &str) -> HeadLayers {
+        HeadLayers {
+            class: "ForTokenClassification",
+            rows: Rows::Tokens,
+            layers: Vec::new(),
+            output: Projection::Linear { name: output.to_owned(), bias: true },
+            meaning: Meaning::TokenClassification,
+        }
+    }
+
+    /// `…ForQuestionAnswering`: every token through the matrix `output`.
+    pub(crate) fn answers(output: &str) -> HeadLayers {
+        HeadLayers { class: "ForQuestionAnswering", meaning: Meaning::QuestionAnswering, ..HeadLayers::tokens(output) }
+    }
+
+    /// `…ForMaskedLM`: picked tokens through `layers` and onto the vocabulary.
+    pub(crate) fn vocabulary(layers: Vec<Layer>, weight: String, bias: &[&str]) -> HeadLayers {
+        HeadLayers {
+            class: "ForMaskedLM",
+            rows: Rows::Selected,
+            layers,
+            output: Projection::Vocabulary { weight, bias: bias.iter().map(|name| (*name).to_owned()).collect() },
+            meaning: Meaning::MaskedLm,
+        }
+    }
+
+    /// Appends the head to the last hidden state `[Tokens, width]`.
+    pub(crate) fn build(&self, config: Config, builder: &mut Builder, hidden: NodeId) -> Result<Head, ModelError> {
+        let logits = self.append(builder, hidden, self.rows)?;
+        builder.graph.output(OUTPUT, logits);
+        let count = builder.width(logits);
+        Ok(match self.meaning {
+            Meaning::Classification => {
+                Head::Classification { labels: labels(config, count)?, problem: problem(config, count)? }
+            }
+            Meaning::TokenClassification => Head::TokenClassification { labels: labels(config, count)? },
+            Meaning::QuestionAnswering if count == 2 => Head::QuestionAnswering,
+            Meaning::QuestionAnswering => {
+                return Err(config.error(format!("a question-answering head has 2 outputs, this one {count}")));
+            }
+            Meaning::MaskedLm => Head::MaskedLm { vocabulary: count },
+        })
+    }
+
+    /// Appends the layers on the given rows; yields the logits.
+    pub(crate) fn append(&self, builder: &mut Builder, hidden: NodeId, rows: Rows) -> Result<NodeId, ModelError> {
+        let mut x = match rows {
+            Rows::Pooled(pooling) => builder.pool(hidden, pooling)?,
+            Rows::Tokens => hidden,
+            Rows::Selected => builder.graph.push("selected", Op::Select, &[hidden])?,
+        };
+        for layer in &self.layers {
+            x = match layer {
+                Layer::Linear(name) => dense(builder, x, name, true)?,
+                Layer::LinearWithoutBias(name) => dense(builder, x, name, false)?,
+                Layer::Activation(activation) => {
+                    builder.graph.push("head.activation", Op::Activation(*activation), &[x])?
+                }
+                Layer::NormWithoutBias { name, epsilon } => {
+                    builder.layer_norm_without_bias(x, name, builder.width(x), *epsilon)?
+                }
+                Layer::Norm { name, epsilon } => builder.layer_norm(x, name, builder.width(x), *epsilon)?,
+            };
+        }
+        match &self.output {
+            Projection::Linear { name, bias } => dense(builder, x, name, *bias),
+            Projection::Vocabulary { weight, bias } => {
+                let bias = bias.iter().find(|name| builder.shape(name).is_some());
+                builder.project(x, "head.vocabulary", weight, bias.map(String::as_str))
+            }
+        }
+    }
+}
+
+/// `x · weightᵀ`, with a bias where the flag says so; the checkpoint says how many rows the weight has.
+fn dense(builder: &mut Builder, x: NodeId, name: &str, bias: bool) -> Result<NodeId, ModelError> {
+    let bias_name = format!("{name}.bias");
+    builder.project(x, name, &format!("{name}.weight"), bias.then_some(bias_name.as_str()))
+}

@@ -1,0 +1,87 @@
+//! Weights that layers share are held once, in every precision.
+
+use centuple_graph::{Activation, Binary, Graph, NodeId, Op, Pooling};
+use centuple_kernels::Isa;
+use centuple_passes::{Channels, Quantization, halve_weights, observed_values, optimize, quantize};
+use centuple_runtime::lower;
+use centuple_tensor::{DType, Symbol, Tensor};
+use centuple_testkit::Random;
+
+const WIDTH: usize = 64;
+const INNER: usize = 192;
+
+/// One layer's weights, and a table of words.
+struct Weights {
+    words: Tensor,
+    gate: Tensor,
+    up: Tensor,
+    down: Tensor,
+    bias: Tensor,
+    gamma: Tensor,
+}
+
+/// An encoder that applies the same gated unit again and again, and ends with the table as decoder.
+fn graph(weights: &Weights, layers: usize) -> Graph {
+    let mut graph = Graph::new();
+    let mut push = |name: &str, op: Op, inputs: &[NodeId]| graph.push(name, op, inputs).expect("the shapes fit");
+    let constant = |tensor: &Tensor| Op::Constant(tensor.clone());
+    let linear = |bias: bool| Op::Linear { bias, activation: None, residual: false };
+    let ids = push("ids", Op::Input { dtype: DType::I64, shape: vec![Symbol::Tokens.into()] }, &[]);
+    let words = push("words", constant(&weights.words), &[]);
+    let mut x = push("embedding", Op::Embedding, &[words, ids]);
+    for layer in 0..layers {
+        let of = |name: &str| format!("{layer}.{name}");
+        let gamma = push(&of("gamma"), constant(&weights.gamma), &[]);
+        let norm = push(&of("norm"), Op::RmsNorm { epsilon: 1e-6, residual: false }, &[x, gamma]);
+        let [gate, up, down, bias] = [&weights.gate, &weights.up, &weights.down, &weights.bias]
+            .map(|tensor| push(&of("weight"), constant(tensor), &[]));
+        let gate = push(&of("gate"), linear(false), &[norm, gate]);
+        let up = push(&of("up"), linear(false), &[norm, up]);
+        let active = push(&of("active"), Op::Activation(Activation::GeluTanh), &[gate]);
+        let product = push(&of("product"), Op::Binary(Binary::Mul), &[active, up]);
+        let down = push(&of("down"), linear(true), &[product, down, bias]);
+        x = push(&of("sum"), Op::Binary(Binary::Add), &[x, down]);
+    }
+    let picked = push("picked", Op::Select, &[x]);
+    let again = push("again", constant(&weights.words), &[]);
+    let logits = push("logits", linear(false), &[picked, again]);
+    let pooled = push("pooled", Op::Pool(Pooling::Cls), &[x]);
+    graph.output("logits", logits);
+    graph.output("pooled", pooled);
+    graph
+}
+
+#[test]
+fn shared_layers_take_the_bytes_of_one() {
+    let mut random = Random::new(97);
+    let mut tensor = |shape: &[usize]| random.tensor(shape, 0.3).expect("a tensor");
+    let weights = Weights {
+        words: tensor(&[500, WIDTH]),
+        gate: tensor(&[INNER, WIDTH]),
+        up: tensor(&[INNER, WIDTH]),
+        down: tensor(&[WIDTH, INNER]),
+        bias: tensor(&[WIDTH]),
+        gamma: tensor(&[WIDTH]),
+    };
+    let bytes = |layers: usize| {
+        let (optimised, _) = optimize(&graph(&weights, layers)).expect("passes keep graphs valid");
+        let observations = observed_values(&optimised).into_iter().enumerate().map(|(index, value)| {
+            let width = optimised.node(value).fact.shape[1].constant().expect("a width");
+            // Each use shows something else.
+            let channels = Channels { largest: vec![1.0 + index as f32; width], mean: vec![0.1; width] };
+            (value, channels)
+        });
+        let (halved, _) = halve_weights(&optimised).expect("halves");
+        let (quantized, report) =
+            quantize(&optimised, &observations.collect(), &Quantization::default()).expect("quantises");
+        assert!(report.refused.is_empty(), "{:?}", report.refused);
+        let left = quantized.nodes().iter().filter(|node| matches!(node.op, Op::Linear { .. })).count();
+        assert_eq!(left, 0, "every layer is quantised");
+        [optimised, halved, quantized].map(|graph| lower(&graph, Isa::Portable).expect("lowers").weight_bytes())
+    };
+    let (one, twelve) = (bytes(1), bytes(12));
+    assert_eq!(one, twelve);
+    // The table lies there as rows and as a packed matrix, the rest once.
+    let floats = 4 * (2 * 500 * WIDTH + 3 * INNER * WIDTH);
+    assert!(one[0] < floats + floats / 8 && one[2] < one[0] / 3, "{one:?} of {floats}");
+}

@@ -1,0 +1,129 @@
+//! Golden values of the families: tiny checkpoints of every class, and what transformers answers for them.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{fixtures, tensor};
+
+/// The golden values of a family.
+pub struct FamilyGolden {
+    /// Its name.
+    pub name: String,
+    /// What its cases are asked.
+    pub inputs: Vec<FamilyInput>,
+    /// The cases.
+    pub cases: Vec<FamilyCase>,
+    weights: Vec<u8>,
+    outputs: Vec<u8>,
+}
+
+/// One input.
+#[derive(Clone, Debug, Deserialize)]
+pub struct FamilyInput {
+    /// Token ids.
+    pub ids: Vec<u32>,
+    /// Token types.
+    pub type_ids: Vec<u32>,
+    /// Tokens whose predictions are recorded, ascending.
+    pub masked: Vec<usize>,
+}
+
+/// A model folder, and what it is asked.
+#[derive(Clone, Debug, Deserialize)]
+pub struct FamilyCase {
+    /// Its name.
+    pub name: String,
+    /// What its output is: `hidden`, `logits`, `token_logits`, `spans` or `predictions`.
+    #[serde(default)]
+    pub kind: String,
+    /// Indices of its inputs.
+    pub inputs: Vec<usize>,
+    /// Its `config.json`.
+    pub config: Value,
+    /// Groups of weights that its checkpoint has.
+    #[serde(default)]
+    weights: Vec<usize>,
+    /// What is taken off the beginning of the weights' names.
+    #[serde(default)]
+    without_prefix: String,
+    /// The config field that must be refused by name.
+    #[serde(default)]
+    pub refuse: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Cases {
+    inputs: Vec<FamilyInput>,
+    cases: Vec<FamilyCase>,
+}
+
+impl FamilyGolden {
+    /// Reads every family.
+    ///
+    /// # Errors
+    /// A file is missing or damaged.
+    pub fn all() -> io::Result<Vec<FamilyGolden>> {
+        let folders = fs::read_dir(fixtures().join("families"))?.map(|entry| entry.map(|entry| entry.path()));
+        let mut folders = folders.collect::<io::Result<Vec<PathBuf>>>()?;
+        folders.sort();
+        folders.iter().map(|folder| FamilyGolden::read(folder)).collect()
+    }
+
+    fn read(folder: &Path) -> io::Result<FamilyGolden> {
+        let Cases { inputs, cases } = serde_json::from_slice(&fs::read(folder.join("cases.json"))?)?;
+        Ok(FamilyGolden {
+            name: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            inputs,
+            cases,
+            weights: fs::read(folder.join("weights.safetensors"))?,
+            outputs: fs::read(folder.join("outputs.safetensors"))?,
+        })
+    }
+
+    /// Row-major values of a case's output, one input after the other, and the length of a row.
+    pub fn output(&self, case: &FamilyCase) -> Option<(Vec<f32>, usize)> {
+        tensor(&self.outputs, &format!("{}.{}", case.name, case.kind))
+    }
+
+    /// Writes the case's model folder, with a tokenizer of single characters.
+    ///
+    /// # Errors
+    /// A fixture is damaged, or the folder cannot be written.
+    pub fn assemble(&self, case: &FamilyCase, folder: &Path) -> io::Result<()> {
+        let stored = SafeTensors::deserialize(&self.weights).map_err(io::Error::other)?;
+        let chosen = stored.iter().filter_map(|(name, view)| {
+            let (group, name) = name.split_once('/')?;
+            let name = name.strip_prefix(&case.without_prefix).unwrap_or(name);
+            case.weights.contains(&group.parse().ok()?).then_some((name, view))
+        });
+        let chosen: Vec<(&str, TensorView)> = chosen.collect();
+        let bytes = safetensors::serialize(chosen, None).map_err(io::Error::other)?;
+        fs::write(folder.join("model.safetensors"), bytes)?;
+        fs::write(folder.join("config.json"), case.config.to_string())?;
+        // Without the class, the family's own is taken, and it changes what a tokenizer.json says.
+        let settings = json!({"tokenizer_class": "PreTrainedTokenizerFast"});
+        fs::write(folder.join("tokenizer_config.json"), settings.to_string())?;
+        fs::write(folder.join("tokenizer.json"), tokenizer(&case.config).to_string())
+    }
+}
+
+/// A tokenizer of single characters, with names for the ids that are left.
+fn tokenizer(config: &Value) -> Value {
+    let words = config.get("vocab_size").and_then(Value::as_u64).unwrap_or(0);
+    let word = |id: u64| match u32::try_from(id).ok().and_then(char::from_u32) {
+        Some(character) if character.is_ascii_graphic() => character.to_string(),
+        _ => format!("<{id}>"),
+    };
+    let vocabulary: serde_json::Map<String, Value> = (0..words).map(|id| (word(id), id.into())).collect();
+    json!({
+        "version": "1.0",
+        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "."}, "behavior": "Isolated", "invert": false},
+        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<32>"},
+    })
+}
