@@ -68,6 +68,7 @@ def models() -> dict:
         "deberta": lambda: t.DebertaModel(t.DebertaConfig(**disentangled, max_relative_positions=POSITIONS)),
         "deberta-v2": lambda: t.DebertaV2Model(t.DebertaV2Config(**disentangled | buckets)),
         "bart": lambda: t.BartForSequenceClassification(t.BartConfig(**bart)),
+        "roformer": lambda: t.RoFormerModel(t.RoFormerConfig(**bert, embedding_size=WIDTH)),
     }
 
 

@@ -321,6 +321,20 @@ def mbart() -> Family:
     return Family("mbart", base, cases, [], prefix="model.", padding=1, padded_inside=False, end=2, gains=gains, unseen=family.unseen)
 
 
+def roformer() -> Family:
+    cases = heads("RoFormer") + of_base(
+        "RoFormer",
+        rotary_value={"rotary_value": True},
+        as_wide={"embedding_size": 32},
+        relu={"hidden_act": "relu"},
+        epsilon={"layer_norm_eps": 1e-3},
+    )
+    cases += [untied("RoFormer"), Case("sequence-relu", "RoFormerForSequenceClassification", {"hidden_act": "relu"})]
+    base = SIZES | {"model_type": "roformer", "embedding_size": 16, "max_position_embeddings": 40}
+    # Rotation makes the bias of keys depend on the distance.
+    return Family("roformer", base, cases, NOT_ENCODERS[:1], prefix="roformer.", unseen=())
+
+
 def nomic_bert() -> Family:
     base = {
         "model_type": "nomic_bert",
@@ -367,6 +381,6 @@ def nomic_bert() -> Family:
 
 
 FAMILIES = [
-    bert, roberta, distilbert, albert, electra, mpnet, t5, modernbert, deberta, deberta_v2, bart, mbart,
+    bert, roberta, distilbert, albert, electra, mpnet, t5, modernbert, deberta, deberta_v2, bart, mbart, roformer,
     nomic_bert,
 ]  # fmt: skip

@@ -17,7 +17,7 @@ macro_rules! families {
     };
 }
 
-families![albert, bart, bert, deberta, distilbert, electra, modernbert, mpnet, nomic_bert, roberta, t5];
+families![albert, bart, bert, deberta, distilbert, electra, modernbert, mpnet, nomic_bert, roberta, roformer, t5,];
 
 /// An architecture: how its configuration is read, its weights named, its layers and heads wired.
 pub(crate) struct Family {
