@@ -3,13 +3,15 @@
 
     python3 scripts/dedupe_eval.py target/release/centuple --lines 100000 --sources TEXTS.jsonl PAIRS.tsv
 
-A base text is one to three sentences, of the sources or of this script's own making (all of them without --sources); no
-two bases have more than one sentence in common, nor more than about half of their words. A planted duplicate is a base after
-one to three edits that keep its meaning: other case or punctuation, a synonym, a filler word more or less, two words
-swapped, a typo, sentences in another order. A base and its duplicates are one planted cluster. Hard negatives are texts that
-have a sentence in common with another text, and sentences on other facts in the same words, which differ in at least three
-facts of five. Everything else that the command joins counts as wrong. `--facts` asks how often sentences that differ in one
-to three facts of five are joined: to an embedding, they say almost the same.
+A base is a text of the sources, cut to 60 words, that shares less than half of its words with any other; without --sources it is
+a sentence of this script's own making. A planted duplicate is a base after one to three edits that keep its meaning: other
+case or punctuation, a synonym, a filler word more or less, two words swapped, a typo, sentences in another order. A base and
+its duplicates are one planted cluster. Everything else that the command joins counts as wrong. `--bases tune` takes one half
+of the bases to choose a threshold on, `--bases test` the other.
+
+`--hard` makes bases of one to three sentences instead, of which each is in many texts: two texts may have half of their
+words in common, or tell other facts in the same words. `--facts` asks how often sentences that differ in one to three facts
+of five are joined: to an embedding, they say almost the same.
 """
 
 import argparse
@@ -112,39 +114,47 @@ def sentences_of(text):
 
 
 def read_sources(paths):
-    """Distinct sentences, leaving out those that share most words with an earlier one."""
+    """Whole texts, cut to 60 words. Of a pair that people found to say about the same (a score of 3.5 of 5) only one."""
     texts = []
     for path in paths:
         if path.suffix == ".tsv":
             with open(path, newline="", encoding="utf-8") as file:
-                rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-                texts += [row[name] for row in rows for name in ("sentence1", "text") if row.get(name)]
+                for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
+                    texts.append(row.get("sentence1") or row.get("text"))
+                    if row.get("sentence2") and float(row.get("score") or 5) < 3.5:
+                        texts.append(row["sentence2"])
         else:
             with open(path, encoding="utf-8") as file:
                 for line in file:
                     value = json.loads(line)
                     texts.append(value.get("text") or value.get("inputs"))
+    return [" ".join(text.split()[:60]) for text in texts if text and len(text.split()) >= 4]
+
+
+def unlike(texts):
+    """Texts of which none has most words of an earlier one."""
     kept, by_word = [], collections.defaultdict(list)
-    for sentence in (sentence for text in texts for sentence in sentences_of(text)):
-        words = set(re.findall(r"\w+", sentence.lower()))
+    for text in texts:
+        words = set(re.findall(r"\w+", text.lower()))
         rare = sorted(words, key=len)[-4:]
         near = {other for word in rare for other in by_word[word]}
         if any(len(words & kept[other][1]) >= 0.5 * len(words | kept[other][1]) for other in near):
             continue
         for word in rare:
             by_word[word].append(len(kept))
-        kept.append((sentence, words))
-    return [sentence for sentence, _ in kept]
+        kept.append((text, words))
+    return [text for text, _ in kept]
 
 
 class Bases:
-    """Texts that say different things: no two have more than one sentence in common, which is half of a text at most."""
+    """Texts that say different things: two have one sentence in common at most, about half of each."""
 
     def __init__(self, rng, sentences):
         self.rng = rng
         self.sentences = sorted(sentences, key=lambda sentence: len(sentence.split()))
-        self.singles = list(sentences)
-        rng.shuffle(self.singles)
+        self.singles = rng.sample(self.sentences, len(sentences) // 2)
+        alone = set(self.singles)
+        self.sentences = [sentence for sentence in self.sentences if sentence not in alone]
         self.used = set()
 
     def near(self, place):
@@ -164,7 +174,7 @@ class Bases:
             count = self.rng.choice([2, 2, 3])
             places = begin + [self.near(begin[0]) for _ in range(count - 1)]
             couples = {frozenset(couple) for couple in itertools.combinations(places, 2)}
-            if len(set(places)) == count and self.used.isdisjoint(couples):
+            if len({self.sentences[place] for place in places}) == count and self.used.isdisjoint(couples):
                 self.used |= couples
                 return [self.sentences[place] for place in places]
 
@@ -259,8 +269,21 @@ def reorder(rng, parts):
 EDITS = [change_case, change_punctuation, use_synonym, drop_word, insert_word, swap_words, make_typo, reorder]
 
 
-def planted(rng, sentences, lines):
-    """Texts and the cluster of each, in random order: a third are duplicates, a fifth are hard negatives."""
+def sampled(rng, texts, lines):
+    """Texts and the cluster of each, in random order: bases sampled and edited until there are enough. Three in ten bases have
+    no duplicate, the others some or many (Pareto)."""
+    weights = [0 if rng.random() < 0.3 else min(rng.paretovariate(1.2), 20) for _ in texts]
+    found = [(text, cluster) for cluster, text in enumerate(texts)]
+    for cluster in rng.choices(range(len(texts)), weights, k=max(0, lines - len(texts))):
+        text = texts[cluster]
+        parts = sentences_of(text) if len(sentences_of(text)) > 1 else [text]
+        found.append((text if rng.random() < 0.1 else edited(rng, parts), cluster))
+    rng.shuffle(found)
+    return found[:lines]
+
+
+def hard(rng, sentences, lines):
+    """The same of bases that share sentences and turns of phrase: two fifths are duplicates."""
     bases, texts, cluster = Bases(rng, sentences), [], 0
     while len(texts) < lines:
         parts = bases.base()
@@ -275,6 +298,18 @@ def planted(rng, sentences, lines):
     texts = texts[:lines]
     rng.shuffle(texts)
     return texts
+
+
+def make_texts(arguments, rng):
+    if arguments.hard:
+        own = different_reports(rng, 1000 if arguments.sources else 60_000)
+        sentences = [sentence for text in read_sources(arguments.sources) for sentence in sentences_of(text)]
+        return hard(rng, unlike(sentences) + own, arguments.lines)
+    texts = unlike(read_sources(arguments.sources)) if arguments.sources else different_reports(rng, 60_000)
+    rng.shuffle(texts)
+    half = len(texts) // 2
+    texts = {"all": texts, "tune": texts[:half], "test": texts[half:]}[arguments.bases]
+    return sampled(rng, texts, arguments.lines)
 
 
 def dedupe(arguments, texts, threshold, folder):
@@ -341,11 +376,12 @@ def main():
     parser.add_argument("--flags", default="", help="more flags of the command, as '--precision int8'")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--facts", action="store_true", help="ask how often texts that differ in one fact are joined")
+    parser.add_argument("--bases", choices=["all", "tune", "test"], default="all", help="a half to choose the threshold on, or the other")
+    parser.add_argument("--hard", action="store_true", help="texts that share sentences with others")
     parser.add_argument("--write", type=Path, help="only write the texts with their clusters, as JSON Lines")
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
-    sentences = read_sources(arguments.sources) + different_reports(rng, 1000 if arguments.sources else 60_000)
-    texts = planted(rng, sentences, arguments.lines)
+    texts = make_texts(arguments, rng)
     if arguments.write:
         with open(arguments.write, "w", encoding="utf-8") as file:
             file.writelines(json.dumps({"text": text, "cluster": cluster}) + "\n" for text, cluster in texts)

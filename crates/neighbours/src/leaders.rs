@@ -1,18 +1,24 @@
-//! Leader clustering (Hartigan 1975) of a stream of vectors.
+//! Leader clustering (Hartigan 1975) of a stream of vectors, with members that attract too.
+//!
+//! Each vector is compared with the nearest earlier ones, leaders or not: of several versions of a text, the second and the
+//! third often resemble each other more than the first. So that no chain of them leads elsewhere, who joins must also
+//! resemble the leader, if less.
 
 use crate::error::NeighbourError;
 use crate::index::Index;
 use crate::sketch::{Sketcher, most_bits_apart};
-use crate::vectors::Vectors;
+use crate::vectors::{Cluster, Vectors};
 
-/// Leaders whose exact similarity is asked for, at most.
+/// How much less than the threshold the cosine with the leader may be.
+const DRIFT: f32 = 0.15;
+/// Earlier vectors whose exact similarity is asked for, at most.
 const CANDIDATES: usize = 32;
 /// Similarities are told in steps of 1 / this: 16-bit floats change a cosine by less than half of one.
 const STEPS: f32 = 1000.0;
 
-/// Vectors that no earlier one resembles.
+/// Clusters of the vectors so far.
 ///
-/// Memory is about 420 bytes for each, whatever their length; disk takes 8 bytes and 2 for each number.
+/// Memory is about 420 bytes for each vector, whatever its length; disk takes 16 bytes and 2 for each number.
 pub struct Leaders {
     threshold: f32,
     dimension: usize,
@@ -29,18 +35,18 @@ pub struct Leaders {
 pub enum Place {
     /// It is a leader.
     Leader,
-    /// It resembles an earlier leader.
+    /// It resembles an earlier vector.
     Joined {
-        /// The label of the leader.
+        /// The label of that vector's leader.
         leader: u64,
-        /// Cosine of the two, rounded to three decimals; at least the threshold.
+        /// Cosine with that vector, rounded to three decimals; at least the threshold.
         similarity: f32,
     },
 }
 
 impl Leaders {
-    /// None yet. Vectors of `dimension` numbers join a leader from a cosine of `threshold` on, above 0 and at most 1; both
-    /// are compared in steps of 0.001.
+    /// None yet. Vectors of `dimension` numbers join the cluster of an earlier one from a cosine of `threshold` on, above 0
+    /// and at most 1; both are compared in steps of 0.001.
     ///
     /// # Errors
     /// The threshold or the dimension makes no sense, or there can be no temporary file.
@@ -65,7 +71,7 @@ impl Leaders {
 
     /// Finds the place of a vector of any length but zero; if it becomes a leader, `label` is its name.
     ///
-    /// The nearest leader may be missed, more rarely the nearer it is; a leader that is too far away is never joined.
+    /// The nearest vector may be missed, more rarely the nearer it is; one that is too far away is never joined.
     /// A vector of zeros resembles nothing.
     ///
     /// # Errors
@@ -73,25 +79,35 @@ impl Leaders {
     pub fn place(&mut self, label: u64, vector: &[f32]) -> Result<Place, NeighbourError> {
         self.normalise(vector)?;
         let sketch = self.sketcher.sketch(&self.unit);
-        let mut best: Option<(f32, u64, u64)> = None;
+        let mut best: Option<(f32, u64, Cluster)> = None;
         for (number, bits) in self.index.nearest(&sketch, CANDIDATES)? {
             if bits > self.bits {
                 break;
             }
-            let (leader, cosine) = self.vectors.compare(number, &self.unit)?;
+            let (cluster, cosine) = self.vectors.compare(number, &self.unit)?;
             let similarity = rounded(cosine);
             let nearer =
-                |(known, earlier, _): (f32, u64, u64)| similarity > known || (similarity == known && number < earlier);
-            if similarity >= self.threshold && best.is_none_or(nearer) {
-                best = Some((similarity, number, leader));
+                |(known, earlier, _): (f32, u64, _)| similarity > known || (similarity == known && number < earlier);
+            if similarity >= self.threshold && best.is_none_or(nearer) && self.resembles_leader(number, cluster)? {
+                best = Some((similarity, number, cluster));
             }
         }
-        if let Some((similarity, _, leader)) = best {
-            return Ok(Place::Joined { leader, similarity });
+        let number = self.index.push(&sketch)?;
+        let (place, cluster) = match best {
+            Some((similarity, _, cluster)) => (Place::Joined { leader: cluster.label, similarity }, cluster),
+            None => (Place::Leader, Cluster { label, leader: number }),
+        };
+        self.vectors.push(cluster, &self.unit)?;
+        Ok(place)
+    }
+
+    /// Whether the vector in hand is near enough to the leader of the vector `number` to join its cluster.
+    fn resembles_leader(&mut self, number: u64, cluster: Cluster) -> Result<bool, NeighbourError> {
+        if cluster.leader == number {
+            return Ok(true);
         }
-        self.index.push(&sketch)?;
-        self.vectors.push(label, &self.unit)?;
-        Ok(Place::Leader)
+        let (_, cosine) = self.vectors.compare(cluster.leader, &self.unit)?;
+        Ok(rounded(cosine) >= rounded(self.threshold - DRIFT))
     }
 
     fn normalise(&mut self, vector: &[f32]) -> Result<(), NeighbourError> {

@@ -56,24 +56,35 @@ fn places(vectors: &[Vec<f32>], threshold: f32) -> Vec<Place> {
     numbered.map(|(label, vector)| leaders.place(label, vector).expect("a place")).collect()
 }
 
-/// Whether each place follows from the leaders before it, where `slack` is what rounding may change.
+/// Whether each place follows from the vectors before it, where `SLACK` is what rounding may change.
 fn check(vectors: &[Vec<f32>], places: &[Place], threshold: f32) {
     const SLACK: f64 = 0.0015;
-    let mut leaders: Vec<usize> = Vec::new();
+    const DRIFT: f64 = 0.15;
+    let mut leader_of: Vec<usize> = Vec::new();
     for (at, place) in places.iter().enumerate() {
-        let nearest = leaders.iter().map(|&leader| cosine(&vectors[leader], &vectors[at])).fold(-1.0, f64::max);
+        let to = |other: usize| cosine(&vectors[other], &vectors[at]);
+        let resembles_leader = |other: &usize| {
+            *other == leader_of[*other] || to(leader_of[*other]) >= f64::from(threshold) - DRIFT + SLACK
+        };
+        let nearest = (0..at).filter(resembles_leader).map(to).fold(-1.0, f64::max);
         match place {
             Place::Leader => {
-                assert!(nearest < f64::from(threshold) + SLACK, "{at} leads, but is {nearest} from a leader");
-                leaders.push(at);
+                assert!(nearest < f64::from(threshold) + SLACK, "{at} leads, but is {nearest} from another");
+                leader_of.push(at);
             }
             Place::Joined { leader, similarity } => {
                 let leader = *leader as usize - 1000;
-                assert!(leaders.contains(&leader), "{at} has joined {leader}, which leads nothing");
-                let own = cosine(&vectors[leader], &vectors[at]);
-                assert!((own - f64::from(*similarity)).abs() < SLACK, "{at}: {own} is not {similarity}");
-                assert!(*similarity > threshold - 0.00051, "{at} is below the threshold");
-                assert!(own > nearest - SLACK, "{at}: a nearer leader has {nearest}, this one {own}");
+                assert_eq!(leader_of[leader], leader, "{at} has joined {leader}, which leads nothing");
+                let similarity = f64::from(*similarity);
+                let members = (0..at).filter(|&other| leader_of[other] == leader);
+                assert!(
+                    members.map(to).any(|own| (own - similarity).abs() < SLACK),
+                    "{at}: nobody is {similarity} away"
+                );
+                assert!(similarity > f64::from(threshold) - 0.00051, "{at} is below the threshold");
+                // In a crowd the very nearest may be missed, but not by much.
+                assert!(similarity > nearest - 0.05, "{at}: one is {nearest} away, nearer than {similarity}");
+                leader_of.push(leader);
             }
         }
     }
