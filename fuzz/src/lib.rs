@@ -1,5 +1,7 @@
-//! What the fuzz targets share: folders to put files in, weights that fit a configuration, and what tokenizers must hold to.
+//! What the fuzz targets share: folders to put files in, weights that fit a configuration, and what tokenizers must hold to,
+//! and models without weights.
 
+mod models;
 mod text;
 mod weights;
 
@@ -9,6 +11,7 @@ use std::path::{Path, PathBuf};
 use centuple_testkit::Golden;
 use tempfile::TempDir;
 
+pub use models::models;
 pub use text::tokenise;
 pub use weights::fitting_weights;
 

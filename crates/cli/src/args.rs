@@ -11,7 +11,7 @@ use centuple::receipt::metrics::Metric;
 use centuple::tasks::Task;
 use centuple::{Host, HostOptions, LoadOptions};
 use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::Output;
 
@@ -56,7 +56,9 @@ pub(crate) enum Command {
 
 /// Serve models over HTTP, to the clients of the Hugging Face and OpenAI APIs.
 ///
-/// Routes: POST / and /models/{id} (Hugging Face tasks), POST /v1/embeddings (OpenAI), GET /health, /info, /metrics, /report.
+/// Routes: POST / and /models/{id} (Hugging Face tasks), POST /v1/embeddings (OpenAI), POST /embed, /predict, /rerank and
+/// others (text-embeddings-inference, Infinity), POST /v2/rerank (Cohere), /v2 (Open Inference Protocol, Triton), POST
+/// /invocations (SageMaker), GET /health, /info, /metrics, /report.
 /// Ctrl-C or SIGTERM finishes what is in flight and exits.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
@@ -81,6 +83,10 @@ pub(crate) struct Serve {
     /// Largest request body in bytes; above it the answer is 413.
     #[arg(long, default_value_t = 10 << 20, value_name = "BYTES")]
     pub(crate) max_body_bytes: usize,
+    /// Whether the routes of text-embeddings-inference cut a text that is too long where a request does not say so;
+    /// otherwise they refuse it.
+    #[arg(long, default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
+    pub(crate) auto_truncate: bool,
     /// How long requests in flight may take after the signal to stop.
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     pub(crate) drain_timeout: u64,

@@ -19,6 +19,9 @@ pub struct Config {
     pub max_inputs: usize,
     /// Most numbers in one reply, which bounds memory where a model gives features per token.
     pub max_reply_values: usize,
+    /// Whether the routes of text-embeddings-inference cut a text that is too long where the request
+    /// does not say; otherwise such a text is an error. The other routes always cut.
+    pub auto_truncate: bool,
     /// Most tokens computed at once per model, below the engine's own limit. What arrives meanwhile
     /// waits so long.
     pub max_batch_tokens: usize,
@@ -45,6 +48,7 @@ impl Default for Config {
             max_body_bytes: 10 << 20,
             max_inputs: 1 << 16,
             max_reply_values: 1 << 26,
+            auto_truncate: true,
             max_batch_tokens: 2048,
             max_queued_requests: 512,
             max_queued_tokens: 4 << 20,

@@ -7,6 +7,7 @@
 mod batcher;
 mod config;
 mod error;
+mod failure;
 mod http;
 mod metrics;
 mod queue;
@@ -16,7 +17,7 @@ mod shadow;
 
 pub use config::{ApiKey, Config};
 pub use error::ServeError;
-pub use http::openai::EmbeddingsRequest;
+pub use http::{open_inference::InferRequest, openai::EmbeddingsRequest};
 pub use server::{ServedModel, Server};
 pub use service::Report;
 pub use shadow::Shadow;

@@ -2,7 +2,13 @@
 //!
 //! A server has a recorder of its own, so that several servers in one process do not mix.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant, SystemTime},
+};
 
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
@@ -11,7 +17,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 use crate::{
     queue::Load,
-    service::{Answer, Failure},
+    service::{Answer, Failure, Timing},
 };
 
 const SECONDS: [f64; 16] =
@@ -48,17 +54,18 @@ impl Metrics {
     }
 
     /// The metrics of one model.
-    pub(crate) fn model(&self, id: &str, load: Arc<Load>) -> ModelMetrics {
-        metrics::with_local_recorder(&self.recorder, || ModelMetrics::new(id, load))
+    pub(crate) fn model(&self, id: &str, load: Arc<Load>, tally: Arc<Tally>) -> ModelMetrics {
+        metrics::with_local_recorder(&self.recorder, || ModelMetrics::new(id, load, tally))
     }
 
     /// The metrics of one model's batches.
-    pub(crate) fn batches(&self, id: &str) -> BatchMetrics {
+    pub(crate) fn batches(&self, id: &str, tally: Arc<Tally>) -> BatchMetrics {
         metrics::with_local_recorder(&self.recorder, || {
             let model = id.to_owned();
             BatchMetrics {
                 size: histogram!("te_batch_next_size", "model" => model.clone()),
                 tokens: histogram!("te_batch_next_tokens", "model" => model),
+                tally,
             }
         })
     }
@@ -104,10 +111,11 @@ pub(crate) struct ModelMetrics {
     input_length: Histogram,
     queue_size: Gauge,
     load: Arc<Load>,
+    tally: Arc<Tally>,
 }
 
 impl ModelMetrics {
-    fn new(id: &str, load: Arc<Load>) -> Self {
+    fn new(id: &str, load: Arc<Load>, tally: Arc<Tally>) -> Self {
         let model = || id.to_owned();
         Self {
             tokenization: histogram!("te_request_tokenization_duration", "model" => model()),
@@ -116,11 +124,31 @@ impl ModelMetrics {
             input_length: histogram!("te_request_input_length", "model" => model()),
             queue_size: gauge!("te_queue_size", "model" => model()),
             load,
+            tally,
         }
     }
 
+    /// Notes how a request that was received then has ended.
+    pub(crate) fn ended(&self, received: Instant, outcome: &Result<Answer, Failure>) {
+        match outcome {
+            Ok(answer) => self.answered(answer),
+            Err(_) => self.tally.fail.add(received.elapsed()),
+        }
+    }
+
+    /// What has happened since the start.
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     /// Notes where the time of an answer went.
-    pub(crate) fn answered(&self, answer: &Answer) {
+    fn answered(&self, answer: &Answer) {
+        let Timing { tokenization, queue, inference, output, total } = answer.timing;
+        self.tally.success.add(total);
+        self.tally.queue.add(queue);
+        self.tally.input.add(tokenization);
+        self.tally.infer.add(inference);
+        self.tally.output.add(output);
         self.tokenization.record(answer.timing.tokenization);
         self.queue.record(answer.timing.queue);
         self.inference.record(answer.timing.inference);
@@ -137,6 +165,7 @@ impl ModelMetrics {
 pub(crate) struct BatchMetrics {
     size: Histogram,
     tokens: Histogram,
+    tally: Arc<Tally>,
 }
 
 impl BatchMetrics {
@@ -144,6 +173,77 @@ impl BatchMetrics {
     pub(crate) fn batch(&self, size: usize, tokens: usize) {
         self.size.record(size as f64);
         self.tokens.record(tokens as f64);
+        self.tally.batch(size);
+    }
+}
+
+/// What has happened to a model since the start, under the names of the statistics of the Open
+/// Inference Protocol.
+#[derive(Default)]
+pub(crate) struct Tally {
+    /// Requests that were answered, on any route.
+    pub(crate) success: Total,
+    /// Requests that got an error after their model was found.
+    pub(crate) fail: Total,
+    /// Waiting for the engine.
+    pub(crate) queue: Total,
+    /// Reading and tokenising.
+    pub(crate) input: Total,
+    /// Computing.
+    pub(crate) infer: Total,
+    /// Writing replies.
+    pub(crate) output: Total,
+    sequences: AtomicU64,
+    batches: AtomicU64,
+    last: AtomicU64,
+}
+
+/// How often something happened and how long it took in all.
+#[derive(Default)]
+pub(crate) struct Total {
+    count: AtomicU64,
+    nanoseconds: AtomicU64,
+}
+
+impl Tally {
+    /// Notes a batch of so many sequences that is about to be computed.
+    fn batch(&self, sequences: usize) {
+        self.sequences.fetch_add(sequences as u64, Relaxed);
+        self.batches.fetch_add(1, Relaxed);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.last.store(now.as_millis() as u64, Relaxed);
+    }
+
+    /// Sequences that were computed.
+    pub(crate) fn sequences(&self) -> u64 {
+        self.sequences.load(Relaxed)
+    }
+
+    /// Batches that were computed.
+    pub(crate) fn batches(&self) -> u64 {
+        self.batches.load(Relaxed)
+    }
+
+    /// When the last batch began, in milliseconds since 1970; 0 before the first.
+    pub(crate) fn last(&self) -> u64 {
+        self.last.load(Relaxed)
+    }
+}
+
+impl Total {
+    fn add(&self, time: Duration) {
+        self.count.fetch_add(1, Relaxed);
+        self.nanoseconds.fetch_add(time.as_nanos() as u64, Relaxed);
+    }
+
+    /// How often it happened.
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Relaxed)
+    }
+
+    /// How long it took in all.
+    pub(crate) fn nanoseconds(&self) -> u64 {
+        self.nanoseconds.load(Relaxed)
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
     config::Config,
     error::ServeError,
     http,
-    metrics::Metrics,
+    metrics::{Metrics, Tally},
     queue::{Capacity, Queue},
     service::{Models, Report, Served, Service},
     shadow::Shadow,
@@ -109,10 +109,11 @@ fn start(config: Config, models: Vec<ServedModel>) -> Result<(Arc<Service>, Batc
             Some(shadow) => shadow.start(&model.card, &metrics).map_err(ServeError::Thread)?,
             None => None,
         };
-        let batcher =
-            Batcher { engine, tickets, load: Arc::clone(&load), batch_tokens, metrics: metrics.batches(id), sampler };
+        let tally = Arc::<Tally>::default();
+        let batches = metrics.batches(id, Arc::clone(&tally));
+        let batcher = Batcher { engine, tickets, load: Arc::clone(&load), batch_tokens, metrics: batches, sampler };
         batchers.push(batcher.spawn(id).map_err(ServeError::Thread)?);
-        let metrics = metrics.model(id, load);
+        let metrics = metrics.model(id, load, tally);
         served.push(Arc::new(Served { model, queue, metrics, report }));
     }
     Ok((Arc::new(Service { models: Models(served), config, metrics }), batchers))

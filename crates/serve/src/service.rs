@@ -7,26 +7,79 @@ use std::{
 };
 
 use axum::body::Bytes;
-use centuple_tasks::{Category, EngineError, Job, Model, Reply, Request, TaskError, Usage};
+use centuple_tasks::{EngineError, Finish, Job, Model, Output, Reply, Request, Sequence, Task, TaskError, Usage};
 
+pub(crate) use crate::failure::{Failure, Kind};
 use crate::{
     config::Config,
     metrics::{Metrics, ModelMetrics},
-    queue::{Computed, Full, Queue},
+    queue::{Computed, Queue},
 };
 
 /// Bodies from this size on are read and tokenised beside the I/O thread.
-const LARGE_BODY: usize = 8 << 10;
+pub(crate) const LARGE_BODY: usize = 8 << 10;
 /// Replies of this many numbers on are written beside the I/O thread.
 const LARGE_REPLY: usize = 8 << 10;
 
 /// How one family of routes reads bodies and writes replies.
 pub(crate) trait Dialect: Send + 'static {
     /// Reads a body and finds the model that it is for.
-    fn read(&mut self, models: &Models, body: &[u8]) -> Result<(Arc<Served>, Request), Failure>;
+    fn read(&mut self, models: &Models, body: &[u8]) -> Result<(Arc<Served>, Work), Failure>;
 
-    /// Writes a reply as JSON.
-    fn write(&self, model: &Model, reply: Reply, usage: Usage) -> Vec<u8>;
+    /// Writes what was asked for.
+    fn write(&self, model: &Model, done: Done, usage: Usage) -> Written;
+}
+
+/// What a body asks for.
+pub(crate) enum Work {
+    /// The reply of a task.
+    Reply(Request),
+    /// The model's output for the inputs of a task, as it is.
+    Outputs(Request),
+    /// The model's output for sequences, as it is.
+    Sequences {
+        /// What is computed.
+        sequences: Vec<Sequence>,
+        /// Rows that the output of each will be padded to; they count for the limit of a reply.
+        length: usize,
+    },
+}
+
+impl From<Request> for Work {
+    fn from(request: Request) -> Self {
+        Work::Reply(request)
+    }
+}
+
+/// What became of [`Work`].
+pub(crate) enum Done {
+    /// Of [`Work::Reply`].
+    Reply(Reply),
+    /// One per sequence, of finite values and the shape that the model's head says.
+    Outputs(Vec<Output>),
+}
+
+impl Done {
+    /// The JSON of a task's reply.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        match self {
+            Done::Reply(reply) => reply.to_json(),
+            Done::Outputs(_) => Vec::new(),
+        }
+    }
+}
+
+/// The body of a response.
+pub(crate) struct Written {
+    pub(crate) body: Vec<u8>,
+    /// Bytes of JSON at its beginning, where other bytes follow it.
+    pub(crate) json: Option<usize>,
+}
+
+impl From<Vec<u8>> for Written {
+    fn from(body: Vec<u8>) -> Self {
+        Self { body, json: None }
+    }
 }
 
 /// A model and its queue.
@@ -80,6 +133,36 @@ impl Models {
     }
 }
 
+impl Models {
+    /// The only model whatever the name, else the one of that id; without an id the only one that
+    /// does the task and of which `fits` holds.
+    pub(crate) fn find_for(
+        &self,
+        id: Option<&str>,
+        task: Task,
+        fits: impl Fn(&Model) -> bool,
+    ) -> Result<Arc<Served>, Failure> {
+        if id.is_some() || self.0.len() == 1 {
+            return self.find_or_only(id);
+        }
+        let does = |served: &&Arc<Served>| served.model.card.tasks().contains(&task) && fits(&served.model);
+        let mut found = self.0.iter().filter(does);
+        match (found.next(), found.next()) {
+            (Some(only), None) => Ok(Arc::clone(only)),
+            (Some(first), Some(second)) => {
+                let message = format!(
+                    "several models do {task}, as `{}` and `{}`; name one by `model` in the body",
+                    first.model.card.id, second.model.card.id
+                );
+                Err(Failure::new(Kind::UnknownModel, message))
+            }
+            (None, _) => {
+                Err(Failure::new(Kind::UnknownModel, format!("no model that is served here does {task} in this way")))
+            }
+        }
+    }
+}
+
 impl Served {
     /// The model's report.
     pub(crate) fn report(&self) -> Result<&Report, Failure> {
@@ -95,7 +178,7 @@ impl Served {
 
 /// A written reply, and what it took.
 pub(crate) struct Answer {
-    pub(crate) body: Vec<u8>,
+    pub(crate) written: Written,
     pub(crate) usage: Usage,
     pub(crate) timing: Timing,
 }
@@ -109,6 +192,8 @@ pub(crate) struct Timing {
     pub(crate) queue: Duration,
     /// From the start of the first batch to the end of the last.
     pub(crate) inference: Duration,
+    /// Writing the reply.
+    pub(crate) output: Duration,
     /// Everything, from the header of the request on.
     pub(crate) total: Duration,
 }
@@ -130,50 +215,145 @@ impl Service {
         received: Instant,
     ) -> Result<Answer, Failure> {
         let (service, started) = (Arc::clone(self), Instant::now());
-        let (served, job, dialect) = offload(body.len() >= LARGE_BODY, move || {
-            let (served, request) = dialect.read(&service.models, &body)?;
-            let job = service.prepare(&served.model, request)?;
-            Ok((served, job, dialect))
+        let (served, prepared, dialect) = offload(body.len() >= LARGE_BODY, move || {
+            let (served, work) = dialect.read(&service.models, &body)?;
+            let prepared = service.prepare(&served.model, work);
+            Ok((served, prepared, dialect))
         })
         .await?;
-        let Job { sequences, usage, finish } = job;
-        let tokenization = started.elapsed();
-        let Computed { outputs, queue, inference } = match served.queue.submit(sequences)?.await {
-            Ok(computed) => computed.map_err(TaskError::Engine)?,
-            Err(_) => return Err(TaskError::Engine(EngineError::Stopped).into()),
+        let outcome = match prepared {
+            Ok(prepared) => run(&served, prepared, dialect, started, received).await,
+            Err(failure) => Err(failure),
         };
-        let model = Arc::clone(&served.model);
-        let values = outputs.iter().map(|output| output.data.len()).sum::<usize>();
-        let body = offload(values >= LARGE_REPLY, move || {
-            let reply = finish.reply(&model, outputs)?;
-            Ok(dialect.write(&model, reply, usage))
-        })
-        .await?;
-        let timing = Timing { tokenization, queue, inference, total: received.elapsed() };
-        let answer = Answer { body, usage, timing };
-        served.metrics.answered(&answer);
-        Ok(answer)
+        served.metrics.ended(received, &outcome);
+        outcome
     }
 
-    fn prepare(&self, model: &Model, request: Request) -> Result<Job, Failure> {
-        let (inputs, maximum) = (request.inputs(), self.config.max_inputs);
-        if inputs > maximum {
-            let message = format!("{inputs} inputs in one request, at most {maximum} are taken; send several requests");
-            return Err(Failure::new(Kind::TooLarge, message));
+    /// Checks work against the limits and turns it into sequences.
+    fn prepare(&self, model: &Model, work: Work) -> Result<Prepared, Failure> {
+        let inputs = match &work {
+            Work::Reply(request) | Work::Outputs(request) => request.inputs(),
+            Work::Sequences { sequences, .. } => sequences.len(),
+        };
+        self.check_inputs(inputs)?;
+        let head = &model.card.head;
+        let rows = |sequences: &[Sequence]| sequences.iter().map(|sequence| head.rows(sequence)).collect::<Vec<_>>();
+        match work {
+            Work::Reply(request) => {
+                let job = Job::prepare(model, request)?;
+                self.check_values(job.output_values(model))?;
+                let Job { sequences, usage, finish } = job;
+                Ok(Prepared { sequences, usage, step: Step::Reply(finish) })
+            }
+            Work::Outputs(request) => {
+                let Job { sequences, usage, .. } = Job::prepare(model, request)?;
+                let rows = rows(&sequences);
+                let longest = rows.iter().copied().max().unwrap_or(0);
+                self.check_values(rows.len().saturating_mul(longest).saturating_mul(head.columns()))?;
+                Ok(Prepared { sequences, usage, step: Step::Outputs(rows) })
+            }
+            Work::Sequences { sequences, length } => {
+                for (input, sequence) in sequences.iter().enumerate() {
+                    model.limits.check(sequence).map_err(|source| TaskError::Ids { input, source })?;
+                }
+                let rows = rows(&sequences);
+                let longest = rows.iter().copied().max().unwrap_or(0).max(length);
+                self.check_values(rows.len().saturating_mul(longest).saturating_mul(head.columns()))?;
+                let usage = Usage { characters: 0, tokens: sequences.iter().map(Sequence::len).sum() };
+                Ok(Prepared { sequences, usage, step: Step::Outputs(rows) })
+            }
         }
-        let job = Job::prepare(model, request)?;
-        let (values, maximum) = (job.output_values(model), self.config.max_reply_values);
-        if values > maximum {
-            let message =
-                format!("the reply would have {values} numbers, at most {maximum} are sent; ask for less at once");
-            return Err(Failure::new(Kind::TooLarge, message));
+    }
+
+    /// Refuses more inputs than a request may have.
+    pub(crate) fn check_inputs(&self, inputs: usize) -> Result<(), Failure> {
+        let maximum = self.config.max_inputs;
+        if inputs <= maximum {
+            return Ok(());
         }
-        Ok(job)
+        let message = format!("{inputs} inputs in one request, at most {maximum} are taken; send several requests");
+        Err(Failure::new(Kind::TooLarge, message))
+    }
+
+    /// Refuses a reply of more numbers than are sent.
+    fn check_values(&self, values: usize) -> Result<(), Failure> {
+        let maximum = self.config.max_reply_values;
+        if values <= maximum {
+            return Ok(());
+        }
+        let message =
+            format!("the reply would have {values} numbers, at most {maximum} are sent; ask for less at once");
+        Err(Failure::new(Kind::TooLarge, message))
     }
 }
 
+/// Work as sequences, and what is left to do afterwards.
+struct Prepared {
+    sequences: Vec<Sequence>,
+    usage: Usage,
+    step: Step,
+}
+
+enum Step {
+    /// A task's reply is made of the outputs.
+    Reply(Finish),
+    /// The outputs are handed on; each must have so many rows.
+    Outputs(Vec<usize>),
+}
+
+impl Step {
+    fn finish(self, model: &Model, outputs: Vec<Output>) -> Result<Done, TaskError> {
+        match self {
+            Step::Reply(finish) => finish.reply(model, outputs).map(Done::Reply),
+            Step::Outputs(rows) => {
+                check_outputs(model, &rows, &outputs)?;
+                Ok(Done::Outputs(outputs))
+            }
+        }
+    }
+}
+
+fn check_outputs(model: &Model, rows: &[usize], outputs: &[Output]) -> Result<(), TaskError> {
+    let columns = model.card.head.columns();
+    let fits =
+        |(output, rows): (&Output, &usize)| (output.rows, output.columns) == (*rows, columns) && output.is_consistent();
+    if outputs.len() != rows.len() || !outputs.iter().zip(rows).all(fits) {
+        let message = format!("{} outputs that do not fit {} sequences", outputs.len(), rows.len());
+        return Err(EngineError::Contract(message).into());
+    }
+    match outputs.iter().position(|output| !output.data.iter().all(|value| value.is_finite())) {
+        Some(input) => Err(TaskError::NotFinite { input }),
+        None => Ok(()),
+    }
+}
+
+/// Has the model compute what was prepared since `started`.
+async fn run(
+    served: &Arc<Served>,
+    prepared: Prepared,
+    dialect: impl Dialect,
+    started: Instant,
+    received: Instant,
+) -> Result<Answer, Failure> {
+    let Prepared { sequences, usage, step } = prepared;
+    let tokenization = started.elapsed();
+    let Computed { outputs, queue, inference } = match served.queue.submit(sequences)?.await {
+        Ok(computed) => computed.map_err(TaskError::Engine)?,
+        Err(_) => return Err(TaskError::Engine(EngineError::Stopped).into()),
+    };
+    let (model, writing) = (Arc::clone(&served.model), Instant::now());
+    let values = outputs.iter().map(|output| output.data.len()).sum::<usize>();
+    let written = offload(values >= LARGE_REPLY, move || {
+        let done = step.finish(&model, outputs)?;
+        Ok(dialect.write(&model, done, usage))
+    })
+    .await?;
+    let (output, total) = (writing.elapsed(), received.elapsed());
+    Ok(Answer { written, usage, timing: Timing { tokenization, queue, inference, output, total } })
+}
+
 /// Runs `work` here if it is small, and else on a thread where it holds nobody up.
-async fn offload<T: Send + 'static>(
+pub(crate) async fn offload<T: Send + 'static>(
     large: bool,
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
@@ -183,96 +363,4 @@ async fn offload<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|_| Err(Failure::new(Kind::Internal, "the server failed on this request".into())))
-}
-
-/// Why a request has no answer, in no transport's words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
-    pub(crate) kind: Kind,
-    /// What is wrong, where, and what would help.
-    pub(crate) message: String,
-    /// The field of the body that is at fault, where it is known.
-    pub(crate) field: Option<String>,
-}
-
-/// Kinds of failures; each family of routes maps them to its own words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// The body is not JSON.
-    Malformed,
-    /// The body asks for what can't be.
-    Invalid,
-    /// Nothing to compute.
-    Empty,
-    /// A text can't become tokens.
-    Tokenization,
-    /// The body, its number of inputs or the reply is over a limit.
-    TooLarge,
-    /// The body did not come in time.
-    Timeout,
-    /// No or a wrong key.
-    Unauthorized,
-    /// No such model.
-    UnknownModel,
-    /// The model was served without a report.
-    NoReport,
-    /// No such path.
-    UnknownRoute,
-    /// The path does not take this method.
-    Method,
-    /// The queue is full; try again after that time.
-    Overloaded(Duration),
-    /// The engine failed.
-    Engine,
-    /// The server failed.
-    Internal,
-}
-
-impl Kind {
-    /// A word for metrics and logs.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Kind::Malformed => "malformed",
-            Kind::Invalid => "validation",
-            Kind::Empty => "empty",
-            Kind::Tokenization => "tokenization",
-            Kind::TooLarge => "too_large",
-            Kind::Timeout => "timeout",
-            Kind::Unauthorized => "unauthorized",
-            Kind::UnknownModel => "unknown_model",
-            Kind::NoReport => "no_report",
-            Kind::UnknownRoute => "unknown_route",
-            Kind::Method => "method",
-            Kind::Overloaded(_) => "overloaded",
-            Kind::Engine => "engine",
-            Kind::Internal => "internal",
-        }
-    }
-}
-
-impl Failure {
-    pub(crate) fn new(kind: Kind, message: String) -> Self {
-        Self { kind, message, field: None }
-    }
-}
-
-impl From<TaskError> for Failure {
-    fn from(error: TaskError) -> Self {
-        let kind = match error.category() {
-            Category::Malformed => Kind::Malformed,
-            Category::Invalid => Kind::Invalid,
-            Category::Empty => Kind::Empty,
-            Category::Tokenization => Kind::Tokenization,
-            Category::Engine => Kind::Engine,
-        };
-        Self { kind, field: error.field().map(str::to_owned), message: error.to_string() }
-    }
-}
-
-impl From<Full> for Failure {
-    fn from(full: Full) -> Self {
-        let seconds = full.retry_after.as_secs();
-        let message = format!("too many requests wait for this model; try again in {seconds} s");
-        Self::new(Kind::Overloaded(full.retry_after), message)
-    }
 }

@@ -64,6 +64,7 @@ fn config(command: &Serve) -> anyhow::Result<Config> {
         port: command.port,
         api_key,
         max_body_bytes: command.max_body_bytes,
+        auto_truncate: command.auto_truncate,
         max_batch_tokens: command.max_batch_tokens,
         max_queued_requests: command.max_queued_requests,
         drain_timeout: Duration::from_secs(command.drain_timeout),

@@ -1,4 +1,4 @@
-//! The clients people use, huggingface_hub and openai, against real servers.
+//! The clients people use, those of Hugging Face, OpenAI, Cohere and Triton, against real servers.
 //!
 //! The Python environment is made here, once for each version of `requirements.txt`, below Cargo's target folder. Where
 //! there is no Python that can make one, the test says so and passes.
@@ -24,24 +24,34 @@ fn python_clients_get_correct_answers() {
         return;
     }
     let python = environment();
-    let (embedder, classifier) = (Tiny::new("sentence-mean"), Tiny::new("classify"));
+    let [embedder, classifier, ranker] = ["sentence-mean", "classify", "one-label"].map(Tiny::new);
     let expected = embedder.beside("expected.json");
-    fs::write(&expected, expected_values(&embedder, &classifier).to_string()).expect("a temporary folder");
-    let (embed, classify) = (Server::start(&[embedder.path()], &[]), Server::start(&[classifier.path()], &[]));
+    fs::write(&expected, expected_values(&embedder, &classifier, &ranker).to_string()).expect("a temporary folder");
+    let [embed, classify, rank] = [&embedder, &classifier, &ranker].map(|tiny| Server::start(&[tiny.path()], &[]));
     let mut check = Command::new(python);
     check.arg(Path::new(CLIENTS).join("check_clients.py"));
     check.args(["--embed-url", &format!("http://{}", embed.address)]);
     check.args(["--classify-url", &format!("http://{}", classify.address)]);
+    check.args(["--rank-url", &format!("http://{}", rank.address)]);
     check.arg("--expected").arg(&expected);
     // What the user has set for the real services must not lead the clients there.
-    for name in ["HF_HUB_OFFLINE", "HF_ENDPOINT", "HF_TOKEN", "OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_ORG_ID"] {
+    for name in [
+        "HF_HUB_OFFLINE",
+        "HF_ENDPOINT",
+        "HF_TOKEN",
+        "OPENAI_BASE_URL",
+        "OPENAI_API_KEY",
+        "OPENAI_ORG_ID",
+        "CO_API_KEY",
+        "CO_API_URL",
+    ] {
         check.env_remove(name);
     }
     check.env("HF_HOME", embedder.beside("home")).env("NO_PROXY", "127.0.0.1").env("no_proxy", "127.0.0.1");
     let finished = finish(&mut check, b"");
     print!("{}", finished.text());
     assert_eq!(finished.code, Some(0), "{}", finished.stderr);
-    for server in [embed, classify] {
+    for server in [embed, classify, rank] {
         let (code, log) = server.stop("TERM");
         assert_eq!(code, Some(0), "{log:?}");
     }
@@ -91,7 +101,7 @@ fn succeed(command: &mut Command) {
 }
 
 /// What `check_clients.py` compares with; its own text describes the form.
-fn expected_values(embedder: &Tiny, classifier: &Tiny) -> Value {
+fn expected_values(embedder: &Tiny, classifier: &Tiny, ranker: &Tiny) -> Value {
     let embeddings: Vec<Value> = embedder
         .known("embeddings")
         .into_iter()
@@ -109,5 +119,10 @@ fn expected_values(embedder: &Tiny, classifier: &Tiny) -> Value {
             json!({"text": known.text, "scores": scores.collect::<Map<_, _>>()})
         })
         .collect();
-    json!({"tolerance": TOLERANCE, "embeddings": embeddings, "classification": classification})
+    let pairs = ranker.known_pairs().into_iter().filter(|(query, text, _)| !query.is_empty() && !text.is_empty());
+    let ranking: Vec<Value> =
+        pairs.map(|(query, text, scores)| json!({"query": query, "text": text, "score": scores[0]})).collect();
+    json!({
+        "tolerance": TOLERANCE, "embeddings": embeddings, "classification": classification, "ranking": ranking,
+    })
 }

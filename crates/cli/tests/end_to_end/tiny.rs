@@ -57,6 +57,14 @@ impl Tiny {
         fs::write(self.path().join(file), content).expect("temporary folders can be written");
     }
 
+    /// The inputs that are two texts, with the row of `scores` for each.
+    pub(crate) fn known_pairs(&self) -> Vec<(String, String, Vec<f32>)> {
+        let (values, width) = self.golden.output(&self.name, "scores").unwrap_or_else(|| panic!("no scores"));
+        let case = self.golden.case(&self.name).expect("it was there before");
+        let rows = case.inputs.iter().zip(values.chunks(width));
+        rows.filter_map(|(input, row)| Some((input.text.clone()?, input.pair.clone()?, row.to_vec()))).collect()
+    }
+
     /// The inputs that are one text, with the row of `embeddings` or `scores` for each.
     pub(crate) fn known(&self, kind: &str) -> Vec<Known<'_>> {
         let (values, width) = self.golden.output(&self.name, kind).unwrap_or_else(|| panic!("no {kind}"));

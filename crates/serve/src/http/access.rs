@@ -25,7 +25,7 @@ use crate::{
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const LONGEST_REQUEST_ID: usize = 128;
 /// Paths that probes and scrapers read without a key.
-const PUBLIC: [&str; 3] = ["/health", "/ping", "/metrics"];
+const PUBLIC: [&str; 5] = ["/health", "/ping", "/metrics", "/v2/health/live", "/v2/health/ready"];
 
 /// Lets a request pass if it has the key, and gives the response the request's id.
 pub(super) async fn guard(State(service): State<Shared>, request: Request, next: Next) -> Response {
@@ -63,12 +63,16 @@ fn request_id(request: &Request) -> HeaderValue {
     }
 }
 
-/// 16 hexadecimal digits that no other request of this process has.
+/// An id for a request that has none.
 fn new_request_id() -> HeaderValue {
+    HeaderValue::try_from(new_id()).unwrap_or(HeaderValue::from_static("unknown"))
+}
+
+/// 16 hexadecimal digits that no other reply of this process has.
+pub(super) fn new_id() -> String {
     static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
     static COUNT: AtomicU64 = AtomicU64::new(0);
     // An odd factor keeps different counts different.
     let count = COUNT.fetch_add(1, Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let id = format!("{:016x}", SEED.wrapping_add(count));
-    HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("unknown"))
+    format!("{:016x}", SEED.wrapping_add(count))
 }

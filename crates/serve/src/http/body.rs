@@ -1,20 +1,21 @@
-//! Reading a request's body: bounded in size and time.
+//! Reading a request's body: bounded in size and time, also where it is compressed.
 
-use std::time::Duration;
+use std::{io::Read, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
     extract::Request,
     http::{
         HeaderMap,
-        header::{CONTENT_LENGTH, EXPECT},
+        header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT},
     },
 };
+use flate2::read::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use http_body_util::BodyExt;
 
 use crate::{
     config::Config,
-    service::{Failure, Kind},
+    service::{Failure, Kind, offload},
 };
 
 /// How long what is left of a refused body is thrown away, so that the client sees the answer
@@ -32,10 +33,58 @@ pub(super) async fn read(request: Request, config: &Config) -> Result<Bytes, Fai
         }
         return Err(too_large(limit));
     }
+    let compressed = match is_compressed(&parts.headers) {
+        Ok(compressed) => compressed,
+        Err(failure) => {
+            discard(body);
+            return Err(failure);
+        }
+    };
     let time = config.body_timeout;
-    tokio::time::timeout(time, collect(body, limit)).await.unwrap_or_else(|_| {
+    let body = tokio::time::timeout(time, collect(body, limit)).await.unwrap_or_else(|_| {
         Err(Failure::new(Kind::Timeout, format!("the body did not arrive within {} s", time.as_secs_f32())))
-    })
+    })?;
+    if !compressed {
+        return Ok(body);
+    }
+    offload(true, move || decompress(&body, limit)).await
+}
+
+fn is_compressed(headers: &HeaderMap) -> Result<bool, Failure> {
+    let Some(encoding) = headers.get(CONTENT_ENCODING) else { return Ok(false) };
+    let encoding = encoding.to_str().unwrap_or_default().trim().to_ascii_lowercase();
+    match encoding.as_str() {
+        "identity" => Ok(false),
+        "gzip" | "x-gzip" | "deflate" => Ok(true),
+        _ => {
+            let message = "the header `content-encoding` must be gzip, deflate or identity, or be left out".into();
+            Err(Failure::new(Kind::Encoding, message))
+        }
+    }
+}
+
+/// What a compressed body holds, of at most `limit` bytes. The format is told by its first bytes: there are clients
+/// that call zlib gzip.
+fn decompress(body: &[u8], limit: usize) -> Result<Bytes, Failure> {
+    let mut decoded = Vec::new();
+    // One byte over the limit shows that it is too large.
+    let most = (limit as u64).saturating_add(1);
+    let read = match body {
+        [0x1f, 0x8b, ..] => MultiGzDecoder::new(body).take(most).read_to_end(&mut decoded),
+        [a, b, ..] if a & 15 == 8 && u16::from_be_bytes([*a, *b]) % 31 == 0 => {
+            ZlibDecoder::new(body).take(most).read_to_end(&mut decoded)
+        }
+        _ => DeflateDecoder::new(body).take(most).read_to_end(&mut decoded),
+    };
+    if decoded.len() > limit {
+        return Err(too_large(limit));
+    }
+    match read {
+        Ok(_) => Ok(decoded.into()),
+        Err(error) => {
+            Err(Failure::new(Kind::Malformed, format!("the body is not what its `content-encoding` says: {error}")))
+        }
+    }
 }
 
 async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Failure> {

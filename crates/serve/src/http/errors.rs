@@ -9,7 +9,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::json;
+use super::{cohere, infinity, json, text_embeddings};
 use crate::service::{Failure, Kind};
 
 /// Routes that answer errors in one shape.
@@ -17,22 +17,44 @@ use crate::service::{Failure, Kind};
 pub(super) enum Family {
     /// `{"error": "...", "error_type": "..."}`
     HuggingFace,
+    /// The same; what an engine fails at is 424.
+    TextEmbeddings,
     /// `{"error": {"message": "...", "type": "...", "param": ..., "code": ...}}`
     OpenAi,
+    /// `{"message": "..."}`
+    Cohere,
+    /// `{"error": "..."}`
+    OpenInference,
 }
 
 impl Family {
     /// The family that a path belongs to, also where there is no such route.
     pub(super) fn of(path: &str) -> Self {
-        let openai = ["/v1/", "/openai/"].iter().any(|prefix| path.starts_with(prefix));
-        if openai { Family::OpenAi } else { Family::HuggingFace }
+        let within = |roots: &[&str]| {
+            let below =
+                |root: &&str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            roots.iter().any(below)
+        };
+        if within(&cohere::PATHS) {
+            Family::Cohere
+        } else if within(&["/v2"]) {
+            Family::OpenInference
+        } else if within(&["/v1", "/openai"]) || within(&infinity::PATHS) {
+            Family::OpenAi
+        } else if within(&text_embeddings::PATHS) {
+            Family::TextEmbeddings
+        } else {
+            Family::HuggingFace
+        }
     }
 
     /// The response to a request that failed.
     pub(super) fn failure(self, failure: &Failure) -> Response {
         let body = match self {
-            Family::HuggingFace => to_json(&huggingface(failure)),
+            Family::HuggingFace | Family::TextEmbeddings => to_json(&huggingface(failure)),
             Family::OpenAi => to_json(&openai(failure)),
+            Family::Cohere => to_json(&CohereError { message: &failure.message }),
+            Family::OpenInference => to_json(&OpenInferenceError { error: &failure.message }),
         };
         let mut response = json(body);
         *response.status_mut() = self.status(failure.kind);
@@ -53,6 +75,8 @@ impl Family {
             | Kind::NoReport
             | Kind::UnknownRoute
             | Kind::Method
+            | Kind::Encoding
+            | Kind::NotImplemented
             | Kind::Engine
             | Kind::Internal => {}
         }
@@ -64,8 +88,8 @@ impl Family {
         match kind {
             Kind::Malformed | Kind::Empty => StatusCode::BAD_REQUEST,
             Kind::Invalid | Kind::Tokenization => match self {
-                Family::HuggingFace => StatusCode::UNPROCESSABLE_ENTITY,
-                Family::OpenAi => StatusCode::BAD_REQUEST,
+                Family::HuggingFace | Family::TextEmbeddings => StatusCode::UNPROCESSABLE_ENTITY,
+                Family::OpenAi | Family::Cohere | Family::OpenInference => StatusCode::BAD_REQUEST,
             },
             Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Kind::Timeout => StatusCode::REQUEST_TIMEOUT,
@@ -73,7 +97,15 @@ impl Family {
             Kind::UnknownModel | Kind::NoReport | Kind::UnknownRoute => StatusCode::NOT_FOUND,
             Kind::Method => StatusCode::METHOD_NOT_ALLOWED,
             Kind::Overloaded(_) => StatusCode::TOO_MANY_REQUESTS,
-            Kind::Engine | Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Kind::Encoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Kind::NotImplemented => StatusCode::NOT_IMPLEMENTED,
+            Kind::Engine => match self {
+                Family::TextEmbeddings => StatusCode::FAILED_DEPENDENCY,
+                Family::HuggingFace | Family::OpenAi | Family::Cohere | Family::OpenInference => {
+                    StatusCode::INTERNAL_SERVER_ERROR
+                }
+            },
+            Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }
@@ -93,6 +125,8 @@ fn huggingface(failure: &Failure) -> HuggingFaceError<'_> {
         Kind::Unauthorized => "Unauthorized",
         Kind::UnknownModel | Kind::NoReport | Kind::UnknownRoute => "NotFound",
         Kind::Method => "MethodNotAllowed",
+        Kind::Encoding => "Validation",
+        Kind::NotImplemented => "NotImplemented",
         Kind::Overloaded(_) => "Overloaded",
         Kind::Engine | Kind::Internal => "Backend",
     };
@@ -121,7 +155,9 @@ fn openai(failure: &Failure) -> OpenAiError<'_> {
         | Kind::Timeout
         | Kind::NoReport
         | Kind::UnknownRoute
-        | Kind::Method => ("invalid_request_error", None),
+        | Kind::Method
+        | Kind::Encoding
+        | Kind::NotImplemented => ("invalid_request_error", None),
         Kind::TooLarge => ("invalid_request_error", Some("request_too_large")),
         Kind::Unauthorized => ("invalid_request_error", Some("invalid_api_key")),
         Kind::UnknownModel => ("invalid_request_error", Some("model_not_found")),
@@ -130,6 +166,16 @@ fn openai(failure: &Failure) -> OpenAiError<'_> {
     };
     let param = failure.field.as_deref();
     OpenAiError { error: OpenAiErrorBody { message: &failure.message, r#type, param, code } }
+}
+
+#[derive(Serialize)]
+struct CohereError<'a> {
+    message: &'a str,
+}
+
+#[derive(Serialize)]
+struct OpenInferenceError<'a> {
+    error: &'a str,
 }
 
 /// JSON text of plain strings, which can't fail to be written.

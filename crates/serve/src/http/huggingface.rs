@@ -1,5 +1,6 @@
 //! The task routes of the Hugging Face hub: `POST /`, `/models/{id}`,
-//! `/models/{id}/pipeline/{task}` and the older `/pipeline/{task}/{id}`.
+//! `/models/{id}/pipeline/{task}` and the older `/pipeline/{task}/{id}`; `/invocations` is `/`
+//! under the name that SageMaker gives it.
 //!
 //! Bodies and replies are those of the `tasks` crate. Without a task in the path it is the
 //! model's main one. An id may contain `/`, as it is or as `%2F`.
@@ -10,12 +11,12 @@ use axum::{
     extract::{Path, Request as HttpRequest, State, rejection::PathRejection},
     response::Response,
 };
-use centuple_tasks::{Model, Reply, Request, Task, Usage};
+use centuple_tasks::{Model, Request, Task, Usage};
 
 use super::{Shared, errors::Family, exchange};
-use crate::service::{Dialect, Failure, Kind, Models, Served};
+use crate::service::{Dialect, Done, Failure, Kind, Models, Served, Work, Written};
 
-/// `POST /`: the only model, its main task.
+/// `POST /`, and `POST /invocations` as SageMaker has it: the only model, its main task.
 pub(super) async fn root(State(service): State<Shared>, request: HttpRequest) -> Response {
     answer(&service, Ok(Target { model: None, task: None }), request).await
 }
@@ -74,7 +75,7 @@ impl Target {
 }
 
 impl Dialect for Target {
-    fn read(&mut self, models: &Models, body: &[u8]) -> Result<(Arc<Served>, Request), Failure> {
+    fn read(&mut self, models: &Models, body: &[u8]) -> Result<(Arc<Served>, Work), Failure> {
         let served = match &self.model {
             Some(id) => models.find(id)?,
             None => models.find_or_only(None)?,
@@ -83,10 +84,10 @@ impl Dialect for Target {
             Some(task) => Request::parse(task, body)?,
             None => Request::parse_for(&served.model, body)?,
         };
-        Ok((served, request))
+        Ok((served, request.into()))
     }
 
-    fn write(&self, _: &Model, reply: Reply, _: Usage) -> Vec<u8> {
-        reply.to_json()
+    fn write(&self, _: &Model, done: Done, _: Usage) -> Written {
+        done.to_json().into()
     }
 }

@@ -6,16 +6,21 @@
 
 mod access;
 mod body;
+mod cohere;
 mod errors;
 mod huggingface;
+mod infinity;
+pub(crate) mod open_inference;
 pub(crate) mod openai;
 mod operations;
 mod report;
+mod text_embeddings;
 
 use std::{sync::Arc, time::Instant};
 
 use axum::{
     Router,
+    body::Bytes,
     extract::Request,
     http::{HeaderName, HeaderValue, Method, Uri, header::CONTENT_TYPE},
     middleware,
@@ -24,8 +29,11 @@ use axum::{
 };
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::service::{Answer, Dialect, Failure, Kind, Service, Timing};
+use crate::service::{Answer, Dialect, Failure, Kind, LARGE_BODY, Service, Timing, Written, offload};
 use errors::Family;
+
+/// How many bytes of a body are JSON, where tensors follow it.
+const INFERENCE_HEADER: HeaderName = HeaderName::from_static("inference-header-content-length");
 
 /// What handlers share.
 type Shared = Arc<Service>;
@@ -34,10 +42,15 @@ type Shared = Arc<Service>;
 pub(crate) fn router(service: Shared) -> Router {
     Router::new()
         .route("/", post(huggingface::root))
+        .route("/invocations", post(huggingface::root))
         .route("/models/{*rest}", post(huggingface::model))
         .route("/pipeline/{*rest}", post(huggingface::pipeline))
         .nest("/v1", openai::routes())
         .nest("/openai/v1", openai::routes())
+        .merge(text_embeddings::routes())
+        .merge(infinity::routes())
+        .merge(cohere::routes())
+        .merge(open_inference::routes())
         .route("/health", get(operations::health))
         .route("/ping", get(operations::health))
         .route("/info", get(operations::info))
@@ -66,10 +79,32 @@ async fn exchange(service: &Shared, dialect: impl Dialect, request: Request) -> 
     outcome.map(respond)
 }
 
+/// Reads the body of a request and answers it without a model's engine.
+async fn reply(
+    service: &Shared,
+    request: Request,
+    work: impl FnOnce(&Service, &Bytes) -> Result<Vec<u8>, Failure> + Send + 'static,
+) -> Result<Response, Failure> {
+    let received = Instant::now();
+    service.metrics.request();
+    let outcome = match body::read(request, &service.config).await {
+        Ok(body) => {
+            let service = Arc::clone(service);
+            offload(body.len() >= LARGE_BODY, move || work(&service, &body)).await
+        }
+        Err(failure) => Err(failure),
+    };
+    match &outcome {
+        Ok(_) => service.metrics.success(received),
+        Err(failure) => service.metrics.failure(failure),
+    }
+    outcome.map(json)
+}
+
 /// The response of an answer, with the headers that tell what it took.
 fn respond(answer: Answer) -> Response {
-    let Answer { body, usage, timing } = answer;
-    let Timing { tokenization, queue, inference, total } = timing;
+    let Answer { written: Written { body, json: json_bytes }, usage, timing } = answer;
+    let Timing { tokenization, queue, inference, output: _, total } = timing;
     let milliseconds = [
         ("x-compute-time", tokenization + inference),
         ("x-total-time", total),
@@ -79,6 +114,10 @@ fn respond(answer: Answer) -> Response {
     ];
     let mut response = json(body);
     let headers = response.headers_mut();
+    if let Some(bytes) = json_bytes {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        headers.insert(INFERENCE_HEADER, HeaderValue::from(bytes));
+    }
     headers.insert("x-compute-type", HeaderValue::from_static("cpu"));
     for (name, time) in milliseconds {
         headers.insert(HeaderName::from_static(name), HeaderValue::from(time.as_millis() as u64));
@@ -100,7 +139,9 @@ fn json(body: Vec<u8>) -> Response {
 
 async fn unknown_route(method: Method, uri: Uri) -> Response {
     let path = uri.path();
-    let message = format!("no route {method} {path}; see POST /, POST /models/ID, POST /v1/embeddings, GET /info");
+    let message = format!(
+        "no route {method} {path}; see POST /, POST /models/ID, POST /v1/embeddings, POST /embed, GET /v2, GET /info"
+    );
     Family::of(path).failure(&Failure::new(Kind::UnknownRoute, message))
 }
 

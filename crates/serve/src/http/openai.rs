@@ -24,7 +24,7 @@ use serde::{
 use serde_json::json;
 
 use super::{Shared, errors::Family, exchange};
-use crate::service::{Dialect, Failure, Kind, Models, Served};
+use crate::service::{Dialect, Done, Failure, Kind, Models, Served, Work, Written};
 
 /// The routes below `/v1`.
 pub(super) fn routes() -> Router<Shared> {
@@ -34,12 +34,12 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/models/{*id}", get(model))
 }
 
-async fn embeddings(State(service): State<Shared>, request: HttpRequest) -> Response {
+pub(super) async fn embeddings(State(service): State<Shared>, request: HttpRequest) -> Response {
     let outcome = exchange(&service, Embeddings::default(), request).await;
     outcome.unwrap_or_else(|failure| Family::OpenAi.failure(&failure))
 }
 
-async fn models(State(service): State<Shared>) -> Response {
+pub(super) async fn models(State(service): State<Shared>) -> Response {
     let list: Vec<_> = service.models.0.iter().map(|served| describe(served)).collect();
     Json(json!({"object": "list", "data": list})).into_response()
 }
@@ -86,7 +86,7 @@ impl EmbeddingsRequest {
 
 /// A text, several, token ids, or several lists of these.
 #[derive(Clone, Debug, PartialEq)]
-struct Input(Inputs);
+pub(super) struct Input(pub(super) Inputs);
 
 impl<'de> Deserialize<'de> for Input {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -163,7 +163,7 @@ struct Embeddings {
 }
 
 impl Dialect for Embeddings {
-    fn read(&mut self, models: &Models, body: &[u8]) -> Result<(Arc<Served>, Request), Failure> {
+    fn read(&mut self, models: &Models, body: &[u8]) -> Result<(Arc<Served>, Work), Failure> {
         let EmbeddingsRequest { input, model, encoding_format, dimensions } = EmbeddingsRequest::parse(body)?;
         let served = models.find_or_only(model.as_deref())?;
         match served.model.card.head {
@@ -182,32 +182,21 @@ impl Dialect for Embeddings {
         }
         self.format = encoding_format.unwrap_or_default();
         let parameters = Parameters { dimensions, ..Parameters::default() };
-        Ok((served, Request::FeatureExtraction(feature_extraction::Request { inputs: input.0, parameters })))
+        let request = feature_extraction::Request { inputs: input.0, parameters };
+        Ok((served, Request::FeatureExtraction(request).into()))
     }
 
-    fn write(&self, model: &Model, reply: Reply, usage: Usage) -> Vec<u8> {
-        let outputs = match &reply {
-            Reply::Features(features) => features.outputs.as_slice(),
-            Reply::Similarities(_)
-            | Reply::Classifications(_)
-            | Reply::ZeroShot(_)
-            | Reply::Entities(_)
-            | Reply::Answers(_)
-            | Reply::Filled(_)
-            | Reply::Ranking(_) => &[],
-        };
+    fn write(&self, model: &Model, done: Done, usage: Usage) -> Written {
+        let Done::Reply(Reply::Features(features)) = &done else { return Written::from(Vec::new()) };
+        let outputs = &features.outputs;
         let data = outputs.iter().enumerate().map(|(index, output)| Embedding {
             object: "embedding",
             index,
             embedding: Row { data: &output.data, format: self.format },
         });
-        let reply = EmbeddingsReply {
-            object: "list",
-            data: data.collect(),
-            model: &model.card.id,
-            usage: EmbeddingsUsage { prompt_tokens: usage.tokens, total_tokens: usage.tokens },
-        };
-        serde_json::to_vec(&reply).unwrap_or_default()
+        let reply =
+            EmbeddingsReply { object: "list", data: data.collect(), model: &model.card.id, usage: Tokens::of(usage) };
+        serde_json::to_vec(&reply).unwrap_or_default().into()
     }
 }
 
@@ -216,7 +205,7 @@ struct EmbeddingsReply<'a> {
     object: &'static str,
     data: Vec<Embedding<'a>>,
     model: &'a str,
-    usage: EmbeddingsUsage,
+    usage: Tokens,
 }
 
 #[derive(Serialize)]
@@ -226,8 +215,15 @@ struct Embedding<'a> {
     embedding: Row<'a>,
 }
 
+/// The usage of a request in OpenAI's words.
 #[derive(Serialize)]
-struct EmbeddingsUsage {
+pub(super) struct Tokens {
     prompt_tokens: usize,
     total_tokens: usize,
+}
+
+impl Tokens {
+    pub(super) fn of(usage: Usage) -> Self {
+        Self { prompt_tokens: usage.tokens, total_tokens: usage.tokens }
+    }
 }

@@ -31,7 +31,7 @@ pub(super) async fn info(State(service): State<Shared>) -> Response {
         "max_concurrent_requests": config.max_queued_requests,
         "max_batch_tokens": config.max_batch_tokens,
         "max_client_batch_size": config.max_inputs,
-        "auto_truncate": true,
+        "auto_truncate": config.auto_truncate,
     });
     let mut models = service.models.0.iter().map(|served| describe(served)).collect::<Vec<_>>();
     if let (Value::Object(info), Some(Value::Object(first))) = (&mut info, models.first().cloned()) {

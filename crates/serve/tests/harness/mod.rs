@@ -175,7 +175,8 @@ impl Client {
         let mut response = self.head()?;
         let mut body = vec![0; response.header("content-length")?.parse().ok()?];
         self.0.read_exact(&mut body).ok()?;
-        response.body = String::from_utf8(body).ok()?;
+        response.body = String::from_utf8(body.clone()).unwrap_or_default();
+        response.bytes = body;
         Some(response)
     }
 
@@ -193,7 +194,7 @@ impl Client {
                 None => break,
             }
         }
-        Some(Response { status, headers, body: String::new() })
+        Some(Response { status, headers, body: String::new(), bytes: Vec::new() })
     }
 }
 
@@ -202,7 +203,9 @@ impl Client {
 pub struct Response {
     pub status: u16,
     pub headers: Vec<(String, String)>,
+    /// Empty where it is no text.
     pub body: String,
+    pub bytes: Vec<u8>,
 }
 
 impl Response {
