@@ -70,9 +70,7 @@ impl Kernels {
         norm: &LayerNorm<'_>,
         out: &mut MatrixMut<'_>,
     ) -> Result<(), KernelError> {
-        let job = Job::new("layer_norm", x, residual, norm.into(), out)?;
-        // SAFETY: all shapes agree and the views vouch for their elements.
-        unsafe { (self.table.norm)(&job) };
+        self.norm(&Job::new("layer_norm", x, residual, norm.into(), out)?);
         Ok(())
     }
 
@@ -86,10 +84,13 @@ impl Kernels {
         norm: &RmsNorm<'_>,
         out: &mut MatrixMut<'_>,
     ) -> Result<(), KernelError> {
-        let job = Job::new("rms_norm", x, residual, norm.into(), out)?;
-        // SAFETY: all shapes agree and the views vouch for their elements.
-        unsafe { (self.table.norm)(&job) };
+        self.norm(&Job::new("rms_norm", x, residual, norm.into(), out)?);
         Ok(())
+    }
+
+    fn norm(self, job: &Job<'_>) {
+        // SAFETY: all shapes agree and the views vouch for their elements.
+        unsafe { (self.table.norm)(job) };
     }
 }
 

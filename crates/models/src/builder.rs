@@ -122,18 +122,7 @@ impl<'a> Builder<'a> {
         name: &str,
         [outputs, inputs]: [usize; 2],
     ) -> Result<NodeId, ModelError> {
-        let bias = format!("{name}.bias");
-        self.matrix(x, name, &format!("{name}.weight"), [outputs, inputs], Some(&bias))
-    }
-
-    /// As [`Builder::linear`], with no bias.
-    pub(crate) fn linear_without_bias(
-        &mut self,
-        x: NodeId,
-        name: &str,
-        [outputs, inputs]: [usize; 2],
-    ) -> Result<NodeId, ModelError> {
-        self.matrix(x, name, &format!("{name}.weight"), [outputs, inputs], None)
+        self.linear_with(x, name, [outputs, inputs], true)
     }
 
     /// As [`Builder::linear`], with a bias where the flag says so.
@@ -144,7 +133,8 @@ impl<'a> Builder<'a> {
         shape: [usize; 2],
         bias: bool,
     ) -> Result<NodeId, ModelError> {
-        if bias { self.linear(x, name, shape) } else { self.linear_without_bias(x, name, shape) }
+        let bias = bias.then(|| format!("{name}.bias"));
+        self.matrix(x, name, &format!("{name}.weight"), shape, bias.as_deref())
     }
 
     /// `x · weightᵀ + bias` with a weight that has as many rows as the checkpoint says, and a bias of a name of its own.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::body::Bytes;
-use centuple_tasks::{EngineError, Finish, Job, Model, Output, Reply, Request, Sequence, Task, TaskError, Usage};
+use centuple_tasks::{EngineError, Finish, Head, Job, Model, Output, Reply, Request, Sequence, Task, TaskError, Usage};
 
 pub(crate) use crate::failure::{Failure, Kind};
 use crate::{
@@ -236,8 +236,6 @@ impl Service {
             Work::Sequences { sequences, .. } => sequences.len(),
         };
         self.check_inputs(inputs)?;
-        let head = &model.card.head;
-        let rows = |sequences: &[Sequence]| sequences.iter().map(|sequence| head.rows(sequence)).collect::<Vec<_>>();
         match work {
             Work::Reply(request) => {
                 let job = Job::prepare(model, request)?;
@@ -247,22 +245,30 @@ impl Service {
             }
             Work::Outputs(request) => {
                 let Job { sequences, usage, .. } = Job::prepare(model, request)?;
-                let rows = rows(&sequences);
-                let longest = rows.iter().copied().max().unwrap_or(0);
-                self.check_values(rows.len().saturating_mul(longest).saturating_mul(head.columns()))?;
-                Ok(Prepared { sequences, usage, step: Step::Outputs(rows) })
+                self.prepare_outputs(&model.card.head, sequences, usage, 0)
             }
             Work::Sequences { sequences, length } => {
                 for (input, sequence) in sequences.iter().enumerate() {
                     model.limits.check(sequence).map_err(|source| TaskError::Ids { input, source })?;
                 }
-                let rows = rows(&sequences);
-                let longest = rows.iter().copied().max().unwrap_or(0).max(length);
-                self.check_values(rows.len().saturating_mul(longest).saturating_mul(head.columns()))?;
                 let usage = Usage { characters: 0, tokens: sequences.iter().map(Sequence::len).sum() };
-                Ok(Prepared { sequences, usage, step: Step::Outputs(rows) })
+                self.prepare_outputs(&model.card.head, sequences, usage, length)
             }
         }
+    }
+
+    /// Sequences whose outputs are sent as they are, each padded to the rows of the longest or to `length`.
+    fn prepare_outputs(
+        &self,
+        head: &Head,
+        sequences: Vec<Sequence>,
+        usage: Usage,
+        length: usize,
+    ) -> Result<Prepared, Failure> {
+        let rows: Vec<usize> = sequences.iter().map(|sequence| head.rows(sequence)).collect();
+        let longest = rows.iter().copied().max().unwrap_or(0).max(length);
+        self.check_values(rows.len().saturating_mul(longest).saturating_mul(head.columns()))?;
+        Ok(Prepared { sequences, usage, step: Step::Outputs(rows) })
     }
 
     /// Refuses more inputs than a request may have.
@@ -306,24 +312,10 @@ impl Step {
         match self {
             Step::Reply(finish) => finish.reply(model, outputs).map(Done::Reply),
             Step::Outputs(rows) => {
-                check_outputs(model, &rows, &outputs)?;
+                model.card.head.check(&rows, &outputs)?;
                 Ok(Done::Outputs(outputs))
             }
         }
-    }
-}
-
-fn check_outputs(model: &Model, rows: &[usize], outputs: &[Output]) -> Result<(), TaskError> {
-    let columns = model.card.head.columns();
-    let fits =
-        |(output, rows): (&Output, &usize)| (output.rows, output.columns) == (*rows, columns) && output.is_consistent();
-    if outputs.len() != rows.len() || !outputs.iter().zip(rows).all(fits) {
-        let message = format!("{} outputs that do not fit {} sequences", outputs.len(), rows.len());
-        return Err(EngineError::Contract(message).into());
-    }
-    match outputs.iter().position(|output| !output.data.iter().all(|value| value.is_finite())) {
-        Some(input) => Err(TaskError::NotFinite { input }),
-        None => Ok(()),
     }
 }
 

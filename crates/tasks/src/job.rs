@@ -230,7 +230,7 @@ enum Step {
 impl Finish {
     /// Turns the outputs of the job's sequences, in their order, into the reply.
     pub fn reply(self, model: &Model, outputs: Vec<Output>) -> Result<Reply, TaskError> {
-        self.check(model, &outputs)?;
+        model.card.head.check(&self.rows, &outputs)?;
         Ok(match self.step {
             Step::FeatureExtraction(finish) => Reply::Features(finish.reply(model, outputs)),
             Step::SentenceSimilarity => Reply::Similarities(sentence_similarity::reply(&outputs)),
@@ -241,25 +241,6 @@ impl Finish {
             Step::FillMask(finish) => Reply::Filled(finish.reply(model, &outputs)?),
             Step::TextRanking(finish) => Reply::Ranking(finish.reply(&outputs)),
         })
-    }
-
-    fn check(&self, model: &Model, outputs: &[Output]) -> Result<(), TaskError> {
-        if outputs.len() != self.rows.len() {
-            let message = format!("{} outputs for {} sequences", outputs.len(), self.rows.len());
-            return Err(EngineError::Contract(message).into());
-        }
-        let columns = model.card.dimension();
-        for (input, (output, &rows)) in outputs.iter().zip(&self.rows).enumerate() {
-            if (output.rows, output.columns) != (rows, columns) || !output.is_consistent() {
-                let (r, c, n) = (output.rows, output.columns, output.data.len());
-                let message = format!("an output of {r}x{c} with {n} values instead of {rows}x{columns}");
-                return Err(EngineError::Contract(message).into());
-            }
-            if !output.data.iter().all(|value| value.is_finite()) {
-                return Err(TaskError::NotFinite { input });
-            }
-        }
-        Ok(())
     }
 }
 

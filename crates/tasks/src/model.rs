@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use centuple_text::Tokenizer;
 
 use crate::{
-    engine::{Limits, Sequence},
+    engine::{EngineError, Limits, Output, Sequence},
+    error::TaskError,
     task::Task,
 };
 
@@ -82,6 +83,20 @@ pub enum Head {
 }
 
 impl Head {
+    /// The sentence embedding, if that is what it gives.
+    pub fn sentence_embedding(&self) -> Option<&Embedding> {
+        match self {
+            Head::SentenceEmbedding(embedding) => Some(embedding),
+            Head::TokenFeatures { .. }
+            | Head::Classification { .. }
+            | Head::TokenClassification { .. }
+            | Head::QuestionAnswering
+            | Head::MaskedLm { .. }
+            | Head::SparseEmbedding { .. }
+            | Head::LateInteraction { .. } => None,
+        }
+    }
+
     /// Number of rows of a sequence's output.
     pub fn rows(&self, sequence: &Sequence) -> usize {
         match self {
@@ -103,6 +118,26 @@ impl Head {
             Head::QuestionAnswering => 2,
             Head::MaskedLm { vocabulary } | Head::SparseEmbedding { vocabulary } => *vocabulary,
         }
+    }
+
+    /// Checks that outputs have so many [`rows`](Self::rows) each, and finite values.
+    pub fn check(&self, rows: &[usize], outputs: &[Output]) -> Result<(), TaskError> {
+        if outputs.len() != rows.len() {
+            let message = format!("{} outputs for {} sequences", outputs.len(), rows.len());
+            return Err(EngineError::Contract(message).into());
+        }
+        let columns = self.columns();
+        for (input, (output, &rows)) in outputs.iter().zip(rows).enumerate() {
+            if (output.rows, output.columns) != (rows, columns) || !output.is_consistent() {
+                let (r, c, n) = (output.rows, output.columns, output.data.len());
+                let message = format!("an output of {r}x{c} with {n} values instead of {rows}x{columns}");
+                return Err(EngineError::Contract(message).into());
+            }
+            if !output.data.iter().all(|value| value.is_finite()) {
+                return Err(TaskError::NotFinite { input });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -128,21 +163,6 @@ pub enum Problem {
     MultiLabel,
     /// The logits are the answer.
     Regression,
-}
-
-impl Problem {
-    /// As transformers decides: by `problem_type` of the config, else by the number of labels.
-    /// `None` where the word is not one of transformers'.
-    pub fn from_config(problem_type: Option<&str>, labels: usize) -> Option<Self> {
-        match problem_type {
-            Some("regression") => Some(Self::Regression),
-            Some("multi_label_classification") => Some(Self::MultiLabel),
-            Some("single_label_classification") if labels > 1 => Some(Self::SingleLabel),
-            Some("single_label_classification") | None if labels == 1 => Some(Self::MultiLabel),
-            None => Some(Self::SingleLabel),
-            Some(_) => None,
-        }
-    }
 }
 
 impl ModelCard {

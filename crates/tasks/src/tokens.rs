@@ -5,11 +5,7 @@ use std::sync::Arc;
 use centuple_text::{Encoding, Text, TextError, Truncation, Window, WindowOptions};
 use serde::Deserialize;
 
-use crate::{
-    engine::Sequence,
-    error::TaskError,
-    model::{Head, Model},
-};
+use crate::{engine::Sequence, error::TaskError, model::Model};
 
 /// Which end of a text that is too long is cut off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -85,16 +81,7 @@ impl<'m> Collector<'m> {
     /// Starts a request whose texts get the prompt of the given name, or the model's default.
     pub(crate) fn new(model: &'m Model, prompt_name: Option<&str>, truncation: Truncation) -> Result<Self, TaskError> {
         let prompt = find_prompt(model, prompt_name)?;
-        let pools_prompt = match &model.card.head {
-            Head::SentenceEmbedding(embedding) => embedding.include_prompt,
-            Head::TokenFeatures { .. }
-            | Head::Classification { .. }
-            | Head::TokenClassification { .. }
-            | Head::QuestionAnswering
-            | Head::MaskedLm { .. }
-            | Head::SparseEmbedding { .. }
-            | Head::LateInteraction { .. } => true,
-        };
+        let pools_prompt = model.card.head.sentence_embedding().is_none_or(|embedding| embedding.include_prompt);
         let (sequences, usage) = (Vec::new(), Usage::default());
         Ok(Self { model, prompt, pools_prompt, truncation, sequences, windows: 0, usage })
     }

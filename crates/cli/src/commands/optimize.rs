@@ -62,13 +62,17 @@ pub(crate) fn optimize(command: &Optimize) -> anyhow::Result<ExitCode> {
 fn listen_for_signals() -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot listen for signals")?;
+    let stop = {
+        let _within = runtime.enter();
+        super::stop_signal()
+    };
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
-            runtime.block_on(super::stop_signal());
+            runtime.block_on(stop);
             STOPPED.store(true, Ordering::Relaxed);
             // A second one finds nobody to wait for.
-            runtime.block_on(super::stop_signal());
+            runtime.block_on(async { super::stop_signal().await });
             std::process::exit(INTERRUPTED.into());
         })
         .context("cannot listen for signals")?;

@@ -29,12 +29,6 @@ pub(crate) fn serve(command: &Serve) -> anyhow::Result<ExitCode> {
 async fn listen(command: &Serve) -> anyhow::Result<ExitCode> {
     // From here on a signal ends the command in order, also while models are loaded.
     let mut stop = std::pin::pin!(super::stop_signal());
-    // Signals are listened to from the first poll on.
-    tokio::select! {
-        biased;
-        () = &mut stop => return Ok(ExitCode::from(130)),
-        () = std::future::ready(()) => {}
-    }
     let server = Server::bind(config(command)?).await?;
     let address = server.address()?;
     let loading = tokio::task::spawn_blocking({

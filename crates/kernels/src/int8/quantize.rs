@@ -89,12 +89,7 @@ impl Kernels {
         quantization: &mut Quantization<'_>,
     ) -> Result<(), KernelError> {
         const NAME: &str = "layer_norm_quantize";
-        let shape = (x.rows(), x.columns());
-        let rows = norm::Job::new(NAME, x, residual, norm.into(), out)?;
-        let target = Target::new(NAME, shape, quantization.factor, &mut quantization.rows)?;
-        // SAFETY: all shapes agree and the views vouch for their elements.
-        unsafe { (self.table.norm_quantize)(&Computed { rows, target }) };
-        Ok(())
+        self.norm_quantize(NAME, norm::Job::new(NAME, x, residual, norm.into(), out)?, quantization)
     }
 
     /// [`Kernels::rms_norm`] into `out`, and [`Kernels::quantize_rows`] of the result while it is in the first-level
@@ -108,9 +103,17 @@ impl Kernels {
         quantization: &mut Quantization<'_>,
     ) -> Result<(), KernelError> {
         const NAME: &str = "rms_norm_quantize";
-        let shape = (x.rows(), x.columns());
-        let rows = norm::Job::new(NAME, x, residual, norm.into(), out)?;
-        let target = Target::new(NAME, shape, quantization.factor, &mut quantization.rows)?;
+        self.norm_quantize(NAME, norm::Job::new(NAME, x, residual, norm.into(), out)?, quantization)
+    }
+
+    fn norm_quantize(
+        self,
+        kernel: &'static str,
+        rows: norm::Job<'_>,
+        quantization: &mut Quantization<'_>,
+    ) -> Result<(), KernelError> {
+        let shape = (rows.out().rows(), rows.out().columns());
+        let target = Target::new(kernel, shape, quantization.factor, &mut quantization.rows)?;
         // SAFETY: all shapes agree and the views vouch for their elements.
         unsafe { (self.table.norm_quantize)(&Computed { rows, target }) };
         Ok(())

@@ -14,6 +14,13 @@ pub(crate) struct Table {
     pub(crate) ids: NodeId,
 }
 
+impl Table {
+    /// The table `embeddings.{name}` of the base model.
+    pub(crate) fn of(builder: &Builder, name: &str, rows: usize, ids: NodeId) -> Table {
+        Table { name: builder.base(&format!("embeddings.{name}")), rows, ids }
+    }
+}
+
 /// The sum of each token's rows of the tables, `[Tokens, width]`.
 pub(crate) fn embeddings(
     builder: &mut Builder,

@@ -5,6 +5,7 @@ use centuple_graph::{Activation, NodeId};
 use super::{FeedForward, SelfAttention};
 use crate::ModelError;
 use crate::builder::Builder;
+use crate::config::Config;
 
 /// An encoder layer: attention and a feed-forward block.
 pub(crate) struct PostNorm {
@@ -26,6 +27,29 @@ pub(crate) struct Sizes {
     pub(crate) inner_width: usize,
     pub(crate) activation: Activation,
     pub(crate) epsilon: f32,
+}
+
+impl Sizes {
+    /// What the fields `hidden_size`, `num_attention_heads` and `intermediate_size`, then `hidden_act` and `layer_norm_eps`
+    /// say.
+    ///
+    /// # Errors
+    /// A field has a value that makes no sense, or that isn't supported.
+    pub(crate) fn of(
+        json: Config,
+        [width, heads, inner_width]: [usize; 3],
+        activation: &str,
+        epsilon: f32,
+    ) -> Result<Sizes, ModelError> {
+        Ok(Sizes {
+            width,
+            heads,
+            head_dim: json.head_dim(("hidden_size", width), ("num_attention_heads", heads))?,
+            inner_width,
+            activation: json.activation("hidden_act", activation)?,
+            epsilon: json.epsilon("layer_norm_eps", epsilon)?,
+        })
+    }
 }
 
 impl PostNorm {

@@ -121,18 +121,10 @@ fn parse(json: Json) -> Result<Parsed, ModelError> {
     let predicts = json.architecture().is_some_and(|class| class.ends_with("ForMaskedLM"));
     json.refuse("legacy", predicts && !config.legacy, "the head that false asks for isn't")?;
     json.at_most("max_position_embeddings", config.max_position_embeddings, MOST_POSITIONS)?;
-    let [width, heads] = [("hidden_size", config.hidden_size), ("num_attention_heads", config.num_attention_heads)];
-    let head_dim = json.head_dim(width, heads)?;
-    let narrower = second && config.attention_head_size.is_some_and(|size| size != head_dim);
+    let widths = [config.hidden_size, config.num_attention_heads, config.intermediate_size];
+    let sizes = Sizes::of(json, widths, &config.hidden_act, config.layer_norm_eps)?;
+    let narrower = second && config.attention_head_size.is_some_and(|size| size != sizes.head_dim);
     json.refuse("attention_head_size", narrower, "only `hidden_size` by `num_attention_heads` is")?;
-    let sizes = Sizes {
-        width: config.hidden_size,
-        heads: config.num_attention_heads,
-        head_dim,
-        inner_width: config.intermediate_size,
-        activation: json.activation("hidden_act", &config.hidden_act)?,
-        epsilon: json.epsilon("layer_norm_eps", config.layer_norm_eps)?,
-    };
     let terms = terms(json, &config)?;
     Ok(Parsed { config, sizes, second, terms })
 }
@@ -213,7 +205,7 @@ fn embedded(parsed: &Parsed, builder: &mut Builder) -> Result<NodeId, ModelError
     }
     let mut x = embeddings(builder, narrow, words, others)?;
     if narrow != sizes.width {
-        x = builder.linear_without_bias(x, &builder.base("embeddings.embed_proj"), [sizes.width, narrow])?;
+        x = builder.linear_with(x, &builder.base("embeddings.embed_proj"), [sizes.width, narrow], false)?;
     }
     builder.layer_norm(x, &builder.base("embeddings.LayerNorm"), sizes.width, sizes.epsilon)
 }

@@ -72,12 +72,8 @@ fn build(json: Json, builder: &mut Builder) -> Result<NodeId, ModelError> {
     let activation = json.activation("activation", &config.activation)?;
     let ids = builder.ids("input_ids")?;
     let positions = builder.graph.push("position_ids", Op::Positions { offset: 0, padding: None }, &[])?;
-    let words = Table { name: builder.base("embeddings.word_embeddings"), rows: config.vocab_size, ids };
-    let places = Table {
-        name: builder.base("embeddings.position_embeddings"),
-        rows: config.max_position_embeddings,
-        ids: positions,
-    };
+    let words = Table::of(builder, "word_embeddings", config.vocab_size, ids);
+    let places = Table::of(builder, "position_embeddings", config.max_position_embeddings, positions);
     let x = embeddings(builder, config.dim, words, vec![places])?;
     let mut x = builder.layer_norm(x, &builder.base("embeddings.LayerNorm"), config.dim, EPSILON)?;
     for layer in 0..config.n_layers {

@@ -69,15 +69,8 @@ fn parse(json: Json) -> Result<(Config, Sizes), ModelError> {
     let config: Config = json.parse()?;
     json.absolute_positions(&config.position_embedding_type)?;
     json.encoder(config.is_decoder, config.add_cross_attention)?;
-    let [width, heads] = [("hidden_size", config.hidden_size), ("num_attention_heads", config.num_attention_heads)];
-    let sizes = Sizes {
-        width: config.hidden_size,
-        heads: config.num_attention_heads,
-        head_dim: json.head_dim(width, heads)?,
-        inner_width: config.intermediate_size,
-        activation: json.activation("hidden_act", &config.hidden_act)?,
-        epsilon: json.epsilon("layer_norm_eps", config.layer_norm_eps)?,
-    };
+    let widths = [config.hidden_size, config.num_attention_heads, config.intermediate_size];
+    let sizes = Sizes::of(json, widths, &config.hidden_act, config.layer_norm_eps)?;
     Ok((config, sizes))
 }
 
@@ -97,14 +90,10 @@ fn build(json: Json, builder: &mut Builder) -> Result<NodeId, ModelError> {
     let ids = builder.ids("input_ids")?;
     let types = builder.ids("token_type_ids")?;
     let positions = builder.graph.push("position_ids", Op::Positions { offset: 0, padding: None }, &[])?;
-    let table = |builder: &Builder, name: &str, rows: usize, ids: NodeId| {
-        let name = builder.base(&format!("embeddings.{name}"));
-        Table { name, rows, ids }
-    };
-    let words = table(builder, "word_embeddings", config.vocab_size, ids);
+    let words = Table::of(builder, "word_embeddings", config.vocab_size, ids);
     let others = vec![
-        table(builder, "token_type_embeddings", config.type_vocab_size, types),
-        table(builder, "position_embeddings", config.max_position_embeddings, positions),
+        Table::of(builder, "token_type_embeddings", config.type_vocab_size, types),
+        Table::of(builder, "position_embeddings", config.max_position_embeddings, positions),
     ];
     let x = embeddings(builder, config.embedding_size, words, others)?;
     let mut x = builder.layer_norm(x, &builder.base("embeddings.LayerNorm"), config.embedding_size, sizes.epsilon)?;

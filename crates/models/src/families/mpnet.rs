@@ -70,15 +70,8 @@ fn parse(json: Json) -> Result<(Config, Sizes), ModelError> {
         let found = config.relative_attention_num_buckets;
         return Err(json.error(format!("`relative_attention_num_buckets`: {found} is not supported; {BUCKETS} is")));
     }
-    let [width, heads] = [("hidden_size", config.hidden_size), ("num_attention_heads", config.num_attention_heads)];
-    let sizes = Sizes {
-        width: config.hidden_size,
-        heads: config.num_attention_heads,
-        head_dim: json.head_dim(width, heads)?,
-        inner_width: config.intermediate_size,
-        activation: json.activation("hidden_act", &config.hidden_act)?,
-        epsilon: json.epsilon("layer_norm_eps", config.layer_norm_eps)?,
-    };
+    let widths = [config.hidden_size, config.num_attention_heads, config.intermediate_size];
+    let sizes = Sizes::of(json, widths, &config.hidden_act, config.layer_norm_eps)?;
     Ok((config, sizes))
 }
 
@@ -98,12 +91,8 @@ fn build(json: Json, builder: &mut Builder) -> Result<NodeId, ModelError> {
     let ids = builder.ids("input_ids")?;
     let op = Op::Positions { offset: PADDING + 1, padding: Some(PADDING) };
     let positions = builder.graph.push("position_ids", op, &[ids])?;
-    let words = Table { name: builder.base("embeddings.word_embeddings"), rows: config.vocab_size, ids };
-    let places = Table {
-        name: builder.base("embeddings.position_embeddings"),
-        rows: config.max_position_embeddings,
-        ids: positions,
-    };
+    let words = Table::of(builder, "word_embeddings", config.vocab_size, ids);
+    let places = Table::of(builder, "position_embeddings", config.max_position_embeddings, positions);
     let x = embeddings(builder, sizes.width, words, vec![places])?;
     let mut x = builder.layer_norm(x, &builder.base("embeddings.LayerNorm"), sizes.width, sizes.epsilon)?;
     let bias = RelativeBias {

@@ -71,15 +71,8 @@ impl Default for Config {
 fn parse(json: Json) -> Result<(Config, Sizes), ModelError> {
     let config: Config = json.parse()?;
     json.encoder(config.is_decoder, config.add_cross_attention)?;
-    let [width, heads] = [("hidden_size", config.hidden_size), ("num_attention_heads", config.num_attention_heads)];
-    let sizes = Sizes {
-        width: config.hidden_size,
-        heads: config.num_attention_heads,
-        head_dim: json.head_dim(width, heads)?,
-        inner_width: config.intermediate_size,
-        activation: json.activation("hidden_act", &config.hidden_act)?,
-        epsilon: json.epsilon("layer_norm_eps", config.layer_norm_eps)?,
-    };
+    let widths = [config.hidden_size, config.num_attention_heads, config.intermediate_size];
+    let sizes = Sizes::of(json, widths, &config.hidden_act, config.layer_norm_eps)?;
     json.at_most("max_position_embeddings", config.max_position_embeddings, Rotary::most_positions(sizes.head_dim))?;
     Ok((config, sizes))
 }
@@ -99,9 +92,8 @@ fn build(json: Json, builder: &mut Builder) -> Result<NodeId, ModelError> {
     let (config, sizes) = parse(json)?;
     let narrow = config.embedding_size.unwrap_or(sizes.width);
     let [ids, types] = [builder.ids("input_ids")?, builder.ids("token_type_ids")?];
-    let words = Table { name: builder.base("embeddings.word_embeddings"), rows: config.vocab_size, ids };
-    let name = builder.base("embeddings.token_type_embeddings");
-    let segments = Table { name, rows: config.type_vocab_size, ids: types };
+    let words = Table::of(builder, "word_embeddings", config.vocab_size, ids);
+    let segments = Table::of(builder, "token_type_embeddings", config.type_vocab_size, types);
     let x = embeddings(builder, narrow, words, vec![segments])?;
     let mut x = builder.layer_norm(x, &builder.base("embeddings.LayerNorm"), narrow, sizes.epsilon)?;
     if narrow != sizes.width {

@@ -13,7 +13,7 @@ use axum::{
     routing::{get, post},
 };
 use centuple_tasks::{
-    Head, Model, OneOrMany, Reply, Request, TaskError, Usage,
+    Model, OneOrMany, Reply, Request, TaskError, Usage,
     feature_extraction::{self, Format, Inputs, Parameters, Row},
     from_json,
 };
@@ -166,19 +166,9 @@ impl Dialect for Embeddings {
     fn read(&mut self, models: &Models, body: &[u8]) -> Result<(Arc<Served>, Work), Failure> {
         let EmbeddingsRequest { input, model, encoding_format, dimensions } = EmbeddingsRequest::parse(body)?;
         let served = models.find_or_only(model.as_deref())?;
-        match served.model.card.head {
-            Head::SentenceEmbedding(_) => {}
-            Head::TokenFeatures { .. }
-            | Head::Classification { .. }
-            | Head::TokenClassification { .. }
-            | Head::QuestionAnswering
-            | Head::MaskedLm { .. }
-            | Head::SparseEmbedding { .. }
-            | Head::LateInteraction { .. } => {
-                let reason =
-                    format!("`{}` gives no sentence embeddings; serve a model that does", served.model.card.id);
-                return Err(TaskError::Parameter { name: "model", reason }.into());
-            }
+        if served.model.card.head.sentence_embedding().is_none() {
+            let reason = format!("`{}` gives no sentence embeddings; serve a model that does", served.model.card.id);
+            return Err(TaskError::Parameter { name: "model", reason }.into());
         }
         self.format = encoding_format.unwrap_or_default();
         let parameters = Parameters { dimensions, ..Parameters::default() };

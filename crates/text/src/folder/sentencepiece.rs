@@ -285,25 +285,18 @@ impl Converter<'_> {
 
     /// Whether texts begin with a space that isn't there.
     fn adds_prefix(&self) -> Result<bool, TextError> {
-        match self.kind {
-            SentencePieceKind::T5 | SentencePieceKind::Llama => {
-                self.source.config.flag_unless_null("add_prefix_space", true)
-            }
-            SentencePieceKind::Albert
-            | SentencePieceKind::BigBird
-            | SentencePieceKind::Camembert
-            | SentencePieceKind::DebertaV2
-            | SentencePieceKind::Mbart
-            | SentencePieceKind::Mbart50
-            | SentencePieceKind::XlmRoberta
-            | SentencePieceKind::Xlnet => Ok(true),
-        }
+        if self.has_space_settings() { self.source.config.flag_unless_null("add_prefix_space", true) } else { Ok(true) }
     }
 
     /// Whether such a space also follows special tokens.
     fn is_legacy(&self) -> Result<bool, TextError> {
+        if self.has_space_settings() { Ok(self.source.config.flag("legacy")?.unwrap_or(true)) } else { Ok(true) }
+    }
+
+    /// Whether the class lets its configuration say where such spaces are.
+    fn has_space_settings(&self) -> bool {
         match self.kind {
-            SentencePieceKind::T5 | SentencePieceKind::Llama => Ok(self.source.config.flag("legacy")?.unwrap_or(true)),
+            SentencePieceKind::T5 | SentencePieceKind::Llama => true,
             SentencePieceKind::Albert
             | SentencePieceKind::BigBird
             | SentencePieceKind::Camembert
@@ -311,7 +304,7 @@ impl Converter<'_> {
             | SentencePieceKind::Mbart
             | SentencePieceKind::Mbart50
             | SentencePieceKind::XlmRoberta
-            | SentencePieceKind::Xlnet => Ok(true),
+            | SentencePieceKind::Xlnet => false,
         }
     }
 }

@@ -12,7 +12,7 @@ use std::thread;
 use anyhow::Context;
 use centuple::hub::DEFAULT_MODEL;
 use centuple::tasks::feature_extraction::{Inputs, Parameters, Request as Features};
-use centuple::tasks::{Finish, Head, Job, Model, OneOrMany, Reply, Request, Sequence, run_in_batches};
+use centuple::tasks::{Finish, Job, Model, OneOrMany, Reply, Request, Sequence, run_in_batches};
 use centuple::{LoadOptions, Loaded};
 use centuple_neighbours::{Leaders, Place};
 
@@ -83,7 +83,7 @@ fn load(command: &Dedupe, host: &centuple::Host) -> anyhow::Result<Loaded> {
     let loaded = host.load(&command.model, &options)?;
     let card = &loaded.model.card;
     anyhow::ensure!(
-        matches!(card.head, Head::SentenceEmbedding(_)),
+        card.head.sentence_embedding().is_some(),
         "model `{}` gives no embedding of a text; take one that does, as {DEFAULT_MODEL}",
         card.id
     );
