@@ -163,7 +163,8 @@ pub(crate) fn compile(host: &Host, folder: &Path, id: &str, options: &LoadOption
         .graph
         .graph()
         .map_err(|source| ArtefactError::Graph { path: manifest_path, source: Box::new(source) })?;
-    let plan = manifest.read_plan(host, &graph, &folder.join(WEIGHTS))?;
+    let mut plan = manifest.read_plan(host, &graph, &folder.join(WEIGHTS))?;
+    plan.share(&host.weights);
     let Manifest { description, text, source, receipt, .. } = manifest;
     let artefact = Some(Arc::new(Artefact { folder: folder.to_owned(), source, receipt }));
     let (model, plan) = (Arc::new(model), Arc::new(plan));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use centuple_kernels::{Isa, KernelError, Kernels, ThreadPool, ceiling, default_threads};
+use centuple_runtime::WeightStore;
 
 /// What to use of the machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -13,10 +14,13 @@ pub struct HostOptions {
     pub isa: Option<Isa>,
 }
 
-/// A pool of threads and an instruction set, shared by all models of a process.
+/// A pool of threads and an instruction set, shared by all models of a process. Weights that are equal in several models
+/// that are loaded by one host, as in fine-tunes of one base, take memory once.
 pub struct Host {
     pub(crate) pool: Arc<ThreadPool>,
     pub(crate) isa: Isa,
+    /// The weights of all models that are loaded here.
+    pub(crate) weights: WeightStore,
 }
 
 impl Host {
@@ -28,7 +32,7 @@ impl Host {
         let isa = options.isa.unwrap_or_else(Isa::best);
         Kernels::new(isa)?;
         let pool = Arc::new(ThreadPool::new(options.threads.unwrap_or_else(default_threads))?);
-        Ok(Host { pool, isa })
+        Ok(Host { pool, isa, weights: WeightStore::default() })
     }
 
     /// Multiply-accumulates per second, in units of 10⁹, that the threads reach on registers alone, measured now.

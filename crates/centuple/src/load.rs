@@ -204,7 +204,8 @@ impl Host {
         passes: Vec<Report>,
         precision: Precision,
     ) -> Result<Compiled, Error> {
-        let plan = Arc::new(lower(&graph, self.isa)?);
+        let mut plan = lower(&graph, self.isa)?;
+        plan.share(&self.weights);
         let Source { mut model, description, text, plain } = source;
         model.card.dtype = precision.dtype().to_owned();
         Ok(Compiled {
@@ -215,7 +216,7 @@ impl Host {
             plain: Some(plain),
             graph,
             passes,
-            plan,
+            plan: Arc::new(plan),
             artefact: None,
         })
     }

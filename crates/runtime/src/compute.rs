@@ -18,6 +18,7 @@ use crate::plan::{Ids, Kernel, Packed, Plan, Quantized, RowOperand, Stage, Table
 use crate::pooled::{self, columns};
 use crate::primitive::{kernel_binary, kernel_unary};
 use crate::shared::SharedFloats;
+use crate::store::Weights;
 use crate::views::copy;
 
 type Result<T> = std::result::Result<T, KernelError>;
@@ -26,7 +27,7 @@ type Result<T> = std::result::Result<T, KernelError>;
 pub(crate) struct Run<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) kernels: Kernels,
-    pub(crate) weights: &'a [f32],
+    pub(crate) weights: &'a Weights,
     pub(crate) arena: &'a SharedFloats,
     pub(crate) locals: &'a SharedFloats,
     pub(crate) scratch: &'a SharedFloats,

@@ -16,6 +16,7 @@ mod pooled;
 mod primitive;
 mod session;
 mod shared;
+mod store;
 mod views;
 mod weights;
 
@@ -24,3 +25,4 @@ pub use kv_cache::KvCache;
 pub use lower::{lower, lower_stored};
 pub use plan::Plan;
 pub use session::{Batch, InputData, Memory, OutputRows, Session};
+pub use store::WeightStore;

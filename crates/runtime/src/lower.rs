@@ -14,6 +14,7 @@ use crate::plan::{
     DerivedIds, IdRule, Ids, Input, Kernel, Operand, Output, PackedCodes, Place, Plan, PositionTables, Primitive,
     Quantized, Rotary, RowOperand, Stage, Table, Value, View,
 };
+use crate::store::Weights;
 use crate::weights::WeightsBuilder;
 
 /// Compiles a graph for an instruction set: packs its weights, orders its stages, lays out its memory.
@@ -67,7 +68,7 @@ fn compile(graph: &Graph, isa: Isa, fill: impl FnOnce(WeightsBuilder) -> Result<
         .collect();
     let (slots, local_stride) = memory::place(&mut values, &stages, &phases, &pinned);
     let parts = weights.parts();
-    let weights = Arc::new(fill(weights)?);
+    let weights = Arc::new(Weights::own(fill(weights)?));
     let plan = Plan {
         isa,
         inputs,

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use centuple_graph::{Activation, Attention, Binary, Pooling, Reduction, Unary};
 use centuple_kernels::{ActivationBits, Isa};
-use centuple_tensor::{Buffer, DType, Dim, Layout, Shape, Span};
+use centuple_tensor::{DType, Dim, Layout, Shape, Span};
 
+use crate::store::{WeightStore, Weights};
 use crate::weights::{self, StoredPart};
 
 /// A compiled graph. Made by [`lower`](crate::lower()), run by a [`Session`](crate::Session).
@@ -27,7 +28,7 @@ pub struct Plan {
     /// Floats that one row of a worker's private block takes.
     pub(crate) local_stride: usize,
     /// Every weight: packed matrices, tables, biases.
-    pub(crate) weights: Arc<Buffer>,
+    pub(crate) weights: Arc<Weights>,
     /// What the weights consist of, in their order.
     pub(crate) parts: Vec<StoredPart>,
     /// Width of keys per cache slot.
@@ -484,9 +485,20 @@ impl Plan {
         weights::write(&self.parts, &self.weights, out)
     }
 
-    /// Bytes of all weights.
+    /// Takes from the plans of a store what is equal there, and offers the rest to those that follow. Weights that are
+    /// taken stay as long as this plan, whatever becomes of the other one.
+    pub fn share(&mut self, store: &WeightStore) {
+        self.weights = store.share(&self.parts, &self.weights);
+    }
+
+    /// Bytes of the weights, those apart that lie in the memory of other plans.
     pub fn weight_bytes(&self) -> usize {
-        (*self.weights).as_ref().len()
+        self.weights.own_bytes()
+    }
+
+    /// Bytes of the weights that lie in the memory of other plans.
+    pub fn shared_weight_bytes(&self) -> usize {
+        self.weights.shared_bytes()
     }
 
     /// The symbolic shape of an output.

@@ -56,6 +56,8 @@ pub struct Batch<'a> {
 pub struct Memory {
     /// Weights, shared with other sessions of the same plan.
     pub weights: usize,
+    /// Further weights, which lie in the memory of plans that were there before: see [`WeightStore`](crate::WeightStore).
+    pub shared_weights: usize,
     /// The shared arena at the largest batch.
     pub arena: usize,
     /// Private blocks of all workers.
@@ -137,6 +139,7 @@ impl Session {
         let bytes = |floats: &SharedFloats| floats.len() * size_of::<f32>();
         Memory {
             weights: self.plan.weight_bytes(),
+            shared_weights: self.plan.shared_weight_bytes(),
             arena: bytes(&self.arena),
             workers: bytes(&self.locals) + bytes(&self.scratch),
         }
@@ -164,7 +167,7 @@ impl Session {
         let run = Run {
             plan: &self.plan,
             kernels: self.kernels,
-            weights: self.plan.weights.as_f32(),
+            weights: &self.plan.weights,
             arena: &self.arena,
             locals: &self.locals,
             scratch: &self.scratch,

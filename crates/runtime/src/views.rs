@@ -13,11 +13,11 @@ type Result<T> = std::result::Result<T, KernelError>;
 impl<'a> Run<'a> {
     /// Weights from `offset` on.
     pub(crate) fn weight(&self, offset: usize, length: usize) -> Result<&'a [f32]> {
-        self.weights.get(offset..offset + length).ok_or(KernelError::TooSmall {
+        self.weights.get(offset..offset.saturating_add(length)).ok_or(KernelError::TooSmall {
             kernel: "plan",
             what: "weights",
             found: self.weights.len(),
-            needed: offset + length,
+            needed: offset.saturating_add(length),
         })
     }
 

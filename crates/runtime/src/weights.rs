@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
 use std::mem::{Discriminant, discriminant};
+use std::ops::Range;
 
 use centuple_kernels::{
     ActivationBits, Int8Weight, Matrix, int8_table_columns, pack, pack_half, pack_int8, pack_table, packed_half_len,
@@ -15,11 +16,12 @@ use centuple_tensor::{Buffer, DType, Tensor, TensorError};
 
 use crate::error::{Result, RuntimeError};
 use crate::plan::{Packed, PackedCodes};
+use crate::store::Weights;
 
 /// Weights start on a cache line.
-const LINE: usize = 16;
+pub(crate) const LINE: usize = 16;
 /// Matrices start on a page, in floats: with 16 tokens a product is up to a fifth slower where its panels don't.
-const PAGE: usize = 1024;
+pub(crate) const PAGE: usize = 1024;
 
 /// Collects weights, each once, and lays them out behind each other.
 #[derive(Default)]
@@ -156,7 +158,7 @@ impl WeightsBuilder {
                 Form::PackedCodes { .. } | Form::Table { .. } => ("U8", 1),
             };
             let bytes = end.saturating_sub(part.offset).saturating_mul(4);
-            StoredPart { name: part.name.clone(), dtype, elements: bytes / size, bytes }
+            StoredPart { name: part.name.clone(), dtype, elements: bytes / size, bytes, length: part.length }
         };
         self.parts.iter().zip(ends).map(part).collect()
     }
@@ -226,7 +228,32 @@ pub(crate) struct StoredPart {
     name: String,
     dtype: &'static str,
     elements: usize,
+    /// Bytes up to the next part.
     bytes: usize,
+    /// Floats of its own.
+    length: usize,
+}
+
+impl StoredPart {
+    /// Each part with the place of its floats.
+    pub(crate) fn places(parts: &[StoredPart]) -> impl Iterator<Item = (&StoredPart, Range<usize>)> {
+        let mut end = 0;
+        parts.iter().map(move |part| {
+            let start = end;
+            end += part.bytes / 4;
+            (part, start..start + part.length)
+        })
+    }
+
+    /// Number of its floats.
+    pub(crate) fn floats(&self) -> usize {
+        self.length
+    }
+
+    /// Whether the floats of equal parts mean the same.
+    pub(crate) fn is_like(&self, other: &StoredPart) -> bool {
+        (self.dtype, self.length) == (other.dtype, other.length)
+    }
 }
 
 /// The file's first bytes: their number, then for each part its type, shape and place, then spaces up to a cache line.
@@ -246,10 +273,16 @@ fn header(parts: &[StoredPart]) -> Vec<u8> {
     [&(length as u64).to_le_bytes(), json.as_bytes(), padding.as_bytes()].concat()
 }
 
-/// Writes the parts and the buffer that holds them.
-pub(crate) fn write(parts: &[StoredPart], buffer: &Buffer, out: &mut dyn Write) -> io::Result<()> {
+/// Writes the parts, each with zeros up to the next.
+pub(crate) fn write(parts: &[StoredPart], weights: &Weights, out: &mut dyn Write) -> io::Result<()> {
     out.write_all(&header(parts))?;
-    out.write_all(buffer.as_ref())
+    for (part, place) in StoredPart::places(parts) {
+        let floats = weights.get(place).ok_or_else(|| io::Error::other("a part of the weights is missing"))?;
+        let bytes: &[u8] = bytemuck::cast_slice(floats);
+        out.write_all(bytes)?;
+        out.write_all(&vec![0; part.bytes - bytes.len()])?;
+    }
+    Ok(())
 }
 
 fn expect(tensor: &Tensor, dtypes: &[DType]) -> Result<()> {
