@@ -41,4 +41,4 @@ pub use centuple_runtime::Memory;
 pub use engine::PlanEngine;
 pub use error::Error;
 pub use host::{Host, HostOptions};
-pub use load::{Compiled, LoadOptions, Loaded, Precision};
+pub use load::{Compiled, LoadOptions, Loaded, Precision, is_model};

@@ -94,6 +94,21 @@ impl LoadOptions {
             None => hub::resolve(name, &hub::HubOptions::from_env()?)?,
         })
     }
+
+    /// The folder of a model by folder or hub id, and the id that it is loaded under.
+    ///
+    /// # Errors
+    /// As for [`LoadOptions::find`].
+    pub fn locate(&self, name: &str) -> Result<(PathBuf, String), Error> {
+        let folder = self.find(name)?;
+        let id = id_of(name, &folder);
+        Ok((folder, id))
+    }
+}
+
+/// Whether a folder looks like a model: whether it has the files that are read first.
+pub fn is_model(folder: &Path) -> bool {
+    artefact::is_artefact(folder) || ["config.json", "modules.json"].iter().any(|file| folder.join(file).is_file())
 }
 
 /// A model that is ready to answer.
@@ -164,8 +179,8 @@ impl Host {
     /// # Errors
     /// As for [`Host::load`].
     pub fn compile(&self, name: &str, options: &LoadOptions) -> Result<Compiled, Error> {
-        let folder = options.find(name)?;
-        self.compile_folder(&folder, &id_of(name, &folder), options)
+        let (folder, id) = options.locate(name)?;
+        self.compile_folder(&folder, &id, options)
     }
 
     /// Compiles a model folder under the name `id`.

@@ -1,7 +1,10 @@
 //! Every command and flag.
 
+mod network;
+
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use centuple::hub::DEFAULT_MODEL;
 use centuple::kernels::Isa;
@@ -14,6 +17,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser, T
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::Output;
+use network::Network;
 
 /// Most tokens of a batch that can be asked for; far more than a machine computes in a second.
 const MAX_TOKENS: u64 = 1 << 20;
@@ -45,7 +49,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Serve(Serve),
+    Serve(Box<Serve>),
     Run(Run),
     Dedupe(Dedupe),
     Optimize(Optimize),
@@ -60,24 +64,70 @@ pub(crate) enum Command {
 /// others (text-embeddings-inference, Infinity), POST /v2/rerank (Cohere), /v2 (Open Inference Protocol, Triton), POST
 /// /invocations (SageMaker), GET /health, /info, /metrics, /report.
 /// Ctrl-C or SIGTERM finishes what is in flight and exits.
-#[derive(Debug, Args)]
+///
+/// Every flag may also be set in the environment, as CENTUPLE_MAX_BODY_BYTES for --max-body-bytes (CENTUPLE_MODELS names the
+/// models), and in a TOML file, as `max-body-bytes = 1000` or `models = ["a", "b"]`. The command line comes before the
+/// environment, and that before the file.
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Serve {
-    /// Models to serve: folders or hub ids.
-    #[arg(value_name = "MODEL", default_value = DEFAULT_MODEL)]
+    /// Models to serve: folders or hub ids [default: sentence-transformers/all-MiniLM-L6-v2, unless there is a
+    /// --model-repository].
+    #[arg(value_name = "MODEL")]
     pub(crate) models: Vec<String>,
+    /// Serve the models in the folders of DIR too, each under its folder's name, as NAME or ORG/NAME; folders in these
+    /// that are numbers are versions. They are loaded when they are first asked for, and DIR is watched.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model_repository: Option<PathBuf>,
+    /// How often --model-repository is looked at for models that are new, changed or gone; 0 never.
+    #[arg(long, default_value = "5", value_name = "SECONDS", value_parser = interval)]
+    pub(crate) watch_interval: Duration,
+    /// Load the models of --model-repository as soon as they are there.
+    #[arg(long, requires = "model_repository")]
+    pub(crate) eager: bool,
+    /// Most memory that all models may take together, as 2GiB or in bytes. Those that were not used for longest make room
+    /// for others, and are loaded again when they are asked for. Without it, what is loaded stays.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) max_memory: Option<u64>,
+    /// Longest that a request waits for its model to be loaded.
+    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
+    pub(crate) load_timeout: u64,
+    /// Let clients load, reload and unload models by POST /v2/repository/models/NAME/load and /unload.
+    #[arg(long)]
+    pub(crate) model_control: bool,
+    /// TOML file of flags.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print all settings as TOML and where each comes from, and exit; secrets are not shown.
+    #[arg(long)]
+    pub(crate) print_config: bool,
     /// Address to listen on; 0.0.0.0 lets other machines in.
     #[arg(long, default_value = "127.0.0.1")]
     pub(crate) host: String,
     /// Port to listen on; 0 takes a free one.
     #[arg(long, default_value_t = 8080)]
     pub(crate) port: u16,
-    /// Key that clients must send as `Authorization: Bearer KEY`; better given by the environment than here.
-    #[arg(long, env = "CENTUPLE_API_KEY", hide_env_values = true, value_name = "KEY")]
-    pub(crate) api_key: Option<String>,
+    /// Key that clients must send as `Authorization: Bearer KEY`, once for each holder; better given by the environment
+    /// or a file than here.
+    #[arg(long, hide_env_values = true, value_name = "KEY")]
+    pub(crate) api_key: Vec<String>,
+    /// File of further keys, one a line: KEY or NAME: KEY. Holders share the engine evenly; names are what logs tell.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) api_key_file: Option<PathBuf>,
+    /// How long a request may take; what is not answered by then is dropped and gets 408. Clients may ask for less by the
+    /// header `x-request-timeout`, in seconds. By default as long as its client waits.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout: Option<Duration>,
+    /// Which requests may be answered by outputs of earlier ones: those that ask for it by `x-use-cache: true` or
+    /// `"options": {"use_cache": true}`, all but those that refuse it there, or none.
+    #[arg(long, default_value = "asked", value_name = "WHEN")]
+    pub(crate) cache: Cache,
+    /// Most bytes of outputs that are kept for that.
+    #[arg(long, default_value_t = 64 << 20, value_name = "BYTES")]
+    pub(crate) cache_bytes: usize,
     /// Most tokens computed together; what arrives meanwhile waits for the next batch.
     #[arg(long, default_value_t = 2048, value_name = "N", value_parser = number(1..=MAX_TOKENS))]
     pub(crate) max_batch_tokens: usize,
-    /// Most requests that wait per model; above it the answer is 429.
+    /// Most requests that wait or are computed per model; above it the answer is 429.
     #[arg(long, default_value_t = 512, value_name = "N")]
     pub(crate) max_queued_requests: usize,
     /// Largest request body in bytes; above it the answer is 413.
@@ -87,7 +137,11 @@ pub(crate) struct Serve {
     /// otherwise they refuse it.
     #[arg(long, default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
     pub(crate) auto_truncate: bool,
-    /// How long requests in flight may take after the signal to stop.
+    /// How long new requests are still answered after the signal to stop, while probes are told that the server isn't ready:
+    /// as long as balancers need to notice.
+    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    pub(crate) drain_delay: u64,
+    /// How long requests in flight may take after that.
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     pub(crate) drain_timeout: u64,
     /// Share of the sequences that are answered again in f32, after the answer, to measure the drift; see /metrics.
@@ -104,6 +158,19 @@ pub(crate) struct Serve {
     pub(crate) log: LogFormat,
     #[command(flatten)]
     pub(crate) machine: Machine,
+    #[command(flatten)]
+    pub(crate) network: Network,
+}
+
+/// Which requests may be answered by outputs of earlier ones.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Cache {
+    /// Those that ask for it.
+    Asked,
+    /// All but those that refuse it.
+    Always,
+    /// None.
+    Off,
 }
 
 /// Form of the log.
@@ -340,9 +407,46 @@ fn share(text: &str) -> Result<f64, String> {
     points(text).and_then(|share| if share <= 1.0 { Ok(share) } else { Err("a share is at most 1".to_owned()) })
 }
 
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = points(text)?;
+    if seconds == 0.0 {
+        return Err("no request is answered in no time; leave it out for no limit".to_owned());
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
 fn points(text: &str) -> Result<f64, String> {
     let number: f64 = text.parse().map_err(|error: std::num::ParseFloatError| error.to_string())?;
     if number.is_finite() && number >= 0.0 { Ok(number) } else { Err("a number from 0 on is wanted".to_owned()) }
+}
+
+/// Reads a time in seconds, which may be none.
+fn interval(text: &str) -> Result<Duration, String> {
+    Duration::try_from_secs_f64(points(text)?).map_err(|error| error.to_string())
+}
+
+/// Reads a number of bytes, as 2GiB, 500MB or 1073741824.
+fn bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 8] = [
+        ("kib", 1 << 10),
+        ("mib", 1 << 20),
+        ("gib", 1 << 30),
+        ("tib", 1 << 40),
+        ("kb", 1_000),
+        ("mb", 1_000_000),
+        ("gb", 1_000_000_000),
+        ("tb", 1_000_000_000_000),
+    ];
+    let lower = text.trim().to_ascii_lowercase();
+    let unit = UNITS.iter().find_map(|(name, unit)| Some((lower.strip_suffix(name)?, *unit)));
+    let (number, unit) = unit.unwrap_or((lower.strip_suffix('b').unwrap_or(&lower), 1));
+    let number = number.trim_end();
+    let whole = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    let part = || points(number).ok().map(|number| number * unit as f64).filter(|bytes| *bytes < u64::MAX as f64);
+    match whole.or_else(|| part().map(|bytes| bytes as u64)) {
+        Some(bytes) if bytes > 0 => Ok(bytes),
+        Some(_) | None => Err("a number of bytes is wanted, as 2GiB, 500MB or 1073741824".to_owned()),
+    }
 }
 
 /// Time a model on batches of random tokens, without tokenising.
@@ -386,7 +490,7 @@ pub(crate) struct Pull {
 }
 
 /// Flags of every command that runs a model.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Machine {
     /// Precision of the computation; by default that of an optimised model, and f32 for every other.
     #[arg(long)]
@@ -396,7 +500,7 @@ pub(crate) struct Machine {
 }
 
 /// What of the machine is used.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct MachineOnly {
     /// Number of threads; by default the CPUs that affinity and control groups grant.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -490,6 +594,15 @@ mod tests {
     #[test]
     fn arguments_are_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn bytes_have_units() {
+        let read = ["1073741824", "1GiB", "1.5 gib", "500MB", "2kb", "7 B"].map(bytes);
+        assert_eq!(read, [1 << 30, 1 << 30, 3 << 29, 500_000_000, 2000, 7].map(Ok));
+        for bad in ["", "GiB", "-1", "0", "1 GiBs", "nan", "inf", "99999999999TiB"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -3,18 +3,17 @@
 mod args;
 mod commands;
 mod lines;
+mod settings;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use args::{Arguments, Command};
+use args::Command;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = settings::arguments();
     let outcome = match &arguments.command {
         Command::Serve(command) => commands::serve(command),
         Command::Run(command) => commands::run(command),

@@ -1,8 +1,11 @@
 //! Where the server listens, whom it lets in, and how much it takes on.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
-use subtle::ConstantTimeEq;
+use crate::{cache::CachePolicy, keys::ApiKeys};
+
+use crate::models::ModelOptions;
+use crate::tls::TlsFiles;
 
 /// Settings of a server; the defaults suit one machine and untrusted clients.
 #[derive(Clone, Debug)]
@@ -11,8 +14,12 @@ pub struct Config {
     pub host: String,
     /// Port; 0 takes a free one.
     pub port: u16,
-    /// Key that clients must send as `Authorization: Bearer ...`; none: everybody may ask.
-    pub api_key: Option<ApiKey>,
+    /// A further port at which the same is served; 0 takes a free one.
+    pub grpc_port: Option<u16>,
+    /// Certificate of the ports; none: they speak without TLS.
+    pub tls: Option<TlsFiles>,
+    /// Keys of which clients must send one as `Authorization: Bearer ...`; none: everybody may ask.
+    pub api_keys: ApiKeys,
     /// Largest body of a request in bytes; over it: 413.
     pub max_body_bytes: usize,
     /// Most inputs of one request. Many are split into batches here, so this only bounds memory.
@@ -25,18 +32,39 @@ pub struct Config {
     /// Most tokens computed at once per model, below the engine's own limit. What arrives meanwhile
     /// waits so long.
     pub max_batch_tokens: usize,
-    /// Most requests that wait per model; over it: 429.
+    /// Most requests that wait or are computed per model; over it: 429.
     pub max_queued_requests: usize,
     /// Most tokens that wait per model; over it a request that is larger than a batch gets 429.
     pub max_queued_tokens: usize,
     /// Most open connections; further ones wait in the system's backlog.
     pub max_connections: usize,
-    /// How long a connection may take to send a request's header; an idle one is closed after it.
+    /// Most requests at once on one connection of HTTP/2; further ones wait at the client.
+    pub max_streams: u32,
+    /// Largest header of a request in bytes; over it: 431.
+    pub max_header_bytes: usize,
+    /// How long a connection may take to send a request's header; an idle one is closed after it, one of HTTP/2 after
+    /// at most three times as long.
     pub header_timeout: Duration,
     /// How long a client may take to send a body.
     pub body_timeout: Duration,
-    /// How long requests in flight may take after the signal to stop.
+    /// Whether each request that was answered is a line of the log at the level `info`, not only at `debug`.
+    pub log_requests: bool,
+    /// The gRPC port of an OpenTelemetry collector that gets traces, as `http://127.0.0.1:4317`.
+    pub otlp_endpoint: Option<String>,
+    /// How long a request may take from its header to its answer; what is not done by then is dropped.
+    /// A client may ask for less.
+    pub timeout: Option<Duration>,
+    /// Which requests may be answered by outputs of earlier ones.
+    pub cache: CachePolicy,
+    /// Most bytes of outputs that are kept for that; 0 keeps none.
+    pub cache_bytes: usize,
+    /// How long after the signal to stop connections are still taken, while probes are told that the server isn't ready:
+    /// as long as balancers need to notice.
+    pub drain_delay: Duration,
+    /// How long requests in flight may take after that.
     pub drain_timeout: Duration,
+    /// How models are kept.
+    pub models: ModelOptions,
 }
 
 impl Default for Config {
@@ -44,7 +72,9 @@ impl Default for Config {
         Self {
             host: "127.0.0.1".into(),
             port: 8080,
-            api_key: None,
+            grpc_port: None,
+            tls: None,
+            api_keys: ApiKeys::default(),
             max_body_bytes: 10 << 20,
             max_inputs: 1 << 16,
             max_reply_values: 1 << 26,
@@ -53,46 +83,18 @@ impl Default for Config {
             max_queued_requests: 512,
             max_queued_tokens: 4 << 20,
             max_connections: 4096,
+            max_streams: 256,
+            max_header_bytes: 64 << 10,
             header_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(60),
+            log_requests: false,
+            otlp_endpoint: None,
+            drain_delay: Duration::ZERO,
+            timeout: None,
+            cache: CachePolicy::default(),
+            cache_bytes: 64 << 20,
             drain_timeout: Duration::from_secs(30),
+            models: ModelOptions::default(),
         }
-    }
-}
-
-/// A secret that is compared in constant time and never printed.
-#[derive(Clone)]
-pub struct ApiKey(String);
-
-impl ApiKey {
-    /// A key; `None` if it is empty, which would let everybody in.
-    pub fn new(key: impl Into<String>) -> Option<Self> {
-        let key = key.into();
-        (!key.is_empty()).then_some(Self(key))
-    }
-
-    /// Whether `candidate` is the key. Takes equally long wherever they first differ.
-    pub fn matches(&self, candidate: &[u8]) -> bool {
-        self.0.as_bytes().ct_eq(candidate).into()
-    }
-}
-
-impl fmt::Debug for ApiKey {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("ApiKey(hidden)")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_matches_only_itself_and_is_not_printed() {
-        let key = ApiKey::new("secret").unwrap();
-        assert!(key.matches(b"secret"));
-        assert!(!key.matches(b"secret2") && !key.matches(b"secre") && !key.matches(b""));
-        assert!(!format!("{key:?}").contains("secret"));
-        assert!(ApiKey::new("").is_none());
     }
 }

@@ -2,6 +2,9 @@
 
 use std::io::{self, ErrorKind};
 
+use crate::models::LoadError;
+use crate::tls::TlsError;
+
 /// Why a server can't start or did not end well. What goes wrong with a request is answered to
 /// its client.
 #[derive(Debug, thiserror::Error)]
@@ -17,9 +20,34 @@ pub enum ServeError {
     /// The socket is not what it should be.
     #[error("cannot read the listener's address: {0}")]
     Socket(#[source] io::Error),
+    /// The certificate can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Traces can't be sent.
+    #[error("cannot send traces to {endpoint}: {reason}; name the gRPC port of a collector, as http://127.0.0.1:4317")]
+    Traces {
+        /// Where they were to go.
+        endpoint: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// Nothing to serve.
     #[error("no model to serve; name at least one")]
     NoModel,
+    /// Two models have the same name.
+    #[error("two models are called `{0}`, so clients could not tell them apart; rename one of them")]
+    NameTaken(String),
+    /// What there is to serve can't be found out.
+    #[error(transparent)]
+    Scan(#[from] LoadError),
+    /// A model that was named at the start can't be loaded.
+    #[error("{reason}")]
+    Load {
+        /// Its name.
+        name: String,
+        /// What is wrong, and where.
+        reason: String,
+    },
     /// The metrics can't be set up.
     #[error("cannot set up metrics: {0}")]
     Metrics(String),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use centuple_tasks::{Category, TaskError};
 
-use crate::queue::Full;
+use crate::{models::Key, queue::Full};
 
 /// A request's failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,10 +31,17 @@ pub(crate) enum Kind {
     TooLarge,
     /// The body did not come in time.
     Timeout,
+    /// The time that the client or the server gives a request is over.
+    Deadline,
     /// No or a wrong key.
     Unauthorized,
     /// No such model.
     UnknownModel,
+    /// The model is known but not loaded. [`Service::answer`](crate::service::Service::answer) and
+    /// [`Service::find`](crate::service::Service::find) load it and ask again; nobody else sees this.
+    NotLoaded(Key),
+    /// The model can't be loaded.
+    LoadFailed,
     /// The model was served without a report.
     NoReport,
     /// No such path.
@@ -63,8 +70,11 @@ impl Kind {
             Kind::Tokenization => "tokenization",
             Kind::TooLarge => "too_large",
             Kind::Timeout => "timeout",
+            Kind::Deadline => "deadline",
             Kind::Unauthorized => "unauthorized",
             Kind::UnknownModel => "unknown_model",
+            Kind::NotLoaded(_) => "not_loaded",
+            Kind::LoadFailed => "load_failed",
             Kind::NoReport => "no_report",
             Kind::UnknownRoute => "unknown_route",
             Kind::Method => "method",

@@ -1,10 +1,12 @@
-//! Prometheus metrics, under the names that dashboards of text-embeddings-inference read.
+//! Prometheus metrics, under the names that dashboards of text-embeddings-inference and of Triton read.
 //!
 //! A server has a recorder of its own, so that several servers in one process do not mix.
 
+mod triton;
+
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant, SystemTime},
@@ -34,6 +36,7 @@ pub(crate) struct Metrics {
     count: Counter,
     success: Counter,
     duration: Histogram,
+    cache_bytes: Gauge,
 }
 
 impl Metrics {
@@ -46,25 +49,27 @@ impl Metrics {
             .set_buckets_for_metric(Matcher::Full("te_shadow_drift".into()), &DRIFTS)?
             .build_recorder();
         let handle = recorder.handle();
-        let (count, success, duration) = metrics::with_local_recorder(&recorder, || {
+        let (count, success, duration, cache_bytes) = metrics::with_local_recorder(&recorder, || {
             describe();
-            (counter!("te_request_count"), counter!("te_request_success"), histogram!("te_request_duration"))
+            let (count, success) = (counter!("te_request_count"), counter!("te_request_success"));
+            (count, success, histogram!("te_request_duration"), gauge!("te_cache_bytes"))
         });
-        Ok(Self { recorder, handle, count, success, duration })
+        Ok(Self { recorder, handle, count, success, duration, cache_bytes })
     }
 
     /// The metrics of one model.
-    pub(crate) fn model(&self, id: &str, load: Arc<Load>, tally: Arc<Tally>) -> ModelMetrics {
-        metrics::with_local_recorder(&self.recorder, || ModelMetrics::new(id, load, tally))
+    pub(crate) fn model(&self, id: &str, version: &str, load: Arc<Load>, tally: Arc<Tally>) -> ModelMetrics {
+        metrics::with_local_recorder(&self.recorder, || ModelMetrics::new(id, version, load, tally))
     }
 
     /// The metrics of one model's batches.
-    pub(crate) fn batches(&self, id: &str, tally: Arc<Tally>) -> BatchMetrics {
+    pub(crate) fn batches(&self, id: &str, version: &str, tally: Arc<Tally>) -> BatchMetrics {
         metrics::with_local_recorder(&self.recorder, || {
             let model = id.to_owned();
             BatchMetrics {
                 size: histogram!("te_batch_next_size", "model" => model.clone()),
                 tokens: histogram!("te_batch_next_tokens", "model" => model),
+                triton: triton::ExecutionMetrics::new(id, version),
                 tally,
             }
         })
@@ -73,6 +78,11 @@ impl Metrics {
     /// The metrics of one model's shadow; `labels`: whether outputs are compared by label too.
     pub(crate) fn shadow(&self, id: &str, labels: bool) -> ShadowMetrics {
         metrics::with_local_recorder(&self.recorder, || ShadowMetrics::new(id, labels))
+    }
+
+    /// Runs something that records metrics by their names.
+    pub(crate) fn within<T>(&self, work: impl FnOnce() -> T) -> T {
+        metrics::with_local_recorder(&self.recorder, work)
     }
 
     /// Counts a request as it comes in.
@@ -90,6 +100,11 @@ impl Metrics {
     pub(crate) fn failure(&self, failure: &Failure) {
         let kind = failure.kind.name();
         metrics::with_local_recorder(&self.recorder, || counter!("te_request_failure", "err" => kind).increment(1));
+    }
+
+    /// Notes how large the cache is.
+    pub(crate) fn cached(&self, bytes: u64) {
+        self.cache_bytes.set(bytes as f64);
     }
 
     /// The text that Prometheus reads.
@@ -110,12 +125,17 @@ pub(crate) struct ModelMetrics {
     inference: Histogram,
     input_length: Histogram,
     queue_size: Gauge,
+    queue_tokens: Gauge,
+    triton: triton::RequestMetrics,
+    pub(crate) cache: CacheMetrics,
     load: Arc<Load>,
+    /// Requests and tokens that the gauges show for this one. Others of the same name add theirs.
+    shown: Mutex<(usize, usize)>,
     tally: Arc<Tally>,
 }
 
 impl ModelMetrics {
-    fn new(id: &str, load: Arc<Load>, tally: Arc<Tally>) -> Self {
+    fn new(id: &str, version: &str, load: Arc<Load>, tally: Arc<Tally>) -> Self {
         let model = || id.to_owned();
         Self {
             tokenization: histogram!("te_request_tokenization_duration", "model" => model()),
@@ -123,7 +143,11 @@ impl ModelMetrics {
             inference: histogram!("te_request_inference_duration", "model" => model()),
             input_length: histogram!("te_request_input_length", "model" => model()),
             queue_size: gauge!("te_queue_size", "model" => model()),
+            queue_tokens: gauge!("te_queue_tokens", "model" => model()),
+            triton: triton::RequestMetrics::new(id, version),
+            cache: CacheMetrics::new(id, version, Arc::clone(&tally)),
             load,
+            shown: Mutex::default(),
             tally,
         }
     }
@@ -132,13 +156,11 @@ impl ModelMetrics {
     pub(crate) fn ended(&self, received: Instant, outcome: &Result<Answer, Failure>) {
         match outcome {
             Ok(answer) => self.answered(answer),
-            Err(_) => self.tally.fail.add(received.elapsed()),
+            Err(_) => {
+                self.tally.fail.add(received.elapsed());
+                self.triton.failed();
+            }
         }
-    }
-
-    /// What has happened since the start.
-    pub(crate) fn tally(&self) -> &Tally {
-        &self.tally
     }
 
     /// Notes where the time of an answer went.
@@ -149,6 +171,7 @@ impl ModelMetrics {
         self.tally.input.add(tokenization);
         self.tally.infer.add(inference);
         self.tally.output.add(output);
+        self.triton.answered(&answer.timing);
         self.tokenization.record(answer.timing.tokenization);
         self.queue.record(answer.timing.queue);
         self.inference.record(answer.timing.inference);
@@ -157,7 +180,21 @@ impl ModelMetrics {
 
     /// Brings the gauges up to date.
     pub(crate) fn refresh(&self) {
-        self.queue_size.set(self.load.requests() as f64);
+        self.show(self.load.requests(), self.load.tokens());
+    }
+
+    fn show(&self, requests: usize, tokens: usize) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let (old_requests, old_tokens) = std::mem::replace(&mut *shown, (requests, tokens));
+        self.queue_size.increment(requests as f64 - old_requests as f64);
+        self.queue_tokens.increment(tokens as f64 - old_tokens as f64);
+        self.triton.pending(requests as f64 - old_requests as f64);
+    }
+}
+
+impl Drop for ModelMetrics {
+    fn drop(&mut self) {
+        self.show(0, 0);
     }
 }
 
@@ -165,6 +202,7 @@ impl ModelMetrics {
 pub(crate) struct BatchMetrics {
     size: Histogram,
     tokens: Histogram,
+    triton: triton::ExecutionMetrics,
     tally: Arc<Tally>,
 }
 
@@ -173,7 +211,39 @@ impl BatchMetrics {
     pub(crate) fn batch(&self, size: usize, tokens: usize) {
         self.size.record(size as f64);
         self.tokens.record(tokens as f64);
+        self.triton.batch(size);
         self.tally.batch(size);
+    }
+}
+
+/// What one model's requests find in the cache.
+pub(crate) struct CacheMetrics {
+    hit: Counter,
+    miss: Counter,
+    triton: triton::LookupMetrics,
+    tally: Arc<Tally>,
+}
+
+impl CacheMetrics {
+    fn new(id: &str, version: &str, tally: Arc<Tally>) -> Self {
+        Self {
+            hit: counter!("te_cache_hit", "model" => id.to_owned()),
+            miss: counter!("te_cache_miss", "model" => id.to_owned()),
+            triton: triton::LookupMetrics::new(id, version),
+            tally,
+        }
+    }
+
+    /// Notes a look-up of that many sequences in all, and what it took.
+    pub(crate) fn found(&self, hits: usize, misses: usize, time: Duration) {
+        let each = time / u32::try_from(hits + misses).unwrap_or(u32::MAX).max(1);
+        let all = |count: usize| each * u32::try_from(count).unwrap_or(u32::MAX);
+        let (hits, misses, hit_time, miss_time) = (hits as u64, misses as u64, all(hits), all(misses));
+        self.hit.increment(hits);
+        self.miss.increment(misses);
+        self.triton.found(hits, misses, hit_time, miss_time);
+        self.tally.cache_hit.add_many(hits, hit_time);
+        self.tally.cache_miss.add_many(misses, miss_time);
     }
 }
 
@@ -193,6 +263,10 @@ pub(crate) struct Tally {
     pub(crate) infer: Total,
     /// Writing replies.
     pub(crate) output: Total,
+    /// Sequences whose output was in the cache.
+    pub(crate) cache_hit: Total,
+    /// Sequences whose output was looked for there in vain.
+    pub(crate) cache_miss: Total,
     sequences: AtomicU64,
     batches: AtomicU64,
     last: AtomicU64,
@@ -232,7 +306,11 @@ impl Tally {
 
 impl Total {
     fn add(&self, time: Duration) {
-        self.count.fetch_add(1, Relaxed);
+        self.add_many(1, time);
+    }
+
+    fn add_many(&self, count: u64, time: Duration) {
+        self.count.fetch_add(count, Relaxed);
         self.nanoseconds.fetch_add(time.as_nanos() as u64, Relaxed);
     }
 
@@ -305,6 +383,11 @@ fn describe() {
     describe_histogram!("te_batch_next_size", "Sequences of a batch");
     describe_histogram!("te_batch_next_tokens", "Tokens of a batch");
     describe_gauge!("te_queue_size", "Requests that wait");
+    describe_gauge!("te_queue_tokens", "Tokens that wait");
+    describe_counter!("te_cache_hit", "Sequences whose output was in the cache");
+    describe_counter!("te_cache_miss", "Sequences whose output was looked for in the cache in vain");
+    describe_gauge!("te_cache_bytes", "Bytes of outputs in the cache");
+    triton::describe();
     describe_counter!("te_shadow_compared", "Sequences that the shadow engine computed again");
     describe_counter!("te_shadow_dropped", "Sequences that were picked for the shadow engine while too many waited");
     describe_counter!("te_shadow_failed", "Sequences whose outputs could not be compared with the shadow engine's");

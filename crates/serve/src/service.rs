@@ -2,18 +2,19 @@
 //! run, write the reply. Transports only translate: each brings a [`Dialect`].
 
 use std::{
-    sync::Arc,
+    num::NonZero,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
 use axum::body::Bytes;
-use centuple_tasks::{EngineError, Finish, Head, Job, Model, Output, Reply, Request, Sequence, Task, TaskError, Usage};
+use centuple_tasks::{EngineError, Finish, Head, Job, Model, Output, Reply, Request, Sequence, TaskError, Usage};
+use tokio::sync::{Semaphore, watch};
 
-pub(crate) use crate::failure::{Failure, Kind};
-use crate::{
-    config::Config,
-    metrics::{Metrics, ModelMetrics},
-    queue::{Computed, Queue},
+use crate::{cache::Cache, call::Call, config::Config, metrics::Metrics, queue::Computed, trace::Tracing};
+pub(crate) use crate::{
+    failure::{Failure, Kind},
+    models::{Models, Report, Served},
 };
 
 /// Bodies from this size on are read and tokenised beside the I/O thread.
@@ -25,6 +26,16 @@ const LARGE_REPLY: usize = 8 << 10;
 pub(crate) trait Dialect: Send + 'static {
     /// Reads a body and finds the model that it is for.
     fn read(&mut self, models: &Models, body: &[u8]) -> Result<(Arc<Served>, Work), Failure>;
+
+    /// Whether outputs of earlier requests will do, where the body that was read says so.
+    fn use_cache(&self) -> Option<bool> {
+        None
+    }
+
+    /// How long the request may take, where the body that was read says so.
+    fn timeout(&self) -> Option<Duration> {
+        None
+    }
 
     /// Writes what was asked for.
     fn write(&self, model: &Model, done: Done, usage: Usage) -> Written;
@@ -82,102 +93,10 @@ impl From<Vec<u8>> for Written {
     }
 }
 
-/// A model and its queue.
-pub(crate) struct Served {
-    pub(crate) model: Arc<Model>,
-    pub(crate) queue: Queue,
-    pub(crate) metrics: ModelMetrics,
-    pub(crate) report: Option<Arc<Report>>,
-}
-
-/// What optimising a model was found to cost in accuracy, as `GET /report` shows it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// A page for people: UTF-8, complete in itself. It may have inline styles; browsers are told
-    /// to load nothing else for it, and no script.
-    pub html: Vec<u8>,
-    /// The same for programs.
-    pub json: Vec<u8>,
-}
-
-/// The models that are served; never none.
-pub(crate) struct Models(pub(crate) Vec<Arc<Served>>);
-
-impl Models {
-    /// The model of that id.
-    pub(crate) fn find(&self, id: &str) -> Result<Arc<Served>, Failure> {
-        let found = self.0.iter().find(|served| served.model.card.id == id);
-        found.map(Arc::clone).ok_or_else(|| {
-            let ids: Vec<_> = self.0.iter().map(|served| served.model.card.id.as_str()).collect();
-            let message = format!("model `{id}` is not served here; served: {}", ids.join(", "));
-            Failure::new(Kind::UnknownModel, message)
-        })
-    }
-
-    /// The model of that id, else the first.
-    pub(crate) fn find_or_first(&self, id: Option<&str>) -> Result<Arc<Served>, Failure> {
-        let first = self.0.first().map(|served| served.model.card.id.as_str());
-        self.find(id.or(first).unwrap_or_default())
-    }
-
-    /// The only model whatever the name, else the one of that id.
-    pub(crate) fn find_or_only(&self, id: Option<&str>) -> Result<Arc<Served>, Failure> {
-        match (self.0.as_slice(), id) {
-            ([only], _) => Ok(Arc::clone(only)),
-            (_, Some(id)) => self.find(id),
-            (_, None) => Err(Failure::new(
-                Kind::UnknownModel,
-                "several models are served; name one: POST /models/ID, or `model` in the body".into(),
-            )),
-        }
-    }
-}
-
-impl Models {
-    /// The only model whatever the name, else the one of that id; without an id the only one that
-    /// does the task and of which `fits` holds.
-    pub(crate) fn find_for(
-        &self,
-        id: Option<&str>,
-        task: Task,
-        fits: impl Fn(&Model) -> bool,
-    ) -> Result<Arc<Served>, Failure> {
-        if id.is_some() || self.0.len() == 1 {
-            return self.find_or_only(id);
-        }
-        let does = |served: &&Arc<Served>| served.model.card.tasks().contains(&task) && fits(&served.model);
-        let mut found = self.0.iter().filter(does);
-        match (found.next(), found.next()) {
-            (Some(only), None) => Ok(Arc::clone(only)),
-            (Some(first), Some(second)) => {
-                let message = format!(
-                    "several models do {task}, as `{}` and `{}`; name one by `model` in the body",
-                    first.model.card.id, second.model.card.id
-                );
-                Err(Failure::new(Kind::UnknownModel, message))
-            }
-            (None, _) => {
-                Err(Failure::new(Kind::UnknownModel, format!("no model that is served here does {task} in this way")))
-            }
-        }
-    }
-}
-
-impl Served {
-    /// The model's report.
-    pub(crate) fn report(&self) -> Result<&Report, Failure> {
-        self.report.as_deref().ok_or_else(|| {
-            let message = format!(
-                "model `{}` has no report; serve the folder that `centuple optimize MODEL -o DIR` writes, it has one",
-                self.model.card.id
-            );
-            Failure::new(Kind::NoReport, message)
-        })
-    }
-}
-
 /// A written reply, and what it took.
 pub(crate) struct Answer {
+    /// Which model has answered.
+    pub(crate) model: Arc<Model>,
     pub(crate) written: Written,
     pub(crate) usage: Usage,
     pub(crate) timing: Timing,
@@ -202,31 +121,100 @@ pub(crate) struct Timing {
 pub(crate) struct Service {
     pub(crate) models: Models,
     pub(crate) config: Config,
-    pub(crate) metrics: Metrics,
+    /// What traces requests, if anything does.
+    pub(crate) tracing: Option<Arc<Tracing>>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Whether the server was told to stop; what would go on for long ends then.
+    pub(crate) closing: watch::Sender<bool>,
+    pub(crate) cache: Cache,
 }
 
 impl Service {
-    /// Answers a request whose header was received at `received`. Dropping the future cancels
-    /// what the engine has not started of it.
+    /// Answers a request. Dropping the future cancels what the engine has not started of it.
     pub(crate) async fn answer(
         self: &Arc<Self>,
-        mut dialect: impl Dialect,
+        dialect: impl Dialect,
         body: Bytes,
-        received: Instant,
+        call: Call,
     ) -> Result<Answer, Failure> {
-        let (service, started) = (Arc::clone(self), Instant::now());
-        let (served, prepared, dialect) = offload(body.len() >= LARGE_BODY, move || {
-            let (served, work) = dialect.read(&service.models, &body)?;
-            let prepared = service.prepare(&served.model, work);
-            Ok((served, prepared, dialect))
-        })
-        .await?;
+        let call = call.within(self.config.timeout);
+        let (read, dialect) = call.wait(self.read(dialect, body, call)).await?;
+        let Read { served, prepared, started, call } = read;
         let outcome = match prepared {
-            Ok(prepared) => run(&served, prepared, dialect, started, received).await,
+            Ok(prepared) => self.run(&served, prepared, dialect, started, &call).await,
             Err(failure) => Err(failure),
         };
-        served.metrics.ended(received, &outcome);
+        served.metrics.ended(call.received, &outcome);
         outcome
+    }
+
+    /// Has a dialect read a body; again once its model is loaded, where it was not.
+    async fn read<D: Dialect>(
+        self: &Arc<Self>,
+        mut dialect: D,
+        body: Bytes,
+        mut call: Call,
+    ) -> Result<(Read, D), Failure> {
+        let mut search = self.models.search();
+        loop {
+            let (service, models, body) = (Arc::clone(self), search.models(), body.clone());
+            let (found, back) = offload(body.len() >= LARGE_BODY, move || {
+                let started = Instant::now();
+                let found = dialect.read(&models, &body).map(|(served, work)| {
+                    call.use_cache = dialect.use_cache().or(call.use_cache);
+                    call = call.within(dialect.timeout());
+                    let prepared = service.admit(&served, &call).and_then(|()| service.prepare(&served.model, work));
+                    Read { served, prepared, started, call }
+                });
+                Ok((found, dialect))
+            })
+            .await?;
+            dialect = back;
+            if let Some(read) = search.settle(found).await? {
+                return Ok((read, dialect));
+            }
+        }
+    }
+
+    /// Does what needs a model, but not its engine; `large`: where it holds nobody up.
+    pub(crate) async fn reply<T: Send + 'static>(
+        self: &Arc<Self>,
+        large: bool,
+        work: impl Fn(&Self, &Models) -> Result<T, Failure> + Clone + Send + 'static,
+    ) -> Result<T, Failure> {
+        let mut search = self.models.search();
+        loop {
+            let (service, models, work) = (Arc::clone(self), search.models(), work.clone());
+            let found = offload(large, move || Ok(work(&service, &models))).await?;
+            if let Some(reply) = search.settle(found).await? {
+                return Ok(reply);
+            }
+        }
+    }
+
+    /// Looks something up for which a model has to be loaded; where it is not yet, waits for that.
+    pub(crate) async fn find<T>(
+        &self,
+        call: &Call,
+        look: impl Fn(&Models) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut search = self.models.search();
+        let finding = async {
+            loop {
+                if let Some(found) = search.settle(look(&search.models())).await? {
+                    return Ok(found);
+                }
+            }
+        };
+        call.within(self.config.timeout).wait(finding).await
+    }
+
+    /// Refuses what the queue would refuse, before it is tokenised.
+    fn admit(&self, served: &Served, call: &Call) -> Result<(), Failure> {
+        match self.cache.is_for(call.use_cache) {
+            true => Ok(()),
+            false => Ok(served.queue.check(call.client)?),
+        }
     }
 
     /// Checks work against the limits and turns it into sequences.
@@ -293,6 +281,14 @@ impl Service {
     }
 }
 
+/// A body that was read.
+struct Read {
+    served: Arc<Served>,
+    prepared: Result<Prepared, Failure>,
+    started: Instant,
+    call: Call,
+}
+
 /// Work as sequences, and what is left to do afterwards.
 struct Prepared {
     sequences: Vec<Sequence>,
@@ -319,30 +315,58 @@ impl Step {
     }
 }
 
-/// Has the model compute what was prepared since `started`.
-async fn run(
-    served: &Arc<Served>,
-    prepared: Prepared,
-    dialect: impl Dialect,
-    started: Instant,
-    received: Instant,
-) -> Result<Answer, Failure> {
-    let Prepared { sequences, usage, step } = prepared;
-    let tokenization = started.elapsed();
-    let Computed { outputs, queue, inference } = match served.queue.submit(sequences)?.await {
-        Ok(computed) => computed.map_err(TaskError::Engine)?,
-        Err(_) => return Err(TaskError::Engine(EngineError::Stopped).into()),
-    };
-    let (model, writing) = (Arc::clone(&served.model), Instant::now());
-    let values = outputs.iter().map(|output| output.data.len()).sum::<usize>();
-    let written = offload(values >= LARGE_REPLY, move || {
-        let done = step.finish(&model, outputs)?;
-        Ok(dialect.write(&model, done, usage))
-    })
-    .await?;
-    let (output, total) = (writing.elapsed(), received.elapsed());
-    Ok(Answer { written, usage, timing: Timing { tokenization, queue, inference, output, total } })
+impl Service {
+    /// Has the model compute what was prepared since `started`.
+    async fn run(
+        &self,
+        served: &Arc<Served>,
+        prepared: Prepared,
+        dialect: impl Dialect,
+        started: Instant,
+        call: &Call,
+    ) -> Result<Answer, Failure> {
+        let Prepared { sequences, usage, step } = prepared;
+        let tokenization = started.elapsed();
+        let Computed { outputs, queue, inference } = call.wait(self.outputs(served, sequences, call)).await?;
+        let (model, writing) = (Arc::clone(&served.model), Instant::now());
+        let writer = Arc::clone(&model);
+        let values = outputs.iter().map(|output| output.data.len()).sum::<usize>();
+        let written = offload(values >= LARGE_REPLY, move || {
+            let done = step.finish(&writer, outputs)?;
+            Ok(dialect.write(&writer, done, usage))
+        })
+        .await?;
+        let (output, total) = (writing.elapsed(), call.received.elapsed());
+        Ok(Answer { model, written, usage, timing: Timing { tokenization, queue, inference, output, total } })
+    }
+
+    /// The outputs of sequences, from the cache as far as it has them and the client wants it.
+    async fn outputs(&self, served: &Served, sequences: Vec<Sequence>, call: &Call) -> Result<Computed, Failure> {
+        if !self.cache.is_for(call.use_cache) {
+            return compute(served, sequences, call).await;
+        }
+        let (missing, found) = self.cache.find(served.queue.instance(), call.client, sequences, &served.metrics.cache);
+        let computed = compute(served, missing, call).await?;
+        let outputs = self.cache.complete(found, computed.outputs).ok_or(TaskError::Engine(EngineError::Stopped))?;
+        Ok(Computed { outputs, ..computed })
+    }
 }
+
+/// Has the engine compute sequences; none are done at once.
+async fn compute(served: &Served, sequences: Vec<Sequence>, call: &Call) -> Result<Computed, Failure> {
+    if sequences.is_empty() {
+        return Ok(Computed::default());
+    }
+    match served.queue.submit(call.client, sequences)?.await {
+        Ok(computed) => Ok(computed.map_err(TaskError::Engine)?),
+        Err(_) => Err(TaskError::Engine(EngineError::Stopped).into()),
+    }
+}
+
+/// As much large work is done at once as there are CPUs. So a client that leaves before its turn
+/// costs nothing, and memory and threads are bounded.
+static LARGE_WORK: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(std::thread::available_parallelism().map_or(1, NonZero::get)));
 
 /// Runs `work` here if it is small, and else on a thread where it holds nobody up.
 pub(crate) async fn offload<T: Send + 'static>(
@@ -352,6 +376,8 @@ pub(crate) async fn offload<T: Send + 'static>(
     if !large {
         return work();
     }
+    // The semaphore is never closed.
+    let _place = LARGE_WORK.acquire().await;
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|_| Err(Failure::new(Kind::Internal, "the server failed on this request".into())))

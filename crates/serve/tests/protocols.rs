@@ -4,7 +4,7 @@ mod harness;
 
 use std::io::Write;
 
-use centuple_serve::{ApiKey, Config};
+use centuple_serve::Config;
 use centuple_tasks::{EngineError, Head, Model, Problem};
 use flate2::{
     Compression,
@@ -266,7 +266,7 @@ fn a_route_finds_the_model_that_can_answer_it() {
 
 #[test]
 fn each_family_has_its_errors() {
-    let config = Config { api_key: ApiKey::new("s3cret"), max_body_bytes: 100, ..config() };
+    let config = Config { api_keys: "s3cret".parse().unwrap(), max_body_bytes: 100, ..config() };
     let fails = |_: &[&centuple_tasks::Sequence], _: &mut Vec<centuple_tasks::Output>| Err(EngineError::Stopped);
     let model = ranker();
     let engine = tiny::Tiny::with(&model, fails);

@@ -4,7 +4,7 @@ mod harness;
 
 use std::sync::Arc;
 
-use centuple_serve::{ApiKey, Config, Report, ServedModel};
+use centuple_serve::{Config, Report, ServedModel};
 use centuple_tasks::{Model, Problem};
 use harness::{Running, config, tiny};
 
@@ -114,7 +114,7 @@ fn only_get_and_head_are_taken() {
 
 #[test]
 fn a_report_needs_the_key() {
-    let config = Config { api_key: ApiKey::new("s3cret"), ..config() };
+    let config = Config { api_keys: "s3cret".parse().unwrap(), ..config() };
     let server = Running::with_models(config, vec![reported("test/tiny")]);
     for path in ["/report", "/report.json", "/report?model=other"] {
         let refused = server.get(path);

@@ -3,7 +3,7 @@
 mod harness;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use centuple_serve::{ApiKey, Config, Server};
+use centuple_serve::{Config, Server};
 use centuple_tasks::{Model, Problem};
 use harness::{Running, config, tiny};
 
@@ -202,7 +202,7 @@ fn clients_need_no_content_type_and_may_send_old_headers() {
 
 #[test]
 fn a_key_is_asked_for() {
-    let config = Config { api_key: ApiKey::new("s3cret"), ..config() };
+    let config = Config { api_keys: "s3cret".parse().unwrap(), ..config() };
     let server = Running::new(config, vec![tiny::embedder(true)]);
     let ask = |path: &str, key: Option<&str>| {
         let headers: Vec<_> = key.map(|key| ("authorization", key)).into_iter().collect();

@@ -1,7 +1,8 @@
 //! The envelope of every task: `{"inputs": ..., "parameters": {...}}`.
 //!
 //! Parameters may also stand at the root, where some clients put them. `options` (the
-//! `use_cache` and `wait_for_model` of the old hosted API) is accepted and means nothing here.
+//! `use_cache` and `wait_for_model` of the old hosted API) is accepted and means nothing to a task;
+//! [`use_cache`] reads it for those who keep outputs.
 //! Any other name is an error that lists the known ones: a parameter that is silently ignored
 //! is a wrong answer.
 
@@ -30,6 +31,24 @@ pub fn from_json<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, TaskEr
         .map_err(|error| TaskError::from_json(&error.path().to_string(), error.inner()))?;
     json.end().map_err(|error| TaskError::from_json(".", &error))?;
     Ok(value)
+}
+
+/// What `options.use_cache` of a body says, if it says anything.
+pub fn use_cache(body: &[u8]) -> Option<bool> {
+    #[derive(Deserialize)]
+    struct Envelope {
+        options: Option<Options>,
+    }
+    #[derive(Deserialize)]
+    struct Options {
+        use_cache: Option<bool>,
+    }
+    const NAME: &[u8] = b"use_cache";
+    // Bodies without it, which is nearly all, are not read twice.
+    if !body.windows(NAME.len()).any(|window| window == NAME) {
+        return None;
+    }
+    serde_json::from_slice::<Envelope>(body).ok()?.options?.use_cache
 }
 
 impl<'de, I, P> Deserialize<'de> for Body<I, P>
@@ -184,5 +203,22 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrManyVisitor<T> {
             items.push(item);
         }
         Ok(OneOrMany::many(items))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::use_cache;
+
+    #[test]
+    fn the_cache_is_asked_for_in_options_only() {
+        let said = |body: &str| use_cache(body.as_bytes());
+        assert_eq!(said(r#"{"inputs": "a", "options": {"wait_for_model": true, "use_cache": true}}"#), Some(true));
+        assert_eq!(said(r#"{"options": {"use_cache": false}, "inputs": [1]}"#), Some(false));
+        for body in
+            [r#"{"inputs": "use_cache"}"#, r#"{"use_cache": true}"#, r#"{"options": {"use_cache": 1}}"#, "use_cache"]
+        {
+            assert_eq!(said(body), None, "{body}");
+        }
     }
 }

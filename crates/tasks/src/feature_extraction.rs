@@ -18,6 +18,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeSeq};
+use utoipa::ToSchema;
 
 use crate::{
     body::{Body, OneOrMany, from_json},
@@ -46,8 +47,9 @@ pub enum Inputs {
 }
 
 /// How to embed.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, ToSchema)]
+#[schema(as = FeatureExtractionParameters)]
+#[serde(deny_unknown_fields)]
 pub struct Parameters {
     /// L2 normalisation of each row.
     pub normalize: Option<bool>,
@@ -59,13 +61,14 @@ pub struct Parameters {
     /// Which end is cut.
     pub truncation_direction: Option<Direction>,
     /// Length that rows are cut to.
+    #[schema(minimum = 1)]
     pub dimensions: Option<usize>,
     /// How rows are written.
     pub encoding_format: Option<Format>,
 }
 
 /// How a row is written in JSON.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// A list of numbers, each the shortest that reads back as the same f32.

@@ -17,12 +17,14 @@ use std::collections::BTreeSet;
 
 use centuple_text::{Text, WindowOptions};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
     body::{Body, OneOrMany, from_json},
     engine::{Output, Sequence},
     error::TaskError,
     model::Model,
+    schema::one_or_many_texts,
     scores::{best_by, softmax},
     tokens::{Collector, Direction, Usage, truncation},
 };
@@ -40,12 +42,15 @@ pub struct Request {
 }
 
 /// What may fill a mask.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, ToSchema)]
+#[schema(as = FillMaskParameters)]
+#[serde(deny_unknown_fields)]
 pub struct Parameters {
     /// Number of proposals.
+    #[schema(minimum = 1)]
     pub top_k: Option<usize>,
     /// The only tokens that may be proposed.
+    #[schema(schema_with = one_or_many_texts)]
     pub targets: Option<OneOrMany<String>>,
     /// Whether a text that is too long may be cut; it may not by default.
     #[serde(alias = "truncation")]
@@ -55,7 +60,7 @@ pub struct Parameters {
 }
 
 /// A token in the place of a mask.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Proposal {
     /// Its probability.
     pub score: f32,

@@ -13,6 +13,7 @@ pub mod fill_mask;
 mod job;
 mod model;
 pub mod question_answering;
+pub mod schema;
 mod scores;
 pub mod sentence_similarity;
 mod task;
@@ -22,7 +23,7 @@ pub mod token_classification;
 mod tokens;
 pub mod zero_shot_classification;
 
-pub use body::{OneOrMany, from_json};
+pub use body::{OneOrMany, from_json, use_cache};
 pub use engine::{Engine, EngineError, Limits, Output, Sequence};
 pub use error::{Category, TaskError};
 pub use job::{Finish, Job, Reply, Request, run_in_batches};

@@ -22,6 +22,7 @@ use std::{collections::HashMap, ops::Range};
 
 use centuple_text::{Split, Text, Truncation, Window, WindowOptions};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
     body::{Body, Object, OneOrMany, from_json},
@@ -49,25 +50,31 @@ pub struct Request {
 }
 
 /// A question and the text that has the answer.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, ToSchema)]
+#[schema(as = Question)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
     /// What is asked.
+    #[schema(min_length = 1)]
     pub question: String,
     /// Where it is answered.
+    #[schema(min_length = 1)]
     pub context: String,
 }
 
 /// How questions are answered.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, ToSchema)]
+#[schema(as = QuestionAnsweringParameters)]
+#[serde(deny_unknown_fields)]
 pub struct Parameters {
     /// Number of answers.
     #[serde(alias = "topk")]
+    #[schema(minimum = 1, maximum = 1000)]
     pub top_k: Option<usize>,
     /// Tokens of the context that windows share.
     pub doc_stride: Option<usize>,
     /// Most tokens of an answer.
+    #[schema(minimum = 1, maximum = 1000)]
     pub max_answer_len: Option<usize>,
     /// Most tokens of a window.
     pub max_seq_len: Option<usize>,
@@ -80,7 +87,7 @@ pub struct Parameters {
 }
 
 /// A part of the context.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Answer {
     /// How probable it is; more than one place may have added to it.
     pub score: f32,

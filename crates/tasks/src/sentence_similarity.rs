@@ -6,6 +6,7 @@
 //! Reply: `[f]`, one number between -1 and 1 per sentence, in order.
 
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use crate::{
     body::{Body, Object, from_json},
@@ -25,18 +26,21 @@ pub struct Request {
 }
 
 /// The sentences of a request.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, ToSchema)]
+#[schema(as = SentenceSimilarityInputs)]
 #[serde(deny_unknown_fields)]
 pub struct Inputs {
     /// The one that the others are compared with.
     pub source_sentence: String,
     /// The others.
+    #[schema(min_items = 1)]
     pub sentences: Vec<String>,
 }
 
 /// How texts become tokens.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, ToSchema)]
+#[schema(as = SentenceSimilarityParameters)]
+#[serde(deny_unknown_fields)]
 pub struct Parameters {
     /// Name of a prompt of the model.
     pub prompt_name: Option<String>,

@@ -14,6 +14,7 @@
 //! for a single text, as the hub answers.
 
 use serde::{Deserialize, Deserializer, Serialize, de};
+use utoipa::ToSchema;
 
 use crate::{
     body::{Body, OneOrMany, from_json},
@@ -43,10 +44,12 @@ pub struct Input {
 }
 
 /// How to classify.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, ToSchema)]
+#[schema(as = TextClassificationParameters)]
+#[serde(deny_unknown_fields)]
 pub struct Parameters {
     /// Number of labels to keep.
+    #[schema(minimum = 1)]
     pub top_k: Option<usize>,
     /// All labels in the model's order, or the best one; `top_k` goes before it.
     pub return_all_scores: Option<bool>,
@@ -60,7 +63,7 @@ pub struct Parameters {
 }
 
 /// From logits to scores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Function {
     /// Scores of all labels sum to 1.
@@ -75,7 +78,7 @@ pub enum Function {
 }
 
 /// A label and how well it fits.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Score {
     /// Name of the label.
     pub label: String,

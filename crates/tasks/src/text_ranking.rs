@@ -13,12 +13,14 @@
 //! Reply: `[{"index", "score", "text"?}, ...]`, best first; `index` is the text's place in the request.
 
 use serde::{Deserialize, Deserializer, Serialize, de};
+use utoipa::ToSchema;
 
 use crate::{
     body::{Body, Object, from_json},
     engine::{Output, Sequence},
     error::TaskError,
     model::Model,
+    schema::documents,
     scores::{best, sigmoid},
     tokens::{Collector, Direction, Usage, check_repeated, truncation},
 };
@@ -33,7 +35,8 @@ pub struct Request {
 }
 
 /// A query and the texts to be ranked.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, ToSchema)]
+#[schema(as = TextRankingInputs)]
 #[serde(deny_unknown_fields)]
 pub struct Inputs {
     /// What is asked for.
@@ -41,6 +44,7 @@ pub struct Inputs {
     pub query: String,
     /// The texts.
     #[serde(alias = "documents", alias = "sentences")]
+    #[schema(schema_with = documents)]
     pub texts: Vec<Document>,
 }
 
@@ -49,11 +53,13 @@ pub struct Inputs {
 pub struct Document(pub String);
 
 /// How texts are ranked.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, ToSchema)]
+#[schema(as = TextRankingParameters)]
+#[serde(deny_unknown_fields)]
 pub struct Parameters {
     /// Number of texts to keep.
     #[serde(alias = "top_n")]
+    #[schema(minimum = 1)]
     pub top_k: Option<usize>,
     /// Whether the reply has the texts.
     #[serde(alias = "return_text")]
@@ -68,7 +74,7 @@ pub struct Parameters {
 }
 
 /// A text in its place.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Ranked {
     /// Its place in the request.
     pub index: usize,

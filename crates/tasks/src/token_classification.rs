@@ -15,6 +15,7 @@
 
 use centuple_text::{Text, Tokenizer, WindowOptions};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
     body::{Body, OneOrMany, from_json},
@@ -35,8 +36,9 @@ pub struct Request {
 }
 
 /// How entities are found.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, ToSchema)]
+#[schema(as = TokenClassificationParameters)]
+#[serde(deny_unknown_fields)]
 pub struct Parameters {
     /// How tokens become entities.
     pub aggregation_strategy: Option<Strategy>,
@@ -52,7 +54,8 @@ pub struct Parameters {
 }
 
 /// How tokens become entities.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[schema(as = AggregationStrategy)]
 #[serde(rename_all = "lowercase")]
 pub enum Strategy {
     /// They don't.
@@ -69,7 +72,7 @@ pub enum Strategy {
 }
 
 /// A token, or several that belong together.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Entity {
     /// The label of a token.
     #[serde(skip_serializing_if = "Option::is_none")]

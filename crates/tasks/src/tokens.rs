@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use centuple_text::{Encoding, Text, TextError, Truncation, Window, WindowOptions};
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use crate::{engine::Sequence, error::TaskError, model::Model};
 
 /// Which end of a text that is too long is cut off.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
 pub enum Direction {
     /// The beginning.
     #[serde(alias = "left")]

@@ -14,12 +14,14 @@
 
 use centuple_text::{Text, WindowOptions};
 use serde::{Deserialize, Deserializer, de};
+use utoipa::ToSchema;
 
 use crate::{
     body::{Body, OneOrMany, from_json},
     engine::{Output, Sequence},
     error::TaskError,
     model::{Head, Model, entailment},
+    schema::one_or_many_texts,
     scores::softmax,
     text_classification::Score,
     tokens::{Collector, Direction, Usage, check_repeated, truncation},
@@ -38,10 +40,12 @@ pub struct Request {
 }
 
 /// Labels, and how they are tried.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, ToSchema)]
+#[schema(as = ZeroShotClassificationParameters)]
+#[serde(deny_unknown_fields)]
 pub struct Parameters {
     /// The labels.
+    #[schema(schema_with = one_or_many_texts)]
     pub candidate_labels: Option<Labels>,
     /// The sentence around a label.
     pub hypothesis_template: Option<String>,

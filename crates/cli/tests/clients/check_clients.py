@@ -1,26 +1,32 @@
 #!/usr/bin/env python3
 """Asks running Centuple servers with the clients people use, and compares the answers with expected values.
 
-    check_clients.py --embed-url U --classify-url V --rank-url W --expected expected.json
+    check_clients.py --embed-url U --classify-url V --rank-url W --tasks-url X --full-url Y --expected expected.json
 
 expected.json:
 
     {"tolerance": 1e-4,
      "embeddings": [{"text": "...", "ids": [2, 7, 3], "embedding": [0.1, ...]}, ...],
      "classification": [{"text": "...", "scores": {"good": 0.9, "bad": 0.1}}, ...],
-     "ranking": [{"query": "...", "text": "...", "score": 0.5}, ...]}
+     "ranking": [{"query": "...", "text": "...", "score": 0.5}, ...],
+     "same": {"text": "...", "model": "...", "bits": [1065353216, ...]},
+     "asks": [{"model": "ner", "task": "token-classification", "body": {...}, "reply": [...]}, ...]}
 
-At least two embeddings of non-empty texts and one of each other kind; `ids` are the text's tokens, special tokens included. Prints each check; the
-first wrong answer ends the script with exit code 1.
+At least two embeddings of non-empty texts and one of each other kind; `ids` are the text's tokens, special tokens included; `bits` are
+the f32 numbers of one embedding of unit length. A `reply` of null is an error. Prints each check; the first wrong answer ends the
+script with exit code 1.
 """
 
 import argparse
 import json
 from pathlib import Path
 
+import check_serving
+import check_tasks
 import cohere
 import numpy
 import openai
+from comparison import Comparison
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 from tritonclient import http as triton
@@ -32,11 +38,15 @@ def main() -> None:
     parser.add_argument("--embed-url", required=True, help="base URL of a server with an embedding model")
     parser.add_argument("--classify-url", required=True, help="base URL of a server with a text classifier")
     parser.add_argument("--rank-url", required=True, help="base URL of a server with a ranker")
+    parser.add_argument("--tasks-url", required=True, help="base URL of a server with the models of `same` and `asks`")
+    parser.add_argument("--full-url", required=True, help="base URL of a server of sentence-mean and one-label, full")
     parser.add_argument("--expected", required=True, type=Path, help="JSON file of expected values")
     arguments = parser.parse_args()
     expected = json.loads(arguments.expected.read_text(encoding="utf-8"))
     embed_url, classify_url = arguments.embed_url.rstrip("/"), arguments.classify_url.rstrip("/")
-    rank_url = arguments.rank_url.rstrip("/")
+    rank_url, tasks_url, full_url = (
+        url.rstrip("/") for url in (arguments.rank_url, arguments.tasks_url, arguments.full_url)
+    )
     compare = Comparison(expected["tolerance"])
 
     check_openai(embed_url, expected["embeddings"], compare)
@@ -45,30 +55,14 @@ def main() -> None:
     check_cohere(rank_url, expected["ranking"], compare)
     check_triton(embed_url, expected["embeddings"], compare)
     check_triton_classes(classify_url, expected["classification"], compare)
+    check_tasks.check(tasks_url, expected["asks"], compare)
+    check_serving.check_embeddings(embed_url, expected["embeddings"], compare)
+    check_serving.check_infinity(rank_url, classify_url, expected, compare)
+    check_serving.check_kserve(embed_url, expected["embeddings"], compare)
+    check_serving.check_same(tasks_url, expected["same"], compare)
+    check_serving.check_full(full_url, compare)
+    check_serving.check_metrics(embed_url, compare)
     print(f"{compare.checks} checks passed")
-
-
-class Comparison:
-    """Compares answers with expected values and counts the checks."""
-
-    def __init__(self, tolerance: float):
-        self._tolerance = tolerance
-        self.checks = 0
-
-    def numbers(self, what: str, answer, expected) -> None:
-        """Same shape, and equal within the tolerance."""
-        answer, expected = numpy.asarray(answer, numpy.float32), numpy.asarray(expected, numpy.float32)
-        if answer.shape != expected.shape:
-            raise SystemExit(f"WRONG {what}: shape {answer.shape}, expected {expected.shape}")
-        difference = float(numpy.abs(answer - expected).max())
-        self.that(f"{what}: {answer.shape} numbers, off by {difference:.1e}", difference <= self._tolerance)
-
-    def that(self, what: str, true: bool) -> None:
-        """One check; ends the script if it does not hold."""
-        if not true:
-            raise SystemExit(f"WRONG {what}")
-        print(f"ok    {what}")
-        self.checks += 1
 
 
 def check_openai(url: str, cases: list[dict], compare: Comparison) -> None:

@@ -1,12 +1,15 @@
-//! The clients people use, those of Hugging Face, OpenAI, Cohere and Triton, against real servers.
+//! The clients people use against real servers: those of Hugging Face and OpenAI in Python and JavaScript, of Cohere, Triton,
+//! KServe, Infinity and LlamaIndex in Python.
 //!
-//! The Python environment is made here, once for each version of `requirements.txt`, below Cargo's target folder. Where
-//! there is no Python that can make one, the test says so and passes.
+//! Their environments are made here, once for each version of `requirements.txt` and `package-lock.json`, below Cargo's
+//! target folder. Where this machine can't make one, the test says so and passes.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use centuple_testkit::pipeline_cases;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -16,6 +19,21 @@ use crate::process::finish;
 use crate::tiny::{TOLERANCE, Tiny};
 
 const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
+/// The model and the text whose vector is the same for everybody.
+const SAME: (&str, &str) = ("sentence-normalize", "The quick brown fox jumps over the lazy dog.");
+/// The models of the tasks, whose replies are those of the pipelines of transformers.
+const TASKS: [&str; 5] = ["classes", "ner", "qa", "mlm", "nli"];
+/// What the user has set for the real services must not lead the clients there.
+const FOREIGN: [&str; 8] = [
+    "HF_HUB_OFFLINE",
+    "HF_ENDPOINT",
+    "HF_TOKEN",
+    "OPENAI_BASE_URL",
+    "OPENAI_API_KEY",
+    "OPENAI_ORG_ID",
+    "CO_API_KEY",
+    "CO_API_URL",
+];
 
 #[test]
 fn python_clients_get_correct_answers() {
@@ -23,38 +41,109 @@ fn python_clients_get_correct_answers() {
         println!("skipped: {reason}");
         return;
     }
-    let python = environment();
-    let [embedder, classifier, ranker] = ["sentence-mean", "classify", "one-label"].map(Tiny::new);
-    let expected = embedder.beside("expected.json");
-    fs::write(&expected, expected_values(&embedder, &classifier, &ranker).to_string()).expect("a temporary folder");
-    let [embed, classify, rank] = [&embedder, &classifier, &ranker].map(|tiny| Server::start(&[tiny.path()], &[]));
-    let mut check = Command::new(python);
-    check.arg(Path::new(CLIENTS).join("check_clients.py"));
-    check.args(["--embed-url", &format!("http://{}", embed.address)]);
-    check.args(["--classify-url", &format!("http://{}", classify.address)]);
-    check.args(["--rank-url", &format!("http://{}", rank.address)]);
-    check.arg("--expected").arg(&expected);
-    // What the user has set for the real services must not lead the clients there.
-    for name in [
-        "HF_HUB_OFFLINE",
-        "HF_ENDPOINT",
-        "HF_TOKEN",
-        "OPENAI_BASE_URL",
-        "OPENAI_API_KEY",
-        "OPENAI_ORG_ID",
-        "CO_API_KEY",
-        "CO_API_URL",
-    ] {
-        check.env_remove(name);
+    let python = python_environment();
+    let servers = Servers::start();
+    let flags = [
+        ("--embed-url", &servers.embed),
+        ("--classify-url", &servers.classify),
+        ("--rank-url", &servers.rank),
+        ("--tasks-url", &servers.tasks),
+        ("--full-url", &servers.full),
+    ];
+    let check = |script: &[&str], flags: &[(&str, &Server)]| {
+        let mut check = Command::new(&python);
+        check.current_dir(CLIENTS).args(script);
+        for (flag, server) in flags {
+            check.args([flag, &url(server).as_str()]);
+        }
+        check.arg("--expected").arg(&servers.expected);
+        // It would write its byte code into the source tree.
+        servers.check(check.env("PYTHONDONTWRITEBYTECODE", "1"));
+    };
+    check(&["check_clients.py"], &flags);
+    for client in ["triton", "kserve", "reflection"] {
+        check(&["check_grpc.py", client], &flags[..4]);
     }
-    check.env("HF_HOME", embedder.beside("home")).env("NO_PROXY", "127.0.0.1").env("no_proxy", "127.0.0.1");
-    let finished = finish(&mut check, b"");
-    print!("{}", finished.text());
-    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
-    for server in [embed, classify, rank] {
-        let (code, log) = server.stop("TERM");
-        assert_eq!(code, Some(0), "{log:?}");
+    servers.end();
+}
+
+#[test]
+fn javascript_clients_get_correct_answers() {
+    if let Err(reason) = can_run_javascript() {
+        println!("skipped: {reason}");
+        return;
     }
+    let packages = javascript_environment();
+    let servers = Servers::start();
+    // Node looks for packages beside the script.
+    let script = servers.models[0].beside("check_clients.mjs");
+    fs::copy(Path::new(CLIENTS).join("check_clients.mjs"), &script).expect("a temporary folder");
+    symlink(packages, servers.models[0].beside("node_modules")).expect("a temporary folder");
+    let mut check = Command::new("node");
+    check.arg(script).args([&servers.embed, &servers.tasks, &servers.full].map(url)).arg(&servers.expected);
+    servers.check(&mut check);
+    servers.end();
+}
+
+/// Servers for the clients, and the answers that are expected of them.
+struct Servers {
+    embed: Server,
+    classify: Server,
+    rank: Server,
+    tasks: Server,
+    /// Its queue takes nothing.
+    full: Server,
+    expected: PathBuf,
+    models: Vec<Tiny>,
+}
+
+impl Servers {
+    fn start() -> Servers {
+        let [embedder, classifier, ranker, same] = ["sentence-mean", "classify", "one-label", SAME.0].map(Tiny::new);
+        let mut models: Vec<Tiny> = TASKS.map(Tiny::of_pipeline).into();
+        models.push(same);
+        let folders: Vec<PathBuf> = models.iter().map(Tiny::path).collect();
+        let [embed, classify, rank] = [&embedder, &classifier, &ranker].map(|tiny| Server::start(&[tiny.path()], &[]));
+        let tasks = Server::start(&folders, &[]);
+        let full = Server::start(&[embedder.path(), ranker.path()], &["--max-queued-requests", "0"]);
+        let mut expected = expected_values(&embedder, &classifier, &ranker);
+        expected["same"] = json!({"model": SAME.0, "text": SAME.1, "bits": same_bits(&tasks)});
+        let place = embedder.beside("expected.json");
+        fs::write(&place, expected.to_string()).expect("a temporary folder");
+        models.splice(0..0, [embedder, classifier, ranker]);
+        Servers { embed, classify, rank, tasks, full, expected: place, models }
+    }
+
+    /// Runs a script that checks them.
+    fn check(&self, check: &mut Command) {
+        FOREIGN.iter().for_each(|name| {
+            check.env_remove(name);
+        });
+        check.env("HF_HOME", self.models[0].beside("home")).env("NO_PROXY", "127.0.0.1").env("no_proxy", "127.0.0.1");
+        let finished = finish(check, b"");
+        print!("{}", finished.text());
+        assert_eq!(finished.code, Some(0), "{}", finished.stderr);
+    }
+
+    /// Ends them.
+    fn end(self) {
+        for server in [self.embed, self.classify, self.rank, self.tasks, self.full] {
+            let (code, log) = server.stop("TERM");
+            assert_eq!(code, Some(0), "{log:?}");
+        }
+    }
+}
+
+fn url(server: &Server) -> String {
+    format!("http://{}", server.address)
+}
+
+/// The numbers of the vector that every client must get, as the route of the task gives them.
+fn same_bits(server: &Server) -> Vec<u32> {
+    let body = json!({"inputs": SAME.1}).to_string();
+    let reply = server.post(&format!("/models/{}", SAME.0), body).json();
+    let row: Vec<f32> = serde_json::from_value(reply).expect("an embedding");
+    row.into_iter().map(f32::to_bits).collect()
 }
 
 /// Why this machine's Python cannot make environments, if there is one at all.
@@ -71,24 +160,62 @@ fn can_make_environments() -> Result<(), String> {
     }
 }
 
-/// The Python of an environment with the pinned clients, made if it is not there yet.
-fn environment() -> PathBuf {
-    let requirements = Path::new(CLIENTS).join("requirements.txt");
-    let pinned = fs::read(&requirements).expect("the requirements are there");
-    let hash: String = Sha256::digest(&pinned)[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let place = cache.join(format!("clients-{hash}"));
-    if !place.exists() {
-        // It appears under its name when it is whole. Only its Python is used, and that may be moved.
-        let staging = TempDir::new_in(cache).expect("the target folder can be written");
-        succeed(Command::new("python3").args(["-m", "venv"]).arg(staging.path()));
+/// Why this machine can't run the clients of JavaScript.
+fn can_run_javascript() -> Result<(), String> {
+    let mut probe = Command::new("node");
+    probe.args(["-e", "process.exit(Number(process.versions.node.split('.')[0]) < 20 ? 1 : 0)"]).stdin(Stdio::null());
+    match probe.status() {
+        Ok(status) if status.success() => {}
+        Ok(_) => return Err("node is older than 20".to_owned()),
+        Err(error) => return Err(format!("there is no node: {error}")),
+    }
+    match Command::new("npm").arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("npm doesn't run: {status}")),
+        Err(error) => Err(format!("there is no npm: {error}")),
+    }
+}
+
+/// The Python of an environment with the pinned clients.
+fn python_environment() -> PathBuf {
+    let place = cached("clients", &["requirements.txt"], |staging| {
+        succeed(Command::new("python3").args(["-m", "venv"]).arg(staging));
         let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
-        succeed(Command::new(python_of(staging.path())).args(install).arg(&requirements));
+        let requirements = Path::new(CLIENTS).join("requirements.txt");
+        succeed(Command::new(python_of(staging)).args(install).arg(requirements));
+    });
+    // Only its Python is used, and that may be moved.
+    python_of(&place)
+}
+
+/// The folder of the packages for node.
+fn javascript_environment() -> PathBuf {
+    let files = ["package.json", "package-lock.json"];
+    let place = cached("clients-js", &files, |staging| {
+        for file in files {
+            fs::copy(Path::new(CLIENTS).join(file), staging.join(file)).expect("the target folder can be written");
+        }
+        let install = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"];
+        succeed(Command::new("npm").args(install).current_dir(staging));
+    });
+    place.join("node_modules")
+}
+
+/// A folder of that name for these versions of files, filled if it isn't there yet. It appears when it is whole.
+fn cached(name: &str, files: &[&str], fill: impl FnOnce(&Path)) -> PathBuf {
+    let mut hash = Sha256::new();
+    files.iter().for_each(|file| hash.update(fs::read(Path::new(CLIENTS).join(file)).expect("it is there")));
+    let hash: String = hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let place = cache.join(format!("{name}-{hash}"));
+    if !place.exists() {
+        let staging = TempDir::new_in(cache).expect("the target folder can be written");
+        fill(staging.path());
         if fs::rename(staging.path(), &place).is_err() {
             assert!(place.exists(), "the environment can be moved, or another test has made it");
         }
     }
-    python_of(&place)
+    place
 }
 
 fn python_of(environment: &Path) -> PathBuf {
@@ -100,7 +227,7 @@ fn succeed(command: &mut Command) {
     assert_eq!(finished.code, Some(0), "{command:?}: {}{}", finished.text(), finished.stderr);
 }
 
-/// What `check_clients.py` compares with; its own text describes the form.
+/// What the scripts compare with; `check_clients.py` describes the form.
 fn expected_values(embedder: &Tiny, classifier: &Tiny, ranker: &Tiny) -> Value {
     let embeddings: Vec<Value> = embedder
         .known("embeddings")
@@ -122,7 +249,14 @@ fn expected_values(embedder: &Tiny, classifier: &Tiny, ranker: &Tiny) -> Value {
     let pairs = ranker.known_pairs().into_iter().filter(|(query, text, _)| !query.is_empty() && !text.is_empty());
     let ranking: Vec<Value> =
         pairs.map(|(query, text, scores)| json!({"query": query, "text": text, "score": scores[0]})).collect();
+    let cases = pipeline_cases().expect("the fixtures are there");
+    let asked = cases.iter().filter(|case| TASKS.contains(&case.name.as_str()));
+    let asks = asked.flat_map(|case| {
+        let ask = |ask: &centuple_testkit::GoldenAsk| json!({"model": case.name, "task": case.task, "body": ask.body, "reply": ask.reply});
+        case.asks.iter().map(ask).collect::<Vec<_>>()
+    });
     json!({
         "tolerance": TOLERANCE, "embeddings": embeddings, "classification": classification, "ranking": ranking,
+        "asks": asks.collect::<Vec<_>>(),
     })
 }

@@ -28,10 +28,11 @@ impl Server {
         let mut process = Process::spawn(command.args(["--port", "0"]).args(models));
         let log = process.stderr();
         let mut address = None;
-        for _ in models {
+        // A repository without further models is told in a line too.
+        for _ in 0..models.len().max(1) {
             address = Some(await_address(&log));
         }
-        Server { process, log, address: address.expect("at least one model") }
+        Server { process, log, address: address.expect("at least one line") }
     }
 
     /// A connection.
@@ -67,7 +68,8 @@ fn await_address(log: &Lines) -> String {
     let mut seen = Vec::new();
     while let Some(line) = log.next() {
         if let Some((_, address)) = line.split_once(" on http://") {
-            return address.trim().to_owned();
+            // A line of JSON goes on after it.
+            return address.split('"').next().unwrap_or_default().trim().to_owned();
         }
         seen.push(line);
     }

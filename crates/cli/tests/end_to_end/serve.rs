@@ -145,6 +145,36 @@ fn keys_come_from_the_environment() {
 }
 
 #[test]
+fn keys_come_from_flags_and_a_file_too() {
+    let model = Tiny::new("sentence-mean");
+    let file = model.path().join("keys");
+    fs::write(&file, "# holders\nalice: open sesame\n\nlet me in\n").expect("temporary folders can be written");
+    let flags = ["--api-key", "hush-one", "--api-key", "hush-two", "--api-key-file"].map(str::to_owned);
+    let mut command = centuple("serve");
+    command.args(flags).arg(&file).args(["--timeout", "600", "--cache", "always"]).env("RUST_LOG", "debug");
+    let server = Server::start_with(&mut command, &[model.path()]);
+    let body = r#"{"inputs": "text"}"#;
+    for (key, status) in
+        [("hush-one", 200), ("hush-two", 200), ("open sesame", 200), ("let me in", 200), ("alice", 401)]
+    {
+        let mut client = server.connect();
+        client.head("/", body.len(), &format!("authorization: Bearer {key}\r\n"));
+        client.send(body.as_bytes());
+        assert_eq!(client.response().status, status, "{key}");
+    }
+    let log = server.stop("TERM").1.concat();
+    assert!(log.contains("alice") && log.contains("key-2"), "{log}");
+    assert!(["hush-one", "hush-two", "sesame", "let me in"].iter().all(|key| !log.contains(key)), "{log}");
+    fs::write(&file, "alice: one\nbob: one\n").expect("temporary folders can be written");
+    let finished = finish(centuple("serve").arg("--api-key-file").arg(&file).arg(model.path()), b"");
+    let message = finished.failure(1);
+    assert!(
+        message.contains("line 2") && message.contains("`alice` and `bob`") && !message.contains("one"),
+        "{message}"
+    );
+}
+
+#[test]
 fn logs_are_json_where_asked() {
     let model = Tiny::new("sentence-mean");
     let server = Server::start(&[model.path()], &["--log", "json"]);

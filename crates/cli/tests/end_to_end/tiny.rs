@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use centuple_testkit::{Golden, GoldenInput, distance};
+use centuple_testkit::{Golden, GoldenInput, distance, pipeline_cases};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -32,6 +32,15 @@ impl Tiny {
         let case = golden.case(name).unwrap_or_else(|| panic!("no case `{name}`"));
         case.assemble(&folder.path().join(name)).expect("the fixtures are there");
         Tiny { folder, name: name.to_owned(), golden }
+    }
+
+    /// Assembles a case of the tasks; it has asks and no `known` inputs.
+    pub(crate) fn of_pipeline(name: &str) -> Tiny {
+        let folder = TempDir::new().expect("a temporary folder");
+        let cases = pipeline_cases().expect("the fixtures are there");
+        let case = cases.into_iter().find(|case| case.name == name).unwrap_or_else(|| panic!("no case `{name}`"));
+        case.assemble(&folder.path().join(name)).expect("the fixtures are there");
+        Tiny { folder, name: name.to_owned(), golden: Golden::open().expect("the fixtures are there") }
     }
 
     /// The model folder.

@@ -44,9 +44,11 @@ pub(super) async fn read(request: Request, config: &Config) -> Result<Bytes, Fai
     let body = tokio::time::timeout(time, collect(body, limit)).await.unwrap_or_else(|_| {
         Err(Failure::new(Kind::Timeout, format!("the body did not arrive within {} s", time.as_secs_f32())))
     })?;
-    if !compressed {
-        return Ok(body);
-    }
+    if compressed { decompressed(body, limit).await } else { Ok(body) }
+}
+
+/// What compressed bytes hold, of at most `limit` bytes.
+pub(crate) async fn decompressed(body: Bytes, limit: usize) -> Result<Bytes, Failure> {
     offload(true, move || decompress(&body, limit)).await
 }
 
@@ -82,7 +84,7 @@ fn decompress(body: &[u8], limit: usize) -> Result<Bytes, Failure> {
     match read {
         Ok(_) => Ok(decoded.into()),
         Err(error) => {
-            Err(Failure::new(Kind::Malformed, format!("the body is not what its `content-encoding` says: {error}")))
+            Err(Failure::new(Kind::Malformed, format!("the body is not compressed as its encoding says: {error}")))
         }
     }
 }
@@ -118,7 +120,8 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn too_large(limit: usize) -> Failure {
+/// A body of more than `limit` bytes.
+pub(crate) fn too_large(limit: usize) -> Failure {
     let message = format!("the body is over the limit of {limit} bytes; send several requests, or raise the limit");
     Failure::new(Kind::TooLarge, message)
 }

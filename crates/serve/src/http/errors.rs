@@ -2,15 +2,21 @@
 
 use axum::{
     http::{
-        HeaderValue, StatusCode,
-        header::{RETRY_AFTER, WWW_AUTHENTICATE},
+        HeaderMap, HeaderValue, StatusCode,
+        header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
     },
     response::Response,
 };
+use centuple_tasks::schema::Components;
 use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::{cohere, infinity, json, text_embeddings};
-use crate::service::{Failure, Kind};
+use crate::{
+    grpc,
+    service::{Failure, Kind},
+};
 
 /// Routes that answer errors in one shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +31,20 @@ pub(super) enum Family {
     Cohere,
     /// `{"error": "..."}`
     OpenInference,
+}
+
+/// Whether a request is a call of gRPC, whose clients read no body of an error.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    let rest = headers.get(CONTENT_TYPE).and_then(|content| content.as_bytes().strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]))
+}
+
+/// The response to a request that no handler had.
+pub(crate) fn refusal(headers: &HeaderMap, path: &str, failure: &Failure) -> Response {
+    match is_grpc(headers) {
+        true => grpc::refusal(failure),
+        false => Family::of(path).failure(failure),
+    }
 }
 
 impl Family {
@@ -45,6 +65,16 @@ impl Family {
             Family::TextEmbeddings
         } else {
             Family::HuggingFace
+        }
+    }
+
+    /// The schema of its errors.
+    pub(super) fn schema(self, components: &mut Components) -> Value {
+        match self {
+            Family::HuggingFace | Family::TextEmbeddings => components.add::<HuggingFaceError<'_>>(),
+            Family::OpenAi => components.add::<OpenAiError<'_>>(),
+            Family::Cohere => components.add::<CohereError<'_>>(),
+            Family::OpenInference => components.add::<OpenInferenceError<'_>>(),
         }
     }
 
@@ -71,7 +101,10 @@ impl Family {
             | Kind::Tokenization
             | Kind::TooLarge
             | Kind::Timeout
+            | Kind::Deadline
             | Kind::UnknownModel
+            | Kind::NotLoaded(_)
+            | Kind::LoadFailed
             | Kind::NoReport
             | Kind::UnknownRoute
             | Kind::Method
@@ -84,7 +117,7 @@ impl Family {
     }
 
     /// Never 503, which clients repeat at once and without end.
-    fn status(self, kind: Kind) -> StatusCode {
+    pub(super) fn status(self, kind: Kind) -> StatusCode {
         match kind {
             Kind::Malformed | Kind::Empty => StatusCode::BAD_REQUEST,
             Kind::Invalid | Kind::Tokenization => match self {
@@ -92,25 +125,27 @@ impl Family {
                 Family::OpenAi | Family::Cohere | Family::OpenInference => StatusCode::BAD_REQUEST,
             },
             Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Kind::Timeout => StatusCode::REQUEST_TIMEOUT,
+            // No 5xx, by which balancers would take a healthy server for a broken one.
+            Kind::Timeout | Kind::Deadline => StatusCode::REQUEST_TIMEOUT,
             Kind::Unauthorized => StatusCode::UNAUTHORIZED,
             Kind::UnknownModel | Kind::NoReport | Kind::UnknownRoute => StatusCode::NOT_FOUND,
             Kind::Method => StatusCode::METHOD_NOT_ALLOWED,
             Kind::Overloaded(_) => StatusCode::TOO_MANY_REQUESTS,
             Kind::Encoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Kind::NotImplemented => StatusCode::NOT_IMPLEMENTED,
-            Kind::Engine => match self {
+            Kind::Engine | Kind::LoadFailed => match self {
                 Family::TextEmbeddings => StatusCode::FAILED_DEPENDENCY,
                 Family::HuggingFace | Family::OpenAi | Family::Cohere | Family::OpenInference => {
                     StatusCode::INTERNAL_SERVER_ERROR
                 }
             },
-            Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Kind::Internal | Kind::NotLoaded(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }
 
-#[derive(Serialize)]
+/// What went wrong, and its kind.
+#[derive(Serialize, ToSchema)]
 struct HuggingFaceError<'a> {
     error: &'a str,
     error_type: &'static str,
@@ -121,24 +156,26 @@ fn huggingface(failure: &Failure) -> HuggingFaceError<'_> {
         Kind::Malformed | Kind::Invalid | Kind::TooLarge => "Validation",
         Kind::Empty => "Empty",
         Kind::Tokenization => "Tokenizer",
-        Kind::Timeout => "Timeout",
+        Kind::Timeout | Kind::Deadline => "Timeout",
         Kind::Unauthorized => "Unauthorized",
         Kind::UnknownModel | Kind::NoReport | Kind::UnknownRoute => "NotFound",
         Kind::Method => "MethodNotAllowed",
         Kind::Encoding => "Validation",
         Kind::NotImplemented => "NotImplemented",
         Kind::Overloaded(_) => "Overloaded",
-        Kind::Engine | Kind::Internal => "Backend",
+        Kind::Engine | Kind::LoadFailed | Kind::NotLoaded(_) | Kind::Internal => "Backend",
     };
     HuggingFaceError { error: &failure.message, error_type }
 }
 
-#[derive(Serialize)]
+/// What went wrong.
+#[derive(Serialize, ToSchema)]
 struct OpenAiError<'a> {
     error: OpenAiErrorBody<'a>,
 }
 
-#[derive(Serialize)]
+/// What went wrong, its kind, and the field of the body at fault.
+#[derive(Serialize, ToSchema)]
 struct OpenAiErrorBody<'a> {
     message: &'a str,
     r#type: &'static str,
@@ -153,6 +190,7 @@ fn openai(failure: &Failure) -> OpenAiError<'_> {
         | Kind::Empty
         | Kind::Tokenization
         | Kind::Timeout
+        | Kind::Deadline
         | Kind::NoReport
         | Kind::UnknownRoute
         | Kind::Method
@@ -162,18 +200,21 @@ fn openai(failure: &Failure) -> OpenAiError<'_> {
         Kind::Unauthorized => ("invalid_request_error", Some("invalid_api_key")),
         Kind::UnknownModel => ("invalid_request_error", Some("model_not_found")),
         Kind::Overloaded(_) => ("rate_limit_error", Some("rate_limit_exceeded")),
-        Kind::Engine | Kind::Internal => ("server_error", None),
+        Kind::LoadFailed => ("server_error", Some("model_load_failed")),
+        Kind::Engine | Kind::NotLoaded(_) | Kind::Internal => ("server_error", None),
     };
     let param = failure.field.as_deref();
     OpenAiError { error: OpenAiErrorBody { message: &failure.message, r#type, param, code } }
 }
 
-#[derive(Serialize)]
+/// What went wrong.
+#[derive(Serialize, ToSchema)]
 struct CohereError<'a> {
     message: &'a str,
 }
 
-#[derive(Serialize)]
+/// What went wrong.
+#[derive(Serialize, ToSchema)]
 struct OpenInferenceError<'a> {
     error: &'a str,
 }

@@ -10,19 +10,75 @@ use std::sync::Arc;
 use axum::{
     extract::{Path, Request as HttpRequest, State, rejection::PathRejection},
     response::Response,
+    routing::post,
 };
-use centuple_tasks::{Model, Request, Task, Usage};
+use centuple_tasks::{
+    Model, Request, Task, Usage,
+    schema::{self, Components, any_of},
+};
+use serde_json::{Value, json};
 
-use super::{Shared, errors::Family, exchange};
+use super::{
+    Shared,
+    errors::Family,
+    exchange,
+    openapi::{Operation, Tag},
+    pages,
+    routes::Routes,
+};
 use crate::service::{Dialect, Done, Failure, Kind, Models, Served, Work, Written};
 
+/// The routes.
+pub(super) fn routes() -> Routes {
+    let only = |path| {
+        Operation::post(path, "The only model's main task")
+            .about("Where the body has the form of another of the model's tasks, it is that one.")
+            .body_without_model(any_request, all_examples)
+            .replies(any_reply)
+    };
+    let by_id = Operation::post("/models/{id}", "A model's main task")
+        .about("Where the body has the form of another of the model's tasks, it is that one.")
+        .model_in_path("id");
+    let by_task = Operation::post("/models/{id}/pipeline/{task}", "A task of a model").model_in_path("id");
+    let legacy =
+        Operation::post("/pipeline/{task}/{id}", "A task of a model, under the hub's older path").model_in_path("id");
+    let task = |operation: Operation| {
+        let names: Vec<_> = Task::ALL.iter().map(|task| task.name()).collect();
+        let operation = operation.in_path("task", "A task of the model.", json!({"type": "string", "enum": names}));
+        operation.body_without_model(any_request, main_example).replies(any_reply).fails(&[Kind::UnknownRoute])
+    };
+    let by_id = by_id.body_without_model(any_request, all_examples).replies(any_reply);
+    Routes::new()
+        .at("/", post(root).get(pages::root), [pages::described_root(), only("/").tag(Tag::Tasks)])
+        .at("/invocations", post(root), [only("/invocations").tag(Tag::SageMaker)])
+        .at("/models/{*rest}", post(model), [by_id.tag(Tag::Tasks), task(by_task).tag(Tag::Tasks)])
+        .at("/pipeline/{*rest}", post(pipeline), [task(legacy).tag(Tag::Tasks)])
+}
+
+fn any_request(components: &mut Components) -> Value {
+    any_of(Task::ALL.map(|task| schema::request(task, components)))
+}
+
+fn any_reply(components: &mut Components) -> Value {
+    any_of(Task::ALL.map(|task| schema::reply(task, components)))
+}
+
+/// A body for each task of a model.
+fn all_examples(model: &Model) -> Vec<(&'static str, Value)> {
+    model.card.tasks().iter().map(|task| (task.name(), schema::example(*task, model))).collect()
+}
+
+fn main_example(model: &Model) -> Vec<(&'static str, Value)> {
+    all_examples(model).into_iter().take(1).collect()
+}
+
 /// `POST /`, and `POST /invocations` as SageMaker has it: the only model, its main task.
-pub(super) async fn root(State(service): State<Shared>, request: HttpRequest) -> Response {
-    answer(&service, Ok(Target { model: None, task: None }), request).await
+async fn root(State(service): State<Shared>, request: HttpRequest) -> Response {
+    answer(&service, Ok(Target { model: None, task: None, use_cache: None }), request).await
 }
 
 /// `POST /models/{id}` and `POST /models/{id}/pipeline/{task}`.
-pub(super) async fn model(
+async fn model(
     State(service): State<Shared>,
     rest: Result<Path<String>, PathRejection>,
     request: HttpRequest,
@@ -35,7 +91,7 @@ pub(super) async fn model(
 }
 
 /// `POST /pipeline/{task}/{id}`.
-pub(super) async fn pipeline(
+async fn pipeline(
     State(service): State<Shared>,
     rest: Result<Path<String>, PathRejection>,
     request: HttpRequest,
@@ -63,6 +119,8 @@ fn bad_path(rejection: PathRejection) -> Failure {
 struct Target {
     model: Option<String>,
     task: Option<Task>,
+    /// What the body says of it, once it is read.
+    use_cache: Option<bool>,
 }
 
 impl Target {
@@ -70,7 +128,7 @@ impl Target {
         let task = task.map(str::parse).transpose();
         let task =
             task.map_err(|error: centuple_tasks::UnknownTask| Failure::new(Kind::UnknownRoute, error.to_string()))?;
-        Ok(Self { model: Some(model.to_owned()), task })
+        Ok(Self { model: Some(model.to_owned()), task, use_cache: None })
     }
 }
 
@@ -84,7 +142,12 @@ impl Dialect for Target {
             Some(task) => Request::parse(task, body)?,
             None => Request::parse_for(&served.model, body)?,
         };
+        self.use_cache = centuple_tasks::use_cache(body);
         Ok((served, request.into()))
+    }
+
+    fn use_cache(&self) -> Option<bool> {
+        self.use_cache
     }
 
     fn write(&self, _: &Model, done: Done, _: Usage) -> Written {

@@ -7,7 +7,7 @@
 use std::{fmt, sync::Arc};
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{Path, Request as HttpRequest, State, rejection::PathRejection},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -16,52 +16,128 @@ use centuple_tasks::{
     Model, OneOrMany, Reply, Request, TaskError, Usage,
     feature_extraction::{self, Format, Inputs, Parameters, Row},
     from_json,
+    schema::{Components, vector},
 };
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{Error, SeqAccess, Visitor, value::SeqAccessDeserializer},
 };
-use serde_json::json;
+use serde_json::{Value, json};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        RefOr, Schema,
+        schema::{AnyOfBuilder, ArrayBuilder, ObjectBuilder, Type},
+    },
+};
 
-use super::{Shared, errors::Family, exchange};
-use crate::service::{Dialect, Done, Failure, Kind, Models, Served, Work, Written};
+use super::{
+    Shared,
+    errors::Family,
+    exchange,
+    openapi::{Operation, Tag},
+    routes::Routes,
+};
+use crate::{
+    models::Known,
+    service::{Dialect, Done, Failure, Kind, Models, Served, Work, Written},
+};
 
 /// The routes below `/v1`.
-pub(super) fn routes() -> Router<Shared> {
-    Router::new()
-        .route("/embeddings", post(embeddings))
-        .route("/models", get(models))
-        .route("/models/{*id}", get(model))
+pub(super) fn routes() -> Routes {
+    let by_id = Operation::get("/models/{id}", "A model that is served")
+        .tag(Tag::OpenAi)
+        .model_in_path("id")
+        .replies(|_| model_schema())
+        .fails(&[Kind::UnknownModel]);
+    Routes::new()
+        .at("/embeddings", post(embeddings), [embeddings_operation(Tag::OpenAi)])
+        .at("/models", get(models), [models_operation(Tag::OpenAi)])
+        .at("/models/{*id}", get(model), [by_id])
 }
 
-pub(super) async fn embeddings(State(service): State<Shared>, request: HttpRequest) -> Response {
-    let outcome = exchange(&service, Embeddings::default(), request).await;
+/// What [`embeddings`] takes and answers.
+pub(super) fn embeddings_operation(tag: Tag) -> Operation {
+    let example = |model: &Model| {
+        let body = json!({"input": ["The quick brown fox jumps over the lazy dog.", "A dog sleeps."]});
+        let embeds = model.card.head.sentence_embedding().is_some();
+        embeds.then_some(("texts", body)).into_iter().collect()
+    };
+    Operation::post("/embeddings", "Texts or token ids to embeddings")
+        .tag(tag)
+        .about("Texts are cut at the model's maximum; token ids are taken as they are. Unknown fields are ignored.")
+        .body(Components::add::<EmbeddingsRequest>, example)
+        .replies(Components::add::<EmbeddingsReply<'_>>)
+}
+
+/// What [`models`] answers.
+pub(super) fn models_operation(tag: Tag) -> Operation {
+    Operation::get("/models", "The models that are served").tag(tag).replies(|_| {
+        json!({
+            "type": "object",
+            "required": ["object", "data"],
+            "properties": {"object": {"const": "list"}, "data": {"type": "array", "items": model_schema()}},
+        })
+    })
+}
+
+fn model_schema() -> Value {
+    json!({
+        "type": "object",
+        "required": ["id", "object", "created", "owned_by"],
+        "properties": {
+            "id": {"type": "string"},
+            "object": {"const": "model"},
+            "created": {"type": "integer"},
+            "owned_by": {"type": "string"},
+            "state": {"enum": ["ready", "loading", "unloading", "unavailable"]},
+        },
+    })
+}
+
+async fn embeddings(State(service): State<Shared>, request: HttpRequest) -> Response {
+    embed(&service, Embeddings::default(), request).await
+}
+
+/// Answers a request for embeddings in OpenAI's words.
+pub(super) async fn embed(service: &Shared, dialect: Embeddings, request: HttpRequest) -> Response {
+    let outcome = exchange(service, dialect, request).await;
     outcome.unwrap_or_else(|failure| Family::OpenAi.failure(&failure))
 }
 
-pub(super) async fn models(State(service): State<Shared>) -> Response {
-    let list: Vec<_> = service.models.0.iter().map(|served| describe(served)).collect();
+async fn models(State(service): State<Shared>) -> Response {
+    let known = service.models.known();
+    let list: Vec<_> = known.iter().filter(|known| known.default).map(describe).collect();
     Json(json!({"object": "list", "data": list})).into_response()
 }
 
 async fn model(State(service): State<Shared>, id: Result<Path<String>, PathRejection>) -> Response {
     let id = id.map_err(|rejection| Failure::new(Kind::UnknownModel, rejection.body_text()));
-    match id.and_then(|Path(id)| service.models.find(&id)) {
-        Ok(served) => Json(describe(&served)).into_response(),
+    let known = id.and_then(|Path(id)| {
+        service.models.check(&id, "")?;
+        Ok(service.models.known().into_iter().find(|known| known.default && known.name == id))
+    });
+    match known {
+        Ok(known) => Json(known.as_ref().map(describe)).into_response(),
         Err(failure) => Family::OpenAi.failure(&failure),
     }
 }
 
-fn describe(served: &Served) -> serde_json::Value {
-    json!({"id": served.model.card.id, "object": "model", "created": 0, "owned_by": "centuple"})
+fn describe(known: &Known) -> Value {
+    let state = known.state.name().to_ascii_lowercase();
+    json!({"id": known.name, "object": "model", "created": 0, "owned_by": "centuple", "state": state})
 }
 
 /// The body of `POST /v1/embeddings`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, ToSchema)]
 pub struct EmbeddingsRequest {
     input: Input,
+    /// The model; while one is served, any name is its.
     model: Option<String>,
+    /// How vectors are written; as numbers by default.
     encoding_format: Option<Format>,
+    /// Length that vectors are cut to.
+    #[schema(minimum = 1)]
     dimensions: Option<usize>,
 }
 
@@ -87,6 +163,23 @@ impl EmbeddingsRequest {
 /// A text, several, token ids, or several lists of these.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Input(pub(super) Inputs);
+
+impl ToSchema for Input {}
+
+impl PartialSchema for Input {
+    fn schema() -> RefOr<Schema> {
+        let text = || ObjectBuilder::new().schema_type(Type::String).min_length(Some(1));
+        let list = || ArrayBuilder::new().min_items(Some(1));
+        let id = || ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+        AnyOfBuilder::new()
+            .description(Some("A text, a list of texts, a list of token ids, or a list of such lists."))
+            .item(text())
+            .item(list().items(text()))
+            .item(list().items(id()))
+            .item(list().items(list().items(id())))
+            .into()
+    }
+}
 
 impl<'de> Deserialize<'de> for Input {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -158,8 +251,17 @@ impl<'de> Deserialize<'de> for Element {
 
 /// Reads [`EmbeddingsRequest`]s and writes their replies.
 #[derive(Default)]
-struct Embeddings {
+pub(super) struct Embeddings {
     format: Format,
+    /// Whether 0 dimensions are all of them.
+    zero_is_all: bool,
+}
+
+impl Embeddings {
+    /// As Infinity's clients send it.
+    pub(super) fn of_infinity() -> Self {
+        Self { zero_is_all: true, ..Self::default() }
+    }
 }
 
 impl Dialect for Embeddings {
@@ -171,6 +273,7 @@ impl Dialect for Embeddings {
             return Err(TaskError::Parameter { name: "model", reason }.into());
         }
         self.format = encoding_format.unwrap_or_default();
+        let dimensions = dimensions.filter(|dimensions| *dimensions > 0 || !self.zero_is_all);
         let parameters = Parameters { dimensions, ..Parameters::default() };
         let request = feature_extraction::Request { inputs: input.0, parameters };
         Ok((served, Request::FeatureExtraction(request).into()))
@@ -190,7 +293,9 @@ impl Dialect for Embeddings {
     }
 }
 
-#[derive(Serialize)]
+/// Vectors in the order of the inputs.
+#[derive(Serialize, ToSchema)]
+#[schema(as = EmbeddingsReply)]
 struct EmbeddingsReply<'a> {
     object: &'static str,
     data: Vec<Embedding<'a>>,
@@ -198,15 +303,18 @@ struct EmbeddingsReply<'a> {
     usage: Tokens,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Embedding)]
 struct Embedding<'a> {
     object: &'static str,
     index: usize,
+    #[schema(schema_with = vector)]
     embedding: Row<'a>,
 }
 
 /// The usage of a request in OpenAI's words.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = TokenUsage)]
 pub(super) struct Tokens {
     prompt_tokens: usize,
     total_tokens: usize,

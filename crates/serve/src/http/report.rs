@@ -15,8 +15,11 @@ use axum::{
 };
 use serde::Deserialize;
 
-use super::{Shared, errors::Family};
-use crate::service::{Failure, Kind, Report, Served};
+use super::{Shared, errors::Family, openapi::Operation};
+use crate::{
+    call::{Call, Client},
+    service::{Failure, Kind, Report, Served},
+};
 
 /// What the query of a path may say; the rest of it is ignored.
 #[derive(Deserialize)]
@@ -26,29 +29,41 @@ pub(super) struct Parameters {
 
 type Parsed = Result<Query<Parameters>, QueryRejection>;
 
+/// What the routes answer.
+pub(super) fn operation(path: &str) -> Operation {
+    Operation::get(path, "What optimising a model was found to cost in accuracy")
+        .parameter(serde_json::json!({
+            "name": "model", "in": "query", "description": "The id of a model; the first one by default.",
+            "schema": {"type": "string"},
+        }))
+        .replies(|_| serde_json::json!({"type": "object"}))
+        .fails(&[Kind::Invalid, Kind::UnknownModel, Kind::LoadFailed, Kind::Deadline, Kind::NoReport])
+}
+
 /// `GET /report`.
 pub(super) async fn negotiated(State(service): State<Shared>, query: Parsed, headers: HeaderMap) -> Response {
     let write = if prefers_json(&headers) { as_json } else { as_page };
-    let mut response = answer(&service, query, write);
+    let mut response = answer(&service, query, write).await;
     response.headers_mut().insert(VARY, HeaderValue::from(ACCEPT));
     response
 }
 
 /// `GET /report.json`.
 pub(super) async fn json(State(service): State<Shared>, query: Parsed) -> Response {
-    answer(&service, query, as_json)
+    answer(&service, query, as_json).await
 }
 
-fn answer(service: &Shared, query: Parsed, write: fn(&Report) -> Response) -> Response {
-    let outcome = model(service, query).and_then(|served| served.report().map(write));
+async fn answer(service: &Shared, query: Parsed, write: fn(&Report) -> Response) -> Response {
+    let outcome = model(service, query).await.and_then(|served| served.report().map(write));
     outcome.unwrap_or_else(|failure| Family::HuggingFace.failure(&failure))
 }
 
-fn model(service: &Shared, query: Parsed) -> Result<Arc<Served>, Failure> {
+async fn model(service: &Shared, query: Parsed) -> Result<Arc<Served>, Failure> {
     let Query(Parameters { model }) = query.map_err(|rejection| {
         Failure::new(Kind::Invalid, format!("{}; the query is ?model=ID", rejection.body_text()))
     })?;
-    service.models.find_or_first(model.as_deref())
+    let call = Call::now(Client::default());
+    service.find(&call, |models| models.find_or_first(model.as_deref())).await
 }
 
 /// Whatever a report may hold, nothing of it runs and nothing is loaded for it.
@@ -75,7 +90,7 @@ fn prefers_json(headers: &HeaderMap) -> bool {
 }
 
 /// The weight that an element of `Accept` gives a media type, if it names it.
-fn weight(range: &str, name: &str) -> Option<f32> {
+pub(super) fn weight(range: &str, name: &str) -> Option<f32> {
     let mut parts = range.split(';').map(str::trim);
     if !parts.next()?.eq_ignore_ascii_case(name) {
         return None;

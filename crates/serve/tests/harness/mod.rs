@@ -12,7 +12,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use centuple_serve::{Config, ServeError, ServedModel, Server};
+use centuple_serve::{Config, Loader, Reload, ServeError, ServedModel, Server};
 use centuple_tasks::{Engine, Model};
 use tokio::sync::oneshot;
 
@@ -30,7 +30,7 @@ pub fn config() -> Config {
 
 /// A model with neither shadow nor report.
 pub fn served(model: Model, engine: impl Engine + 'static) -> ServedModel {
-    ServedModel { model: Arc::new(model), engine: Box::new(engine), shadow: None, report: None }
+    ServedModel { model: Arc::new(model), engine: Box::new(engine), memory: 0, shadow: None, report: None }
 }
 
 impl Running {
@@ -70,6 +70,22 @@ impl Running {
         Self { address: address.recv().unwrap(), stop: Some(stop), thread: Some(thread) }
     }
 
+    /// Serves what a loader has; the handle has it look for changes.
+    pub fn with_loader(config: Config, loader: Arc<dyn Loader>) -> (Self, Reload) {
+        let (stop, stopped) = oneshot::channel();
+        let (bound, address) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let server = Server::bind(config).await?;
+                bound.send((server.address()?, server.reload_handle())).unwrap();
+                server.serve_from(loader, || {}, async { stopped.await.unwrap_or_default() }).await
+            })
+        });
+        let (address, reload) = address.recv().unwrap();
+        (Self { address, stop: Some(stop), thread: Some(thread) }, reload)
+    }
+
     /// Gives the signal to stop.
     pub fn stop(&mut self) {
         let _ = self.stop.take().map(|stop| stop.send(()));
@@ -78,6 +94,11 @@ impl Running {
     /// Stops and tells how the server ended.
     pub fn end(mut self) -> Result<(), ServeError> {
         self.stop();
+        self.thread.take().unwrap().join().unwrap()
+    }
+
+    /// Waits for it to end without a signal, and tells how.
+    pub fn end_by_itself(mut self) -> Result<(), ServeError> {
         self.thread.take().unwrap().join().unwrap()
     }
 

@@ -1,104 +1,51 @@
-//! What the protocol tells of a model: its inputs and outputs, its configuration, its statistics.
-//!
-//! A model has a single output. Where it is given texts that is called `output`, and for tokens by
-//! the name that exported models have; requests may ask for it by either.
+//! What is told of a model, as JSON.
 
-use centuple_tasks::{Head, Model};
+use centuple_tasks::Model;
 use serde_json::{Value, json};
 
-use super::{Interface, VERSION, outputs::is_by_token};
-use crate::{metrics::Total, service::Served};
+use crate::{
+    metrics::Total,
+    models::Known,
+    open_inference::{
+        Interface,
+        describe::{BACKEND, TensorInfo, inputs, max_batch_size, output},
+    },
+};
 
-/// The output's name as exported models have it.
-pub(super) fn native_output(head: &Head) -> &'static str {
-    match head {
-        Head::TokenFeatures { .. } => "last_hidden_state",
-        Head::LateInteraction { .. } => "token_embeddings",
-        Head::SentenceEmbedding(_) | Head::SparseEmbedding { .. } => "sentence_embedding",
-        Head::Classification { .. }
-        | Head::TokenClassification { .. }
-        | Head::QuestionAnswering
-        | Head::MaskedLm { .. } => "logits",
-    }
+fn metadata_of(tensor: &TensorInfo) -> Value {
+    json!({"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape()})
 }
 
-/// Whether a text alone is an input of the model.
-pub(super) fn takes_texts(model: &Model) -> bool {
-    match &model.card.head {
-        Head::TokenFeatures { .. }
-        | Head::SentenceEmbedding(_)
-        | Head::Classification { .. }
-        | Head::TokenClassification { .. }
-        | Head::SparseEmbedding { .. }
-        | Head::LateInteraction { .. } => true,
-        Head::QuestionAnswering | Head::MaskedLm { .. } => false,
-    }
-}
-
-/// A tensor of the interface, without the dimension of the batch; -1 is any length.
-struct Tensor {
-    name: &'static str,
-    datatype: &'static str,
-    dims: Vec<i64>,
-}
-
-fn inputs(interface: Interface) -> Vec<Tensor> {
-    match interface {
-        Interface::Texts => vec![Tensor { name: "TEXT", datatype: "BYTES", dims: vec![1] }],
-        Interface::Tokens => {
-            let tensor = |name| Tensor { name, datatype: "INT64", dims: vec![-1] };
-            ["input_ids", "attention_mask"].map(tensor).into()
-        }
-    }
-}
-
-fn output(head: &Head, interface: Interface) -> Tensor {
-    let name = match interface {
-        Interface::Texts => "output",
-        Interface::Tokens => native_output(head),
+fn configuration_of(tensor: &TensorInfo) -> Value {
+    let data_type = match tensor.datatype {
+        "BYTES" => "TYPE_STRING".to_owned(),
+        datatype => format!("TYPE_{datatype}"),
     };
-    let columns = head.columns() as i64;
-    let dims = if is_by_token(head) { vec![-1, columns] } else { vec![columns] };
-    Tensor { name, datatype: "FP32", dims }
-}
-
-impl Tensor {
-    fn metadata(&self) -> Value {
-        let shape: Vec<i64> = [-1].into_iter().chain(self.dims.iter().copied()).collect();
-        json!({"name": self.name, "datatype": self.datatype, "shape": shape})
-    }
-
-    fn configuration(&self) -> Value {
-        let data_type = match self.datatype {
-            "BYTES" => "TYPE_STRING".to_owned(),
-            datatype => format!("TYPE_{datatype}"),
-        };
-        json!({"name": self.name, "data_type": data_type, "dims": self.dims})
-    }
+    json!({"name": tensor.name, "data_type": data_type, "dims": tensor.dims})
 }
 
 /// `GET /v2/models/{name}`.
-pub(super) fn metadata(name: &str, model: &Model, interface: Interface) -> Value {
+pub(super) fn metadata(name: &str, versions: Vec<String>, model: &Model, interface: Interface) -> Value {
     json!({
         "name": name,
-        "versions": [VERSION],
-        "platform": "centuple",
-        "inputs": inputs(interface).iter().map(Tensor::metadata).collect::<Vec<_>>(),
-        "outputs": [output(&model.card.head, interface).metadata()],
+        "versions": versions,
+        "platform": BACKEND,
+        "inputs": inputs(interface).iter().map(metadata_of).collect::<Vec<_>>(),
+        "outputs": [metadata_of(&output(&model.card.head, interface))],
     })
 }
 
 /// `GET /v2/models/{name}/config`.
-pub(super) fn configuration(name: &str, model: &Model, interface: Interface, max_batch_size: usize) -> Value {
+pub(super) fn configuration(name: &str, model: &Model, interface: Interface, max_inputs: usize) -> Value {
     json!({
         "name": name,
         "platform": "",
-        "backend": "centuple",
+        "backend": BACKEND,
         "runtime": "",
         "version_policy": {"latest": {"num_versions": 1}},
-        "max_batch_size": i32::try_from(max_batch_size).unwrap_or(i32::MAX),
-        "input": inputs(interface).iter().map(Tensor::configuration).collect::<Vec<_>>(),
-        "output": [output(&model.card.head, interface).configuration()],
+        "max_batch_size": max_batch_size(max_inputs),
+        "input": inputs(interface).iter().map(configuration_of).collect::<Vec<_>>(),
+        "output": [configuration_of(&output(&model.card.head, interface))],
         "instance_group": [{"name": name, "kind": "KIND_CPU", "count": 1}],
         "dynamic_batching": {},
         "parameters": {},
@@ -106,12 +53,12 @@ pub(super) fn configuration(name: &str, model: &Model, interface: Interface, max
     })
 }
 
-/// The element of `GET /v2/models/{name}/stats`: what the model has done since the start, on all routes.
-pub(super) fn statistics(name: &str, served: &Served) -> Value {
-    let tally = served.metrics.tally();
+/// The element of `GET /v2/models/{name}/stats`: what a version has done since the start, on all routes.
+pub(super) fn statistics(name: &str, known: &Known) -> Value {
+    let tally = &known.tally;
     json!({
         "name": name,
-        "version": VERSION,
+        "version": known.version,
         "last_inference": tally.last(),
         "inference_count": tally.sequences(),
         "execution_count": tally.batches(),
@@ -122,8 +69,8 @@ pub(super) fn statistics(name: &str, served: &Served) -> Value {
             "compute_input": total(&tally.input),
             "compute_infer": total(&tally.infer),
             "compute_output": total(&tally.output),
-            "cache_hit": {"count": 0, "ns": 0},
-            "cache_miss": {"count": 0, "ns": 0},
+            "cache_hit": total(&tally.cache_hit),
+            "cache_miss": total(&tally.cache_miss),
         },
         "batch_stats": [],
         "memory_usage": [],

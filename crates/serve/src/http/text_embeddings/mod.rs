@@ -12,39 +12,95 @@ mod tokens;
 use std::sync::Arc;
 
 use axum::{
-    Router,
     extract::{Request as HttpRequest, State},
     response::Response,
     routing::post,
 };
 use centuple_tasks::{
-    Direction, Head, Model, OneOrMany, Reply, Request, Task, TaskError, Usage,
-    feature_extraction::{self, Inputs},
-    from_json, sentence_similarity,
+    Direction, Model, Reply, Request, Task, Usage, feature_extraction, from_json,
+    schema::{self, Components, any_of, documents, list_of},
+    sentence_similarity,
     text_ranking::{self, Document},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
 
-use super::{Shared, errors::Family, exchange, infinity, openai::Input, reply};
-use crate::service::{Dialect, Done, Failure, Kind, Models, Served, Work, Written};
+use super::{
+    Shared,
+    errors::Family,
+    exchange, infinity,
+    openai::Input,
+    openapi::{Operation, Tag},
+    reply,
+    routes::Routes,
+};
+use crate::{
+    service::{Dialect, Done, Failure, Kind, Models, Served, Work, Written},
+    text_embeddings::{self, Form},
+};
 use predict::Predict;
-pub(super) use predict::is_no_ranker;
+pub(super) use predict::names_classes;
 
 /// The roots of these routes.
 pub(super) const PATHS: [&str; 8] =
     ["/embed", "/embed_all", "/embed_sparse", "/predict", "/rerank", "/similarity", "/tokenize", "/decode"];
 
 /// The routes.
-pub(super) fn routes() -> Router<Shared> {
-    Router::new()
-        .route("/embed", post(embed))
-        .route("/embed_all", post(embed_all))
-        .route("/embed_sparse", post(embed_sparse))
-        .route("/predict", post(predict))
-        .route("/rerank", post(rerank))
-        .route("/similarity", post(similarity))
-        .route("/tokenize", post(tokenize))
-        .route("/decode", post(decode))
+pub(super) fn routes() -> Routes {
+    let ask = |path, summary| Operation::post(path, summary).tag(Tag::TextEmbeddings);
+    let embed_one = ask("/embed", "Texts or token ids to sentence embeddings")
+        .body(Components::add::<EmbedBody>, |model| embed_example(model, Form::Sentence))
+        .replies(|components| list_of(schema::row(components)));
+    let embed_each = ask("/embed_all", "Texts or token ids to an embedding per token")
+        .body(Components::add::<EmbedBody>, |model| embed_example(model, Form::Tokens))
+        .replies(|components| list_of(list_of(schema::row(components))));
+    let embed_few = ask("/embed_sparse", "Texts or token ids to sparse embeddings")
+        .body(Components::add::<EmbedBody>, |model| embed_example(model, Form::Sparse))
+        .replies(schema::sparse);
+    let rank = ask("/rerank", "Texts in the order in which they answer a query")
+        .about("With `documents` for `texts` it answers as Infinity does.")
+        .body(Components::add::<RerankBody>, rerank_example)
+        .replies(|components| {
+            let texts = list_of(components.add::<text_ranking::Ranked>());
+            any_of([texts, components.add::<infinity::Envelope<'_>>()])
+        });
+    let compare = ask("/similarity", "How alike a sentence is to others")
+        .body(Components::add::<SimilarityBody>, similarity_example)
+        .replies(|_| schema::similarities());
+    Routes::new()
+        .at("/embed", post(embed), [embed_one])
+        .at("/embed_all", post(embed_all), [embed_each])
+        .at("/embed_sparse", post(embed_sparse), [embed_few])
+        .at("/predict", post(predict), [predict::operation().tag(Tag::TextEmbeddings)])
+        .at("/rerank", post(rerank), [rank])
+        .at("/similarity", post(similarity), [compare])
+        .at("/tokenize", post(tokenize), [tokens::tokenize_operation().tag(Tag::TextEmbeddings)])
+        .at("/decode", post(decode), [tokens::decode_operation().tag(Tag::TextEmbeddings)])
+}
+
+fn embed_example(model: &Model, form: Form) -> Vec<(&'static str, Value)> {
+    let body = json!({"inputs": ["The quick brown fox jumps over the lazy dog.", "A dog sleeps."]});
+    (Form::of(&model.card) == Some(form)).then_some(("texts", body)).into_iter().collect()
+}
+
+fn rerank_example(model: &Model) -> Vec<(&'static str, Value)> {
+    let body = json!({
+        "query": "How do I reset my password?",
+        "texts": ["Choose \"Forgot password\" on the sign-in page.", "Our office is open on weekdays."],
+        "return_text": true,
+    });
+    ranks(model).then_some(("texts", body)).into_iter().collect()
+}
+
+fn similarity_example(model: &Model) -> Vec<(&'static str, Value)> {
+    let alike = model.card.tasks().contains(&Task::SentenceSimilarity);
+    alike.then(|| ("sentences", schema::example(Task::SentenceSimilarity, model))).into_iter().collect()
+}
+
+/// Whether a model ranks texts.
+pub(super) fn ranks(model: &Model) -> bool {
+    model.card.tasks().contains(&Task::TextRanking)
 }
 
 async fn answer(service: &Shared, dialect: impl Dialect, request: HttpRequest) -> Response {
@@ -87,110 +143,50 @@ async fn decode(State(service): State<Shared>, request: HttpRequest) -> Response
         .unwrap_or_else(|failure| Family::TextEmbeddings.failure(&failure))
 }
 
-/// The kind of vectors that a route gives.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Sentence,
-    Tokens,
-    Sparse,
-}
-
-impl Form {
-    fn of(model: &Model) -> Option<Self> {
-        match &model.card.head {
-            Head::SentenceEmbedding(_) => Some(Form::Sentence),
-            Head::TokenFeatures { .. } | Head::LateInteraction { .. } => Some(Form::Tokens),
-            Head::SparseEmbedding { .. } => Some(Form::Sparse),
-            Head::Classification { .. }
-            | Head::TokenClassification { .. }
-            | Head::QuestionAnswering
-            | Head::MaskedLm { .. } => None,
-        }
-    }
-
-    fn path(self) -> &'static str {
-        match self {
-            Form::Sentence => "/embed",
-            Form::Tokens => "/embed_all",
-            Form::Sparse => "/embed_sparse",
-        }
-    }
-}
-
 /// Reads the bodies of `/embed`, `/embed_all` and `/embed_sparse`.
 struct Embed {
     form: Form,
     cut: bool,
 }
 
-#[derive(Deserialize)]
+/// What to embed, and how.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = EmbedRequest)]
 struct EmbedBody {
     inputs: Input,
+    /// The model; without it the only one that this route can be answered by.
     model: Option<String>,
+    /// Whether a text that is too long is cut.
     truncate: Option<bool>,
+    /// Which end is cut.
     truncation_direction: Option<Direction>,
+    /// Name of a prompt of the model.
     prompt_name: Option<String>,
+    /// Whether vectors have length 1; sentence embeddings have by default.
     normalize: Option<bool>,
+    /// Length that vectors are cut to.
+    #[schema(minimum = 1)]
     dimensions: Option<usize>,
 }
 
 impl Dialect for Embed {
     fn read(&mut self, models: &Models, body: &[u8]) -> Result<(Arc<Served>, Work), Failure> {
         let body: EmbedBody = from_json(body)?;
-        let form = self.form;
-        let served =
-            models.find_for(body.model.as_deref(), Task::FeatureExtraction, |model| Form::of(model) == Some(form))?;
-        let id = &served.model.card.id;
-        match Form::of(&served.model) {
-            Some(own) if own == form => {}
-            Some(own) => {
-                let message =
-                    format!("model `{id}` doesn't answer {}; send the request to {}", form.path(), own.path());
-                return Err(Failure::new(Kind::Invalid, message));
-            }
-            None => {
-                let message = format!("model `{id}` gives no embeddings; serve a model that does");
-                return Err(Failure::new(Kind::Invalid, message));
-            }
-        }
-        let inputs = match body.inputs.0 {
-            Inputs::Texts(texts) => {
-                not_empty(texts.items.iter().map(String::is_empty))?;
-                Inputs::Texts(OneOrMany::many(texts.items))
-            }
-            Inputs::Tokens(tokens) => {
-                not_empty(tokens.items.iter().map(Vec::is_empty))?;
-                Inputs::Tokens(OneOrMany::many(tokens.items))
-            }
-        };
         let parameters = feature_extraction::Parameters {
-            normalize: body.normalize.or((form == Form::Sentence).then_some(true)),
+            normalize: body.normalize,
             prompt_name: body.prompt_name,
             truncate: body.truncate.or(Some(self.cut)),
             truncation_direction: body.truncation_direction,
             dimensions: body.dimensions,
             encoding_format: None,
         };
-        let request = Request::FeatureExtraction(feature_extraction::Request { inputs, parameters });
+        let model = body.model.as_deref();
+        let (served, request) = text_embeddings::embed(models, model, self.form, body.inputs.0, parameters)?;
         Ok((served, request.into()))
     }
 
     fn write(&self, _: &Model, done: Done, _: Usage) -> Written {
         done.to_json().into()
-    }
-}
-
-/// Refuses a list without an element, and an element without anything in it.
-fn not_empty(mut empty: impl ExactSizeIterator<Item = bool>) -> Result<(), Failure> {
-    if empty.len() == 0 {
-        return Err(TaskError::Empty("inputs").into());
-    }
-    match empty.position(|empty| empty) {
-        Some(index) => {
-            let message = format!("`inputs`: element {index} is empty; give at least one character or token");
-            Err(Failure { field: Some("inputs".into()), ..Failure::new(Kind::Empty, message) })
-        }
-        None => Ok(()),
     }
 }
 
@@ -201,24 +197,37 @@ struct Rerank {
     cut: bool,
 }
 
-#[derive(Deserialize)]
+/// A query and texts.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = RerankRequest)]
 struct RerankBody {
+    /// What is asked for.
     query: String,
+    /// The texts.
+    #[schema(schema_with = documents)]
     texts: Option<Vec<Document>>,
+    /// The texts, as Infinity's clients name them.
+    #[schema(schema_with = documents)]
     documents: Option<Vec<Document>>,
+    /// The model; without it the only one that ranks.
     model: Option<String>,
+    /// Whether a pair that is too long is cut.
     truncate: Option<bool>,
+    /// Which end is cut.
     truncation_direction: Option<Direction>,
+    /// Whether scores are logits.
     raw_scores: Option<bool>,
+    /// Whether the reply has the texts.
     #[serde(alias = "return_documents")]
     return_text: Option<bool>,
+    /// Texts to keep; absent: all of them.
+    #[schema(minimum = 1)]
     top_n: Option<usize>,
 }
 
 impl Dialect for Rerank {
     fn read(&mut self, models: &Models, body: &[u8]) -> Result<(Arc<Served>, Work), Failure> {
         let body: RerankBody = from_json(body)?;
-        let served = models.find_for(body.model.as_deref(), Task::TextRanking, |_| true)?;
         self.infinity = body.documents.is_some();
         let texts = match (body.texts, body.documents) {
             (Some(texts), None) | (None, Some(texts)) => texts,
@@ -227,7 +236,6 @@ impl Dialect for Rerank {
                 return Err(Failure::new(Kind::Invalid, message));
             }
         };
-        check_ranking(if self.infinity { "documents" } else { "texts" }, &texts, body.top_n)?;
         let parameters = text_ranking::Parameters {
             top_k: body.top_n,
             return_documents: body.return_text,
@@ -236,7 +244,9 @@ impl Dialect for Rerank {
             truncation_direction: body.truncation_direction,
         };
         let inputs = text_ranking::Inputs { query: body.query, texts };
-        Ok((served, Request::TextRanking(text_ranking::Request { inputs, parameters }).into()))
+        let name = if self.infinity { "documents" } else { "texts" };
+        let (served, request) = text_embeddings::rerank(models, body.model.as_deref(), name, inputs, parameters)?;
+        Ok((served, request.into()))
     }
 
     fn write(&self, model: &Model, done: Done, usage: Usage) -> Written {
@@ -247,28 +257,17 @@ impl Dialect for Rerank {
     }
 }
 
-/// Refuses no text, and a reply of none, in the words of the routes that share this task; `name` is that of the texts.
-pub(super) fn check_ranking(name: &'static str, texts: &[Document], top_n: Option<usize>) -> Result<(), TaskError> {
-    if texts.is_empty() {
-        return Err(TaskError::Empty(name));
-    }
-    match top_n {
-        Some(0) => {
-            let reason = "0 texts are none; give 1 or more, or leave it out for all texts".into();
-            Err(TaskError::Parameter { name: "top_n", reason })
-        }
-        Some(_) | None => Ok(()),
-    }
-}
-
 /// Reads the bodies of `/similarity`.
 struct Similarity {
     cut: bool,
 }
 
-#[derive(Deserialize)]
+/// Sentences to be compared.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = SimilarityRequest)]
 struct SimilarityBody {
     inputs: sentence_similarity::Inputs,
+    /// The model; without it the only one of sentence embeddings.
     model: Option<String>,
     parameters: Option<sentence_similarity::Parameters>,
 }

@@ -3,17 +3,44 @@
 use std::sync::Arc;
 
 use centuple_tasks::{
-    Direction, Model, OneOrMany, Reply, Request, Task, Usage, from_json,
-    text_classification::{self, Function, Parameters},
+    Direction, Model, OneOrMany, Reply, Task, Usage, from_json,
+    schema::{Components, any_of, list_of},
+    text_classification::{self, Function, Parameters, Score},
 };
 use serde::{Deserialize, Deserializer, de};
+use serde_json::json;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        RefOr, Schema,
+        schema::{AnyOfBuilder, ArrayBuilder, ObjectBuilder, Type},
+    },
+};
 
-use super::{not_empty, to_json};
-use crate::service::{Dialect, Done, Failure, Models, Served, Work, Written};
+use super::{super::openapi::Operation, to_json};
+use crate::{
+    service::{Dialect, Done, Failure, Models, Served, Work, Written},
+    text_embeddings::{self, is_no_ranker},
+};
 
-/// Whether a classifier is meant to name classes, where others that are served are rankers.
-pub(in crate::http) fn is_no_ranker(model: &Model) -> bool {
-    !model.card.tasks().contains(&Task::TextRanking)
+/// Whether a model's classes have names, so that it isn't only a ranker.
+pub(in crate::http) fn names_classes(model: &Model) -> bool {
+    model.card.tasks().contains(&Task::TextClassification) && is_no_ranker(&model.card)
+}
+
+/// What `/predict` takes and answers.
+pub(super) fn operation() -> Operation {
+    let example = |model: &Model| {
+        let body = json!({"inputs": "The food was wonderful and the staff were kind."});
+        names_classes(model).then_some(("a text", body)).into_iter().collect()
+    };
+    Operation::post("/predict", "Texts or pairs of texts to classes")
+        .about("A list of classes for one input, a list of such lists for several.")
+        .body(Components::add::<PredictBody>, example)
+        .replies(|components| {
+            let classes = list_of(components.add::<Score>());
+            any_of([classes.clone(), list_of(classes)])
+        })
 }
 
 /// Reads the bodies of `/predict`.
@@ -30,17 +57,38 @@ impl Predict {
     }
 }
 
-#[derive(Deserialize)]
+/// What to classify, and how.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = PredictRequest)]
 struct PredictBody {
     inputs: PredictInputs,
+    /// The model; without it the only classifier.
     model: Option<String>,
+    /// Whether a text that is too long is cut.
     truncate: Option<bool>,
+    /// Which end is cut.
     truncation_direction: Option<Direction>,
+    /// Whether scores are logits.
     raw_scores: Option<bool>,
 }
 
 /// `"a"` and `["a"]` are a text, `["a", "b"]` is a pair, and lists of such lists are several.
 struct PredictInputs(OneOrMany<text_classification::Input>);
+
+impl ToSchema for PredictInputs {}
+
+impl PartialSchema for PredictInputs {
+    fn schema() -> RefOr<Schema> {
+        let text = || ObjectBuilder::new().schema_type(Type::String).min_length(Some(1));
+        let pair = || ArrayBuilder::new().items(text()).min_items(Some(1)).max_items(Some(2));
+        AnyOfBuilder::new()
+            .description(Some("A text, a pair of texts, or a list of lists of one or two texts."))
+            .item(text())
+            .item(pair())
+            .item(ArrayBuilder::new().items(pair()).min_items(Some(1)))
+            .into()
+    }
+}
 
 impl<'de> Deserialize<'de> for PredictInputs {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -125,9 +173,7 @@ impl<'de> Deserialize<'de> for TextOrPair {
 impl Dialect for Predict {
     fn read(&mut self, models: &Models, body: &[u8]) -> Result<(Arc<Served>, Work), Failure> {
         let body: PredictBody = from_json(body)?;
-        let served = models.find_for(body.model.as_deref(), Task::TextClassification, is_no_ranker)?;
         let PredictInputs(inputs) = body.inputs;
-        not_empty(inputs.items.iter().map(|input| input.text.is_empty() && input.text_pair.is_none()))?;
         self.single = inputs.single;
         let parameters = Parameters {
             function_to_apply: body.raw_scores.unwrap_or(false).then_some(Function::None),
@@ -135,7 +181,7 @@ impl Dialect for Predict {
             truncation_direction: body.truncation_direction,
             ..Parameters::default()
         };
-        let request = Request::TextClassification(text_classification::Request { inputs, parameters });
+        let (served, request) = text_embeddings::predict(models, body.model.as_deref(), inputs, parameters)?;
         Ok((served, request.into()))
     }
 

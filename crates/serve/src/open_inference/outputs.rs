@@ -1,15 +1,21 @@
-//! The reply of `infer`: which outputs, under which names, in JSON or as bytes.
+//! What is answered: which outputs, under which names, of which values.
 
-use std::iter;
+use std::{iter, time::Duration};
 
 use centuple_tasks::{Head, Model, Output, TaskError};
 use serde::{Serialize, Serializer};
 
-use super::{VERSION, describe::native_output, request::InferRequest};
-use crate::service::Written;
+use super::{describe::native_output, request::InferRequest};
+use crate::service::{Failure, Served, Service, Work};
 
 /// What a reply has.
-pub(super) struct Plan {
+pub(crate) struct Plan {
+    /// The version of the model that answers.
+    pub(crate) version: String,
+    /// The request's id.
+    pub(crate) id: Option<String>,
+    /// How long the request may take.
+    pub(crate) timeout: Option<Duration>,
     outputs: Vec<Planned>,
     /// Tokens that rows are padded to, at least.
     length: usize,
@@ -27,8 +33,20 @@ fn invalid(message: String) -> TaskError {
 }
 
 impl Plan {
+    /// Checks a request; what is left to do of it, and what to answer then.
+    pub(crate) fn new(service: &Service, request: InferRequest, served: &Served) -> Result<(Self, Work), Failure> {
+        // Before anything is made of each of them.
+        service.check_inputs(request.rows())?;
+        let model = &served.model;
+        let mut plan = Self::of(&request, model)?;
+        plan.version.clone_from(&served.version);
+        plan.id.clone_from(&request.id);
+        plan.timeout = request.timeout;
+        Ok((plan, request.into_work(model)?))
+    }
+
     /// Checks what a request asks for.
-    pub(super) fn new(request: &InferRequest, model: &Model) -> Result<Self, TaskError> {
+    fn of(request: &InferRequest, model: &Model) -> Result<Self, TaskError> {
         let native = native_output(&model.card.head);
         let length = request.padded_length();
         let default = if length.is_some() { native } else { "output" };
@@ -42,30 +60,53 @@ impl Plan {
             if outputs.iter().any(|other| other.name == name) {
                 return Err(invalid(format!("output `{name}` is asked for twice")));
             }
-            let parameters = wanted.parameters.as_ref();
-            if parameters.is_some_and(|parameters| parameters.shared_memory_region.is_some()) {
+            if wanted.shared_memory {
                 return Err(invalid(format!("output `{name}`: shared memory is not supported")));
             }
-            let binary = parameters.and_then(|parameters| parameters.binary_data).unwrap_or(request.binary);
-            let classes = classes(name, parameters.and_then(|parameters| parameters.classification), model)?;
-            outputs.push(Planned { name: name.to_owned(), binary, classes });
+            let classes = classes(name, wanted.classification, model)?;
+            outputs.push(Planned { name: name.to_owned(), binary: wanted.binary, classes });
         }
         if outputs.is_empty() {
             outputs.push(Planned { name: default.into(), binary: request.binary, classes: None });
         }
-        Ok(Self { outputs, length: length.unwrap_or(0) })
+        Ok(Self { version: String::new(), id: None, timeout: None, outputs, length: length.unwrap_or(0) })
     }
 
-    /// Writes a reply.
-    pub(super) fn write(&self, name: &str, id: Option<&str>, model: &Model, outputs: &[Output]) -> Written {
+    /// What the model has given, as it was asked for.
+    pub(crate) fn tensors<'a>(&'a self, model: &'a Model, outputs: &'a [Output]) -> Vec<OutputTensor<'a>> {
         let rows = Rows::new(outputs, &model.card.head, self.length);
-        let mut binary = Vec::new();
-        let tensors = self.outputs.iter().map(|planned| planned.write(&rows, model, &mut binary)).collect();
-        let reply = Reply { model_name: name, model_version: VERSION, id, outputs: tensors };
-        let mut body = serde_json::to_vec(&reply).unwrap_or_default();
-        let json = self.outputs.iter().any(|planned| planned.binary).then_some(body.len());
-        body.append(&mut binary);
-        Written { body, json }
+        self.outputs.iter().map(|planned| planned.tensor(rows, model)).collect()
+    }
+}
+
+/// One output of a reply.
+pub(crate) struct OutputTensor<'a> {
+    pub(crate) name: &'a str,
+    /// Whether it was asked for as bytes.
+    pub(crate) binary: bool,
+    pub(crate) datatype: &'static str,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) data: Data<'a>,
+}
+
+/// The values of an output; serialises as a list.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(crate) enum Data<'a> {
+    Values(Rows<'a>),
+    Names(Vec<String>),
+}
+
+impl Data<'_> {
+    /// Adds the values in little-endian order, a name after its length in 4 bytes.
+    pub(crate) fn append_to(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Data::Values(rows) => bytes.extend(rows.values().flat_map(f32::to_le_bytes)),
+            Data::Names(names) => names.iter().for_each(|name| {
+                bytes.extend_from_slice(&(name.len() as u32).to_le_bytes());
+                bytes.extend_from_slice(name.as_bytes());
+            }),
+        }
     }
 }
 
@@ -95,7 +136,7 @@ pub(super) fn is_by_token(head: &Head) -> bool {
 
 /// Outputs as one tensor.
 #[derive(Clone, Copy)]
-struct Rows<'a> {
+pub(crate) struct Rows<'a> {
     outputs: &'a [Output],
     by_token: bool,
     /// Rows of each, where they are by token.
@@ -118,9 +159,10 @@ impl<'a> Rows<'a> {
     }
 
     /// All values in order; what is padded is 0.
-    fn values(self) -> impl Iterator<Item = f32> + 'a {
-        let each = self.length * self.columns;
-        self.outputs.iter().flat_map(move |output| {
+    fn values(&self) -> impl Iterator<Item = f32> + use<'a> {
+        let Self { outputs, length, columns, .. } = *self;
+        let each = length * columns;
+        outputs.iter().flat_map(move |output| {
             let padding = each.saturating_sub(output.data.len());
             output.data.iter().copied().chain(iter::repeat_n(0.0, padding))
         })
@@ -134,32 +176,16 @@ impl Serialize for Rows<'_> {
 }
 
 impl Planned {
-    fn write<'a>(&'a self, rows: &Rows<'a>, model: &Model, binary: &mut Vec<u8>) -> Tensor<'a> {
-        let start = binary.len();
+    fn tensor<'a>(&'a self, rows: Rows<'a>, model: &Model) -> OutputTensor<'a> {
         let (datatype, shape, data) = match self.classes {
-            None => {
-                if self.binary {
-                    binary.extend(rows.values().flat_map(f32::to_le_bytes));
-                }
-                ("FP32", rows.shape(), Data::Values(*rows))
-            }
+            None => ("FP32", rows.shape(), Data::Values(rows)),
             Some(classes) => {
                 let classes = classes.min(rows.columns);
-                let names: Vec<_> = rows.outputs.iter().flat_map(|output| best(output, model, classes)).collect();
-                if self.binary {
-                    for name in &names {
-                        binary.extend_from_slice(&(name.len() as u32).to_le_bytes());
-                        binary.extend_from_slice(name.as_bytes());
-                    }
-                }
+                let names = rows.outputs.iter().flat_map(|output| best(output, model, classes)).collect();
                 ("BYTES", vec![rows.outputs.len(), classes], Data::Names(names))
             }
         };
-        let (data, parameters) = match self.binary {
-            true => (None, Some(Parameters { binary_data_size: binary.len() - start })),
-            false => (Some(data), None),
-        };
-        Tensor { name: &self.name, datatype, shape, parameters, data }
+        OutputTensor { name: &self.name, binary: self.binary, datatype, shape, data }
     }
 }
 
@@ -182,36 +208,4 @@ fn best(output: &Output, model: &Model, classes: usize) -> Vec<String> {
         None => format!("{}:{place}", output.data[place]),
     };
     places.into_iter().take(classes).map(name).collect()
-}
-
-#[derive(Serialize)]
-struct Reply<'a> {
-    model_name: &'a str,
-    model_version: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a str>,
-    outputs: Vec<Tensor<'a>>,
-}
-
-#[derive(Serialize)]
-struct Tensor<'a> {
-    name: &'a str,
-    datatype: &'static str,
-    shape: Vec<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parameters: Option<Parameters>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Data<'a>>,
-}
-
-#[derive(Serialize)]
-struct Parameters {
-    binary_data_size: usize,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Data<'a> {
-    Values(Rows<'a>),
-    Names(Vec<String>),
 }

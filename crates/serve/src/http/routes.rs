@@ -1,0 +1,87 @@
+//! The table of routes: what the server answers beside what its document says of it, so that
+//! neither can be without the other.
+
+use axum::{Router, routing::MethodRouter};
+
+use super::{Shared, openapi::Operation};
+
+/// Routes and what is told of them.
+#[derive(Default)]
+pub(super) struct Routes {
+    router: Router<Shared>,
+    entries: Vec<Entry>,
+}
+
+/// A path of the router, where `{*rest}` stands for all that follows.
+struct Entry {
+    path: String,
+    operations: Vec<Operation>,
+}
+
+impl Routes {
+    /// None yet.
+    pub(super) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a path. `operations` is what it can be asked, each under a path that it covers.
+    pub(super) fn at(
+        mut self,
+        path: &str,
+        methods: MethodRouter<Shared>,
+        operations: impl IntoIterator<Item = Operation>,
+    ) -> Self {
+        self.entries.push(Entry { path: path.to_owned(), operations: operations.into_iter().collect() });
+        Self { router: self.router.route(path, methods), ..self }
+    }
+
+    /// Adds a path of a protocol's part that this server leaves out: it only says so.
+    pub(super) fn left_out(self, path: &str, methods: MethodRouter<Shared>) -> Self {
+        Self { router: self.router.route(path, methods), ..self }
+    }
+
+    /// Adds routes below a prefix.
+    pub(super) fn nest(mut self, prefix: &str, routes: Routes) -> Self {
+        self.entries.extend(routes.entries.into_iter().map(|Entry { path, operations }| Entry {
+            path: format!("{prefix}{path}"),
+            operations: operations.into_iter().map(|operation| operation.below(prefix)).collect(),
+        }));
+        Self { router: self.router.nest(prefix, routes.router), ..self }
+    }
+
+    /// Adds routes.
+    pub(super) fn merge(mut self, routes: Routes) -> Self {
+        self.entries.extend(routes.entries);
+        Self { router: self.router.merge(routes.router), ..self }
+    }
+
+    /// The router.
+    pub(super) fn into_router(self) -> Router<Shared> {
+        self.router
+    }
+
+    /// Everything that can be asked.
+    pub(super) fn into_operations(self) -> Vec<Operation> {
+        self.entries.into_iter().flat_map(|entry| entry.operations).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::http::table;
+
+    #[test]
+    fn every_path_is_told_of() {
+        for entry in table().entries {
+            let path = &entry.path;
+            assert!(!entry.operations.is_empty(), "{path}: nothing is told of it");
+            for operation in entry.operations {
+                let covered = match path.split_once("{*") {
+                    Some((root, _)) => operation.path().starts_with(root),
+                    None => operation.path() == path,
+                };
+                assert!(covered, "{path} does not cover {}", operation.path());
+            }
+        }
+    }
+}

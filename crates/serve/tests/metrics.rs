@@ -1,0 +1,71 @@
+//! What `/metrics` shows: the names that dashboards and autoscalers read, in Prometheus' text format.
+
+mod harness;
+
+use std::collections::BTreeSet;
+
+use centuple_serve::Config;
+use harness::{Gate, Running, config, tiny};
+
+/// A line of a value: its name, its labels, the value.
+fn sample(line: &str) -> (&str, Vec<(&str, &str)>, f64) {
+    let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value: {line}"));
+    let (name, labels) = match series.split_once('{') {
+        Some((name, labels)) => (name, labels.strip_suffix('}').unwrap_or_else(|| panic!("open labels: {line}"))),
+        None => (series, ""),
+    };
+    assert!(name.chars().all(|character| character.is_ascii_alphanumeric() || character == '_'), "{line}");
+    let labels = labels.split(',').filter(|label| !label.is_empty()).map(|label| {
+        let (name, value) = label.split_once('=').unwrap_or_else(|| panic!("no label: {line}"));
+        let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+        (name, value.unwrap_or_else(|| panic!("no quotes: {line}")))
+    });
+    (name, labels.collect(), value.parse().unwrap_or_else(|_| panic!("no number: {line}")))
+}
+
+#[test]
+fn every_metric_has_a_type_and_the_names_stay() {
+    let server = Running::new(config(), vec![tiny::embedder(true)]);
+    assert_eq!(server.post("/", r#"{"inputs": ["cat", "dog"]}"#).status, 200);
+    assert_eq!(server.post("/", r#"{"inputs": 1}"#).status, 422);
+    let text = server.get("/metrics").body;
+    let (mut types, mut kind) = (BTreeSet::new(), ("", ""));
+    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with("# HELP ")) {
+        if let Some(declared) = line.strip_prefix("# TYPE ") {
+            kind = declared.split_once(' ').expect("a name and a type");
+            continue;
+        }
+        let (name, labels, _) = sample(line);
+        let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+        assert!(name == kind.0 || of_histogram == Some(kind.0), "{name} has no type");
+        let labels: Vec<_> = labels.into_iter().filter(|(name, _)| *name != "le").map(|(name, _)| name).collect();
+        types.insert(format!("{} {} [{}]", kind.0, kind.1, labels.join(" ")));
+    }
+    insta::assert_snapshot!(types.into_iter().collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn what_triton_counts_is_counted() {
+    let (gate, interfere) = Gate::new();
+    let server = Running::interfered(Config { max_queued_requests: 2, ..config() }, interfere);
+    let mut clients: Vec<_> = (0..2).map(|_| server.connect()).collect();
+    for (waiting, client) in clients.iter_mut().enumerate() {
+        client.begin("POST", "/", &[], br#"{"inputs": ["cat", "dog"]}"#);
+        if waiting == 0 {
+            gate.batch();
+        }
+    }
+    server.await_queue(1);
+    let value = |name: &str| server.metric(&format!("{name}{{model=\"test/tiny\",version=\"1\"}}"));
+    assert_eq!(value("nv_inference_pending_request_count"), 1.0);
+    assert_eq!(server.metric("te_queue_tokens{model=\"test/tiny\"}"), 6.0);
+    assert_eq!(server.post("/", r#"{"inputs": "cat"}"#).status, 429);
+    drop(gate);
+    for client in &mut clients {
+        assert_eq!(client.response().unwrap().status, 200);
+    }
+    let counts = ["request_success", "request_failure", "count", "exec_count", "pending_request_count"];
+    assert_eq!(counts.map(|name| value(&format!("nv_inference_{name}"))), [2.0, 1.0, 4.0, 2.0, 0.0]);
+    let durations = ["request", "queue", "compute_infer"];
+    assert!(durations.iter().all(|name| value(&format!("nv_inference_{name}_duration_us")) > 0.0));
+}
