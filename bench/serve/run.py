@@ -25,8 +25,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 RELEASE = ROOT / "target" / "release"
-# Twelve plain words, which are 14 to 16 tokens with those that begin and end a text.
-SHORT = "a man is playing the guitar on a small stage in the rain"
+# Fourteen plain words, which are 16 tokens with those that begin and end a text.
+SHORT = "a man is playing the guitar on a small stage in the summer rain"
 QUEUE = 512
 LONGEST_START_SECONDS = 120
 

@@ -22,6 +22,20 @@ struct Weights {
     gamma: Tensor,
 }
 
+impl Weights {
+    fn random(random: &mut Random) -> Weights {
+        let mut tensor = |shape: &[usize]| random.tensor(shape, 0.3).expect("a tensor");
+        Weights {
+            words: tensor(&[500, WIDTH]),
+            gate: tensor(&[INNER, WIDTH]),
+            up: tensor(&[INNER, WIDTH]),
+            down: tensor(&[WIDTH, INNER]),
+            bias: tensor(&[WIDTH]),
+            gamma: tensor(&[WIDTH]),
+        }
+    }
+}
+
 /// An encoder that applies the same gated unit again and again, and ends with the table as decoder.
 fn graph(weights: &Weights, layers: usize) -> Graph {
     let mut graph = Graph::new();
@@ -55,16 +69,7 @@ fn graph(weights: &Weights, layers: usize) -> Graph {
 
 #[test]
 fn shared_layers_take_the_bytes_of_one() {
-    let mut random = Random::new(97);
-    let mut tensor = |shape: &[usize]| random.tensor(shape, 0.3).expect("a tensor");
-    let weights = Weights {
-        words: tensor(&[500, WIDTH]),
-        gate: tensor(&[INNER, WIDTH]),
-        up: tensor(&[INNER, WIDTH]),
-        down: tensor(&[WIDTH, INNER]),
-        bias: tensor(&[WIDTH]),
-        gamma: tensor(&[WIDTH]),
-    };
+    let weights = Weights::random(&mut Random::new(97));
     let bytes = |layers: usize| {
         let (optimised, _) = optimize(&graph(&weights, layers)).expect("passes keep graphs valid");
         let observations = observed_values(&optimised).into_iter().enumerate().map(|(index, value)| {
@@ -106,25 +111,11 @@ fn pooled(plan: &Arc<Plan>) -> Vec<u32> {
 #[test]
 fn plans_of_one_base_share_what_is_equal() {
     let mut random = Random::new(98);
-    let mut tensor = |shape: &[usize]| random.tensor(shape, 0.3).expect("a tensor");
-    let base = Weights {
-        words: tensor(&[500, WIDTH]),
-        gate: tensor(&[INNER, WIDTH]),
-        up: tensor(&[INNER, WIDTH]),
-        down: tensor(&[WIDTH, INNER]),
-        bias: tensor(&[WIDTH]),
-        gamma: tensor(&[WIDTH]),
-    };
+    let (base, other) = (Weights::random(&mut random), Weights::random(&mut random));
     // Equal in value and not in identity, as when it is read from another file.
     let again = |tensor: &Tensor| Tensor::from_f32(tensor.shape(), tensor.as_f32().expect("floats")).expect("a tensor");
-    let tuned = Weights {
-        words: again(&base.words),
-        gate: again(&base.gate),
-        up: again(&base.up),
-        down: tensor(&[WIDTH, INNER]),
-        bias: tensor(&[WIDTH]),
-        gamma: again(&base.gamma),
-    };
+    let [words, gate, up, gamma] = [&base.words, &base.gate, &base.up, &base.gamma].map(again);
+    let tuned = Weights { words, gate, up, gamma, ..other };
     for halved in [false, true] {
         let plan = |weights: &Weights| {
             let (mut graph, _) = optimize(&graph(weights, 2)).expect("passes keep graphs valid");
