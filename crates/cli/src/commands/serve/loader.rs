@@ -80,7 +80,9 @@ impl Folders {
             });
         }
         if let Some(repository) = &self.repository {
-            let found = repository.scan().with_context(|| format!("cannot read {}", repository.root().display()))?;
+            let found = repository.scan().with_context(|| {
+                format!("cannot read {}, which should be a folder of models", repository.root().display())
+            })?;
             for source in found {
                 match self.named.iter().any(|named| named.id == source.name) {
                     true => repository.warn(format!(
