@@ -61,6 +61,11 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// After how long it helps to try again, a second at least, where waiting is what helps.
+    pub(crate) fn retry_after(self) -> Option<Duration> {
+        if let Kind::Overloaded(time) = self { Some(time.max(Duration::from_secs(1))) } else { None }
+    }
+
     /// A word for metrics and logs.
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -90,16 +90,19 @@ impl Metrics {
         self.count.increment(1);
     }
 
-    /// Counts a request that got an answer.
-    pub(crate) fn success(&self, received: Instant) {
-        self.success.increment(1);
-        self.duration.record(received.elapsed());
-    }
-
-    /// Counts a request that got an error.
-    pub(crate) fn failure(&self, failure: &Failure) {
-        let kind = failure.kind.name();
-        metrics::with_local_recorder(&self.recorder, || counter!("te_request_failure", "err" => kind).increment(1));
+    /// Counts a request that was received then by how it has ended.
+    pub(crate) fn ended<T>(&self, received: Instant, outcome: &Result<T, Failure>) {
+        match outcome {
+            Ok(_) => {
+                self.success.increment(1);
+                self.duration.record(received.elapsed());
+            }
+            Err(failure) => {
+                let kind = failure.kind.name();
+                let count = || counter!("te_request_failure", "err" => kind).increment(1);
+                metrics::with_local_recorder(&self.recorder, count);
+            }
+        }
     }
 
     /// Notes how large the cache is.

@@ -156,10 +156,7 @@ where
         let received = Instant::now();
         service.metrics.request();
         let outcome = exchange(&service, request, answer).await;
-        match &outcome {
-            Ok(_) => service.metrics.success(received),
-            Err(failure) => service.metrics.failure(failure),
-        }
+        service.metrics.ended(received, &outcome);
         outcome.unwrap_or_else(|failure| status::refusal(&failure))
     })
 }
@@ -183,10 +180,7 @@ where
                 let (service, call, message) = (Arc::clone(&asked.service), asked.call, asked.message.clone());
                 service.metrics.request();
                 let outcome = call.wait(answer(asked)).await;
-                match &outcome {
-                    Ok(_) => service.metrics.success(call.received),
-                    Err(failure) => service.metrics.failure(failure),
-                }
+                service.metrics.ended(call.received, &outcome);
                 match outcome {
                     Ok(reply) => Answered::Message(reply.seal()),
                     Err(failure) => match mend(&message, &failure) {

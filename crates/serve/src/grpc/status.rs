@@ -1,7 +1,5 @@
 //! Failures as statuses of gRPC.
 
-use std::time::Duration;
-
 use axum::{
     body::Body,
     http::{HeaderMap, HeaderName, HeaderValue, header::RETRY_AFTER},
@@ -75,32 +73,12 @@ fn code(kind: Kind) -> Code {
 /// Of what has used up something, whether waiting helps.
 fn advice(kind: Kind) -> HeaderMap {
     let mut advice = HeaderMap::new();
-    match kind {
-        Kind::Overloaded(time) => {
-            let time = time.max(Duration::from_secs(1));
-            advice.insert(RETRY_AFTER, HeaderValue::from(time.as_secs()));
-            advice.insert(PUSHBACK, HeaderValue::from(time.as_millis() as u64));
-        }
-        Kind::TooLarge => {
-            advice.insert(PUSHBACK, HeaderValue::from(-1));
-        }
-        Kind::Malformed
-        | Kind::Invalid
-        | Kind::Empty
-        | Kind::Tokenization
-        | Kind::Timeout
-        | Kind::Deadline
-        | Kind::Unauthorized
-        | Kind::UnknownModel
-        | Kind::NotLoaded(_)
-        | Kind::LoadFailed
-        | Kind::NoReport
-        | Kind::UnknownRoute
-        | Kind::Method
-        | Kind::Encoding
-        | Kind::NotImplemented
-        | Kind::Engine
-        | Kind::Internal => {}
+    if let Some(time) = kind.retry_after() {
+        advice.insert(RETRY_AFTER, HeaderValue::from(time.as_secs()));
+        advice.insert(PUSHBACK, HeaderValue::from(time.as_millis() as u64));
+    }
+    if kind == Kind::TooLarge {
+        advice.insert(PUSHBACK, HeaderValue::from(-1));
     }
     advice
 }

@@ -88,30 +88,11 @@ impl Family {
         };
         let mut response = json(body);
         *response.status_mut() = self.status(failure.kind);
-        match failure.kind {
-            Kind::Overloaded(time) => {
-                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(time.as_secs().max(1)));
-            }
-            Kind::Unauthorized => {
-                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            Kind::Malformed
-            | Kind::Invalid
-            | Kind::Empty
-            | Kind::Tokenization
-            | Kind::TooLarge
-            | Kind::Timeout
-            | Kind::Deadline
-            | Kind::UnknownModel
-            | Kind::NotLoaded(_)
-            | Kind::LoadFailed
-            | Kind::NoReport
-            | Kind::UnknownRoute
-            | Kind::Method
-            | Kind::Encoding
-            | Kind::NotImplemented
-            | Kind::Engine
-            | Kind::Internal => {}
+        if let Some(time) = failure.kind.retry_after() {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(time.as_secs()));
+        }
+        if failure.kind == Kind::Unauthorized {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

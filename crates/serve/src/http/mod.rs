@@ -86,10 +86,7 @@ async fn exchange(service: &Shared, dialect: impl Dialect, request: Request) -> 
         },
         Err(failure) => Err(failure),
     };
-    match &outcome {
-        Ok(_) => service.metrics.success(received),
-        Err(failure) => service.metrics.failure(failure),
-    }
+    service.metrics.ended(received, &outcome);
     outcome.map(respond)
 }
 
@@ -112,10 +109,7 @@ async fn reply(
         }
         Err(failure) => Err(failure),
     };
-    match &outcome {
-        Ok(_) => service.metrics.success(received),
-        Err(failure) => service.metrics.failure(failure),
-    }
+    service.metrics.ended(received, &outcome);
     outcome.map(json)
 }
 

@@ -124,10 +124,20 @@ impl Catalogue {
     }
 
     /// Every name, in the order of lists.
-    pub(super) fn names(&self) -> Vec<(&str, &Named)> {
+    fn names(&self) -> Vec<(&str, &Named)> {
         let mut names: Vec<_> = self.names.iter().map(|(name, named)| (name.as_str(), named)).collect();
         names.sort_by_key(|(_, named)| named.place);
         names
+    }
+
+    /// Number of names.
+    pub(super) fn count(&self) -> usize {
+        self.names.len()
+    }
+
+    /// The name that comes first in lists.
+    pub(super) fn first(&self) -> Option<&str> {
+        self.names.iter().min_by_key(|(_, named)| named.place).map(|(name, _)| name.as_str())
     }
 
     /// Every version of every name, in the order of lists.

@@ -76,18 +76,22 @@ impl Models {
     pub(crate) fn find_or_first(&self, id: Option<&str>) -> Result<Arc<Served>, Failure> {
         let first = match id {
             Some(_) => None,
-            None => self.names().into_iter().next(),
+            None => self.registry.catalogue().first().map(str::to_owned),
         };
         self.find(id.or(first.as_deref()).unwrap_or_default())
     }
 
     /// The only model whatever the name, else the one of that id.
     pub(crate) fn find_or_only(&self, id: Option<&str>) -> Result<Arc<Served>, Failure> {
-        match (self.names().as_slice(), id) {
-            ([only], _) => self.find(only),
-            (_, Some(id)) => self.find(id),
-            ([], None) => Err(Failure::new(Kind::UnknownModel, "no model is served here yet".into())),
-            (_, None) => Err(Failure::new(
+        let (count, only) = {
+            let catalogue = self.registry.catalogue();
+            let only = if catalogue.count() == 1 { catalogue.first().map(str::to_owned) } else { None };
+            (catalogue.count(), only)
+        };
+        match (only.as_deref().or(id), count) {
+            (Some(id), _) => self.find(id),
+            (None, 0) => Err(Failure::new(Kind::UnknownModel, "no model is served here yet".into())),
+            (None, _) => Err(Failure::new(
                 Kind::UnknownModel,
                 "several models are served; name one: POST /models/ID, or `model` in the body".into(),
             )),
@@ -102,8 +106,7 @@ impl Models {
         task: Task,
         fits: impl Fn(&ModelCard) -> bool,
     ) -> Result<Arc<Served>, Failure> {
-        let names = self.names();
-        if id.is_some() || names.len() <= 1 {
+        if id.is_some() || self.registry.catalogue().count() <= 1 {
             return self.find_or_only(id);
         }
         let does = |card: &ModelCard| card.tasks().contains(&task) && fits(card);
@@ -125,10 +128,6 @@ impl Models {
             }
         };
         Err(Failure::new(Kind::UnknownModel, message))
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.registry.catalogue().names().into_iter().map(|(name, _)| name.to_owned()).collect()
     }
 
     fn key(&self, id: &str, version: &str) -> Result<Key, Failure> {
