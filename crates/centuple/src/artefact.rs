@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use centuple_graph::{Document, DocumentError};
 use centuple_models::Description;
+use centuple_models::checkpoint::CheckpointError;
+use centuple_models::checkpoint::onnx::OnnxFile;
 use centuple_receipt::report::{Findings, Verdict};
 use centuple_runtime::{Plan, RuntimeError, lower_stored};
 use serde::{Deserialize, Serialize};
@@ -168,7 +170,8 @@ pub(crate) fn compile(host: &Host, folder: &Path, id: &str, options: &LoadOption
     let Manifest { description, text, source, receipt, .. } = manifest;
     let artefact = Some(Arc::new(Artefact { folder: folder.to_owned(), source, receipt }));
     let (model, plan) = (Arc::new(model), Arc::new(plan));
-    Ok(Compiled { model, description, precision: found, text, plain: None, graph, passes: Vec::new(), plan, artefact })
+    let (passes, notes) = (Vec::new(), Vec::new());
+    Ok(Compiled { model, description, precision: found, text, plain: None, graph, passes, notes, plan, artefact })
 }
 
 /// What an artefact that was loaded says of itself.
@@ -276,7 +279,7 @@ impl Manifest {
 
 /// An artefact to be written.
 pub(crate) struct Draft<'a> {
-    /// The folder that the model was compiled from.
+    /// The folder, or the ONNX file, that the model was compiled from.
     pub(crate) source: &'a Path,
     pub(crate) origin: Origin,
     pub(crate) compiled: &'a Compiled,
@@ -307,8 +310,9 @@ impl Draft<'_> {
         let path = |name: &str| folder.path().join(name);
 
         let mut files = BTreeMap::new();
-        for name in side_files(self.source)? {
-            let (from, to) = (self.source.join(&name), path(&name));
+        let (source, _) = parts(self.source)?;
+        for name in side_files(&source)? {
+            let (from, to) = (source.join(&name), path(&name));
             if let Some(parent) = to.parent() {
                 fs::create_dir_all(parent).map_err(failed(parent))?;
             }
@@ -363,7 +367,7 @@ pub(crate) fn check_target(target: &Path) -> Result<(), ArtefactError> {
     if is_free || is_empty() { Ok(()) } else { Err(ArtefactError::Taken { path: target.to_owned() }) }
 }
 
-fn move_into_place(folder: tempfile::TempDir, target: &Path) -> Result<(), ArtefactError> {
+pub(crate) fn move_into_place(folder: tempfile::TempDir, target: &Path) -> Result<(), ArtefactError> {
     let failed = |source| ArtefactError::File { path: target.to_owned(), source };
     #[cfg(unix)]
     {
@@ -401,7 +405,7 @@ fn write_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>)
 }
 
 /// Paths of the files that an artefact takes over: configuration, tokenizer, licence; at most one folder down.
-fn side_files(folder: &Path) -> Result<Vec<String>, ArtefactError> {
+pub(crate) fn side_files(folder: &Path) -> Result<Vec<String>, ArtefactError> {
     let files = files_within(folder)?;
     let wanted = |(path, bytes): &&(String, u64)| {
         let (parent, name) = path.rsplit_once('/').map_or(("", path.as_str()), |(parent, name)| (parent, name));
@@ -419,22 +423,57 @@ fn side_files(folder: &Path) -> Result<Vec<String>, ArtefactError> {
     Ok(files.iter().filter(wanted).map(|(path, _)| path.clone()).collect())
 }
 
+/// The folder of configuration and tokenizer of a source, and the ONNX file that it is read from, where it is.
+fn parts(source: &Path) -> Result<(PathBuf, Option<PathBuf>), ArtefactError> {
+    let failed = |error: CheckpointError| ArtefactError::File {
+        path: source.to_owned(),
+        source: io::Error::other(error.to_string()),
+    };
+    Ok(match OnnxFile::find(source).map_err(failed)? {
+        Some(file) => (file.folder, Some(file.path)),
+        None => (source.to_owned(), None),
+    })
+}
+
+/// An ONNX file, and the files beside it that may hold its tensors: their paths and sizes.
+fn onnx_files(file: &Path) -> Result<Vec<(PathBuf, u64)>, ArtefactError> {
+    let bytes = fs::metadata(file).map_err(|source| ArtefactError::File { path: file.to_owned(), source })?.len();
+    let own = (file.to_owned(), bytes);
+    let folder = file.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    let beside = files_within(folder)?.into_iter().map(|(name, bytes)| (folder.join(name), bytes));
+    let kind = |path: &Path| path.extension().and_then(|kind| kind.to_str()).map(str::to_owned);
+    let is_data = |(path, _): &(PathBuf, u64)| {
+        path.parent() == Some(folder) && matches!(kind(path).as_deref(), Some("onnx_data" | "data" | "bin" | "weight"))
+    };
+    Ok([own].into_iter().chain(beside.filter(is_data)).collect())
+}
+
 /// Hash of the names and contents of configuration and weights.
-fn hash_of_source(folder: &Path) -> Result<String, ArtefactError> {
+fn hash_of_source(source: &Path) -> Result<String, ArtefactError> {
+    let (folder, onnx) = parts(source)?;
     let mut all = Sha256::new();
-    for (name, bytes) in files_within(folder)? {
+    let weights: &[&str] = if onnx.is_some() { &[] } else { &["safetensors", "bin"] };
+    for (name, bytes) in files_within(&folder)? {
         let kind = Path::new(&name).extension().and_then(|extension| extension.to_str());
-        if matches!(kind, Some("safetensors" | "bin" | "json")) {
+        if kind.is_some_and(|kind| kind == "json" || weights.contains(&kind)) {
             all.update(format!("{} {name}\n", Record::of(&folder.join(&name), bytes)?.sha256));
         }
+    }
+    for (path, bytes) in onnx.map_or_else(|| Ok(Vec::new()), |file| onnx_files(&file))? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        all.update(format!("{} {name}\n", Record::of(&path, bytes)?.sha256));
     }
     Ok(hex(all))
 }
 
 /// Bytes of a checkpoint's weight files.
-pub(crate) fn weight_bytes(folder: &Path) -> Result<u64, ArtefactError> {
+pub(crate) fn weight_bytes(source: &Path) -> Result<u64, ArtefactError> {
+    let (folder, onnx) = parts(source)?;
+    if let Some(file) = onnx {
+        return Ok(onnx_files(&file)?.iter().map(|(_, bytes)| bytes).sum());
+    }
     let is_weights = |name: &str| name.ends_with(".safetensors") || name.ends_with(".bin");
-    Ok(files_within(folder)?.iter().filter(|(name, _)| is_weights(name)).map(|(_, bytes)| bytes).sum())
+    Ok(files_within(&folder)?.iter().filter(|(name, _)| is_weights(name)).map(|(_, bytes)| bytes).sum())
 }
 
 /// Paths and sizes of the regular files of a folder and of its folders, sorted; `/` parts them on every system.

@@ -42,7 +42,7 @@ pub(crate) fn observe<'a>(
     let longest = encodings.iter().map(|encoding| encoding.ids.len()).max().unwrap_or(0);
     let tokens = BATCH.max(longest);
     let selects = graph.nodes().iter().any(|node| node.op == Op::Select);
-    let capacity = Bindings { tokens, sequences: tokens, selected: tokens, ..Bindings::default() };
+    let capacity = Bindings { tokens, sequences: tokens, selected: tokens, sequence: tokens, ..Bindings::default() };
     let mut session = Session::new(Arc::new(lower(&observed, host.isa)?), Arc::clone(&host.pool), capacity)?;
     let mut observations = Observations::new();
     let mut seen: HashMap<NodeId, usize> = HashMap::new();

@@ -210,7 +210,7 @@ fn failed(error: impl std::error::Error + Send + Sync + 'static) -> EngineError 
 
 #[cfg(test)]
 mod tests {
-    use centuple_graph::{Graph, Op};
+    use centuple_graph::{Binary, Graph, Op, Reduction};
     use centuple_runtime::lower;
     use centuple_tensor::{DType, Tensor};
 
@@ -235,6 +235,43 @@ mod tests {
         let doubled = graph.push("doubled", linear, &[picked, two])?;
         graph.output("output", doubled);
         Ok(PlanEngine::new(&host, &Arc::new(lower(&graph, host.isa)?), LIMITS)?)
+    }
+
+    /// The ids of each sequence less the largest one of the sequence, on padded rows.
+    fn padded_engine(threads: usize) -> Result<PlanEngine, Error> {
+        let host = Host::new(&HostOptions { threads: Some(threads), isa: None })?;
+        let mut graph = Graph::new();
+        let ids = graph.input("input_ids", DType::I64, vec![Symbol::Tokens.into()])?;
+        let numbers = graph.push("numbers", Op::ToFloat, &[ids])?;
+        let padded = graph.push("padded", Op::Pad, &[numbers])?;
+        let largest = graph.push("largest", Op::Reduce { reduction: Reduction::Max, axes: vec![0, 1] }, &[padded])?;
+        let less = graph.push("less", Op::Binary(Binary::Sub), &[padded, largest])?;
+        let packed = graph.push("packed", Op::Pack, &[less])?;
+        let rows = graph.push("rows", Op::Reshape { shape: vec![Symbol::Tokens.into(), 1.into()] }, &[packed])?;
+        graph.output("output", rows);
+        Ok(PlanEngine::new(&host, &Arc::new(lower(&graph, host.isa)?), LIMITS)?)
+    }
+
+    /// What looks at everything in its batch sees one sequence only.
+    #[test]
+    fn padded_sequences_have_no_company() -> Result<(), Error> {
+        let sequence = |index: usize| {
+            let tokens = 1 + index * 7 % 16;
+            Sequence::from_ids((0..tokens).map(|token| ((11 * index + token) % 50) as u32).collect())
+        };
+        for threads in [1, 2] {
+            let mut engine = padded_engine(threads)?;
+            for count in [1, 5, 120] {
+                let batch: Vec<Sequence> = (0..count).map(sequence).collect();
+                let outputs = engine.run(&batch.iter().collect::<Vec<_>>())?;
+                for (sequence, output) in batch.iter().zip(outputs) {
+                    let largest = sequence.ids.iter().max().copied().unwrap_or(0) as f32;
+                    let expected: Vec<f32> = sequence.ids.iter().map(|&id| id as f32 - largest).collect();
+                    assert_eq!(output.data, expected);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whatever the batch selects, all together more than at once: a row for each selected token, in order.

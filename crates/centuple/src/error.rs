@@ -18,6 +18,9 @@ pub enum Error {
     /// The folder is no model that is understood.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// An ONNX file cannot be read or imported.
+    #[error(transparent)]
+    Onnx(#[from] centuple_onnx::OnnxError),
     /// An artefact cannot be read or written.
     #[error(transparent)]
     Artefact(#[from] ArtefactError),

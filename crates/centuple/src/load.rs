@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use centuple_graph::Graph;
 use centuple_models::checkpoint::hub;
-use centuple_models::{Description, Head, Problem, Purpose};
+use centuple_models::checkpoint::onnx::{OnnxFile, has_only_onnx};
+use centuple_models::{Description, Head, ModelError, Problem, Purpose};
 use centuple_passes::{Quantization, Report};
 use centuple_runtime::{Plan, lower};
 use centuple_tasks::{self as tasks, Limits, Model, ModelCard};
@@ -19,6 +20,7 @@ use crate::calibrate;
 use crate::engine::PlanEngine;
 use crate::error::Error;
 use crate::host::Host;
+use crate::onnx::{self, Raised};
 
 /// The numbers that linear layers compute with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,7 +86,7 @@ impl Default for LoadOptions {
 }
 
 impl LoadOptions {
-    /// The folder of a model by folder or hub id.
+    /// The folder of a model by folder or hub id, or the ONNX file that is named.
     ///
     /// # Errors
     /// The name leads to no model.
@@ -108,7 +110,9 @@ impl LoadOptions {
 
 /// Whether a folder looks like a model: whether it has the files that are read first.
 pub fn is_model(folder: &Path) -> bool {
-    artefact::is_artefact(folder) || ["config.json", "modules.json"].iter().any(|file| folder.join(file).is_file())
+    artefact::is_artefact(folder)
+        || ["config.json", "modules.json"].iter().any(|file| folder.join(file).is_file())
+        || has_only_onnx(folder)
 }
 
 /// A model that is ready to answer.
@@ -139,6 +143,8 @@ pub struct Compiled {
     pub graph: Graph,
     /// What each pass did.
     pub passes: Vec<Report>,
+    /// What is to be known of the file that the model was imported from.
+    pub notes: Vec<String>,
     /// The plan.
     pub plan: Arc<Plan>,
     /// What the artefact says of itself, where the model is one.
@@ -191,10 +197,11 @@ impl Host {
         if artefact::is_artefact(folder) {
             return artefact::compile(self, folder, id, options);
         }
-        let source = Source::open(folder, id, options)?;
-        let (graph, mut passes) = centuple_passes::optimize(&source.plain)?;
-        let precision = options.precision.unwrap_or(Precision::F32);
-        let graph = match precision {
+        let mut source = Source::open(folder, id, options)?;
+        let (graph, reports) = centuple_passes::optimize(&source.plain)?;
+        let mut passes = [std::mem::take(&mut source.reports), reports].concat();
+        let precision = options.precision.unwrap_or(source.precision);
+        let graph = match options.precision.unwrap_or(Precision::F32) {
             Precision::F32 => graph,
             Precision::F16 => {
                 let (halved, report) = centuple_passes::halve_weights(&graph)?;
@@ -221,7 +228,7 @@ impl Host {
     ) -> Result<Compiled, Error> {
         let mut plan = lower(&graph, self.isa)?;
         plan.share(&self.weights);
-        let Source { mut model, description, text, plain } = source;
+        let Source { mut model, description, text, plain, notes, .. } = source;
         model.card.dtype = precision.dtype().to_owned();
         Ok(Compiled {
             model: Arc::new(model),
@@ -231,6 +238,7 @@ impl Host {
             plain: Some(plain),
             graph,
             passes,
+            notes,
             plan: Arc::new(plan),
             artefact: None,
         })
@@ -257,13 +265,29 @@ pub(crate) struct Source {
     pub(crate) description: Description,
     pub(crate) text: TextSettings,
     pub(crate) plain: Graph,
+    /// What raising the graph of an ONNX file has done.
+    pub(crate) reports: Vec<Report>,
+    /// What is to be known of that file.
+    pub(crate) notes: Vec<String>,
+    /// The precision that the weights have come in.
+    pub(crate) precision: Precision,
 }
 
 impl Source {
-    /// Reads a checkpoint folder under the name `id`.
-    pub(crate) fn open(folder: &Path, id: &str, options: &LoadOptions) -> Result<Source, Error> {
-        let centuple_models::Model { graph, description, sentence_transformer } =
-            centuple_models::load(folder, options.purpose)?;
+    /// Reads a checkpoint folder, or an ONNX file, under the name `id`.
+    pub(crate) fn open(place: &Path, id: &str, options: &LoadOptions) -> Result<Source, Error> {
+        let file = OnnxFile::find(place).map_err(ModelError::from)?;
+        let folder = file.as_ref().map_or(place, |file| &file.folder);
+        let Raised { model, reports, notes } = match &file {
+            Some(file) => onnx::open(file, options.purpose)?,
+            None => Raised {
+                model: centuple_models::load(folder, options.purpose)?,
+                reports: Vec::new(),
+                notes: Vec::new(),
+            },
+        };
+        let centuple_models::Model { graph, description, sentence_transformer } = model;
+        let precision = if onnx::is_quantized(&graph) { Precision::Int8 } else { Precision::F32 };
         let text = sentence_transformer.map_or_else(TextSettings::default, |modules| TextSettings {
             folder: modules.transformer.strip_prefix(folder).unwrap_or(Path::new("")).to_owned(),
             max_seq_length: modules.max_seq_length,
@@ -272,7 +296,7 @@ impl Source {
             default_prompt: modules.default_prompt_name,
         });
         let model = model_of(folder, id, &description, &text, options)?;
-        Ok(Source { model, description, text, plain: graph })
+        Ok(Source { model, description, text, plain: graph, reports, notes, precision })
     }
 }
 
@@ -321,8 +345,17 @@ pub(crate) fn model_of(
     Ok(Model { card, tokenizer, limits })
 }
 
-/// The id that clients use: the hub id without its revision, or the folder's name.
+/// The id that clients use: the hub id without its revision, the folder's name, or that of an ONNX file which is called
+/// otherwise than `model.onnx`.
 pub(crate) fn id_of(name: &str, folder: &Path) -> String {
+    let place = match OnnxFile::find(folder) {
+        Ok(Some(file)) if folder.is_file() => match file.path.file_stem().and_then(|stem| stem.to_str()) {
+            Some(stem) if stem != "model" => return stem.to_owned(),
+            Some(_) | None => file.folder,
+        },
+        Ok(_) | Err(_) => folder.to_owned(),
+    };
+    let folder = &place;
     if Path::new(name).exists() {
         let absolute = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
         return absolute.file_name().map_or_else(|| name.to_owned(), |last| last.to_string_lossy().into_owned());

@@ -14,9 +14,14 @@ pub(crate) const LANE_ARENA_BYTES: usize = 128 << 20;
 const FEW_SEQUENCES: usize = 64;
 
 /// The largest batches of up to `tokens` tokens, a sequence having up to `longest`, whose results fit `bytes`; never less
-/// than one longest sequence with all of its tokens selected.
+/// than one longest sequence with all of its tokens selected. Never more than one sequence where a plan pads them: alone it
+/// has no padding, and so nothing that depends on its company.
 pub(crate) fn capacity(plan: &Plan, tokens: usize, longest: usize, bytes: usize) -> Bindings {
-    let mut capacity = Bindings { tokens, sequences: tokens, selected: longest.min(tokens), ..Bindings::default() };
+    let selected = longest.min(tokens);
+    if plan.is_padded() {
+        return Bindings { tokens: selected, sequences: 1, sequence: selected, selected, ..Bindings::default() };
+    }
+    let mut capacity = Bindings { tokens, sequences: tokens, selected, ..Bindings::default() };
     while !fits(plan, &capacity, bytes) {
         let Bindings { tokens, sequences, .. } = capacity;
         if sequences > FEW_SEQUENCES {

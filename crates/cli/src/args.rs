@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use centuple::export::{self, ExportOptions};
 use centuple::hub::DEFAULT_MODEL;
 use centuple::kernels::Isa;
 use centuple::optimize::OptimizeOptions;
@@ -38,7 +39,8 @@ fn isa() -> impl TypedValueParser<Value = Isa> {
 
 /// Runs and serves Hugging Face transformers, fast, without Python.
 ///
-/// MODEL is a folder with config.json, tokenizer.json and model.safetensors, or a hub id org/name[@revision].
+/// MODEL is a folder with config.json, tokenizer.json and model.safetensors or model.onnx, an .onnx file with the others
+/// beside it or one folder up, or a hub id org/name[@revision].
 /// Ids are looked up in the hub's cache and downloaded if they are not there.
 #[derive(Debug, Parser)]
 #[command(name = "centuple", version, max_term_width = 100)]
@@ -53,6 +55,7 @@ pub(crate) enum Command {
     Run(Run),
     Dedupe(Dedupe),
     Optimize(Optimize),
+    Export(Export),
     Bench(Bench),
     Inspect(Inspect),
     Pull(Pull),
@@ -70,7 +73,7 @@ pub(crate) enum Command {
 /// environment, and that before the file.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Serve {
-    /// Models to serve: folders or hub ids [default: sentence-transformers/all-MiniLM-L6-v2, unless there is a
+    /// Models to serve: folders, .onnx files or hub ids [default: sentence-transformers/all-MiniLM-L6-v2, unless there is a
     /// --model-repository].
     #[arg(value_name = "MODEL")]
     pub(crate) models: Vec<String>,
@@ -147,7 +150,7 @@ pub(crate) struct Serve {
     /// Share of the sequences that are answered again in f32, after the answer, to measure the drift; see /metrics.
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub(crate) shadow: Option<f64>,
-    /// The model that an optimised one was made of, for --shadow: a folder or a hub id; by default where it came from.
+    /// The model that an optimised one was made of, for --shadow: a folder, an .onnx file or a hub id; by default where it came from.
     #[arg(long, value_name = "MODEL", requires = "shadow")]
     pub(crate) shadow_model: Option<String>,
     /// Serve a model that has lost more accuracy than its budget allowed.
@@ -190,7 +193,7 @@ pub(crate) struct Run {
     /// question-answering, fill-mask or text-ranking.
     #[arg(value_name = "TASK")]
     pub(crate) task: Task,
-    /// A folder or a hub id.
+    /// A folder, an .onnx file or a hub id.
     #[arg(value_name = "MODEL")]
     pub(crate) model: String,
     /// The requests; - is standard input.
@@ -215,7 +218,7 @@ pub(crate) struct Dedupe {
     /// A text a line, JSON Lines, CSV or TSV; - is standard input.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
-    /// A folder or a hub id of a model that embeds texts.
+    /// A folder, an .onnx file or a hub id of a model that embeds texts.
     #[arg(long, default_value = DEFAULT_MODEL, value_name = "MODEL")]
     pub(crate) model: String,
     /// Cosine from which on two texts say the same, in steps of 0.001. The default is for the default model and files whose texts
@@ -288,7 +291,7 @@ fn threshold(text: &str) -> Result<f32, String> {
 /// judges it on examples that the search has not seen. The result is a folder for serve, run, bench and inspect.
 #[derive(Debug, Args)]
 pub(crate) struct Optimize {
-    /// A folder or a hub id.
+    /// A folder, an .onnx file or a hub id.
     #[arg(value_name = "MODEL")]
     pub(crate) model: String,
     /// The folder to write; an optimised model that is there is replaced.
@@ -449,10 +452,97 @@ fn bytes(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Write a model as ONNX files, with tokenizer and configuration beside them.
+///
+/// The inputs are input_ids, attention_mask and, where the model knows them, token_type_ids, all int64 of dynamic shape; the
+/// outputs have the names that Optimum gives them.
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// A folder, an .onnx file or a hub id.
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: String,
+    /// The folder to write; an export that is there is replaced.
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// What to write.
+    #[arg(long, default_value = "onnx")]
+    pub(crate) format: ExportFormat,
+    /// Which files; by default all, qdq only with --calibrate. A Triton model is one of them, by default model.
+    #[arg(long, value_delimiter = ',', value_name = "FILES")]
+    pub(crate) files: Vec<ExportFile>,
+    /// Texts that show the ranges of model_qdq.onnx: JSON Lines, CSV, TSV, Parquet or plain text.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) calibrate: Option<PathBuf>,
+    /// Name a column of these texts, as inputs=review.
+    #[arg(long, value_name = "ROLE=NAME", value_parser = column, requires = "calibrate")]
+    pub(crate) calibrate_column: Vec<(Role, String)>,
+    /// Size from which on weights go to a file of their own, model.onnx_data, as 500MB or in bytes; at most 2GiB.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) max_file_bytes: Option<u64>,
+    /// Name of the model in a Triton repository; by default that of the folder or hub id.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) machine: MachineOnly,
+}
+
+/// What an export is.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// A folder of ONNX files.
+    Onnx,
+    /// A model repository for Triton's ONNX Runtime backend.
+    Triton,
+}
+
+/// A file of an export.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ExportFile {
+    /// model.onnx: floats, operators of ONNX only.
+    Model,
+    /// model_optimized.onnx: floats, operators of ONNX Runtime too.
+    Optimized,
+    /// model_quantized.onnx: 8-bit integers, activations quantised as they come.
+    Quantized,
+    /// model_qdq.onnx: 8-bit integers by ranges that texts have shown, as TensorRT reads them.
+    Qdq,
+}
+
+impl Export {
+    /// What these flags ask for.
+    pub(crate) fn options(&self) -> ExportOptions {
+        let mut columns = Columns::default();
+        for (role, name) in &self.calibrate_column {
+            columns.set(*role, name);
+        }
+        let file = |file: &ExportFile| match file {
+            ExportFile::Model => export::ExportFile::Model,
+            ExportFile::Optimized => export::ExportFile::Optimized,
+            ExportFile::Quantized => export::ExportFile::Quantized,
+            ExportFile::Qdq => export::ExportFile::Qdq,
+        };
+        let defaults = ExportOptions::default();
+        ExportOptions {
+            format: match self.format {
+                ExportFormat::Onnx => export::ExportFormat::Onnx,
+                ExportFormat::Triton => export::ExportFormat::Triton,
+            },
+            files: (!self.files.is_empty()).then(|| self.files.iter().map(file).collect()),
+            calibrate: self.calibrate.clone(),
+            data: DataOptions { columns, ..DataOptions::default() },
+            max_file_bytes: self
+                .max_file_bytes
+                .map_or(defaults.max_file_bytes, |bytes| bytes.min(defaults.max_file_bytes)),
+            name: self.name.clone(),
+            load: defaults.load,
+        }
+    }
+}
+
 /// Time a model on batches of random tokens, without tokenising.
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
-    /// A folder or a hub id.
+    /// A folder, an .onnx file or a hub id.
     #[arg(value_name = "MODEL")]
     pub(crate) model: String,
     /// Batches as SEQUENCESxTOKENS, separated by commas.
@@ -471,7 +561,7 @@ pub(crate) struct Bench {
 /// Show what a model is, what it became and what it needs.
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
-    /// A folder or a hub id.
+    /// A folder, an .onnx file or a hub id.
     #[arg(value_name = "MODEL")]
     pub(crate) model: String,
     /// Also print the graph before and after the passes, and what each pass did or refused to do.

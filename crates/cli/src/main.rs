@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Command::Run(command) => commands::run(command),
         Command::Dedupe(command) => commands::dedupe(command),
         Command::Optimize(command) => commands::optimize(command),
+        Command::Export(command) => commands::export(command),
         Command::Bench(command) => commands::bench(command),
         Command::Inspect(command) => commands::inspect(command),
         Command::Pull(command) => commands::pull(command),

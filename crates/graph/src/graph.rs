@@ -151,6 +151,11 @@ impl Graph {
         self.outputs.push((name.to_owned(), node));
     }
 
+    /// Takes all outputs away, so that others can be named.
+    pub fn take_outputs(&mut self) -> Vec<(String, NodeId)> {
+        std::mem::take(&mut self.outputs)
+    }
+
     /// All nodes in topological order.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes

@@ -1,6 +1,6 @@
 //! The operators.
 
-use centuple_tensor::{DType, Shape, Tensor};
+use centuple_tensor::{DType, Dim, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// An operator and its attributes. Operands are the inputs of the [`Node`](crate::Node) that holds it.
@@ -156,7 +156,7 @@ pub enum Op {
         /// The dimension.
         axis: usize,
     },
-    /// Inputs `x`, `indices` i64: `x` at the indices along `axis`.
+    /// Inputs `x`, `indices` i64 or whole f32 numbers: `x` at the indices along `axis`.
     Gather {
         /// The dimension.
         axis: usize,
@@ -172,6 +172,31 @@ pub enum Op {
     Where,
     /// Conversion to f32.
     ToFloat,
+    /// Inputs `x`, `indices` f32 (whole numbers) of the shape of `x` but along `axis`: the element of `x` at the same place but
+    /// for its index along `axis`, which is the one given.
+    GatherElements {
+        /// The dimension.
+        axis: usize,
+    },
+    /// The sum of the elements up to each one along `axis`.
+    CumSum {
+        /// The dimension.
+        axis: usize,
+    },
+    /// The input broadcast to a shape.
+    Expand {
+        /// The new shape.
+        shape: Shape,
+    },
+    /// `[size]` f32: 0, 1, 2, ...
+    Iota {
+        /// The length.
+        size: Dim,
+    },
+    /// Input `x [Tokens, ...]`: `[Sequences, Sequence, ...]`, each sequence's rows with zeros behind them.
+    Pad,
+    /// Input `x [Sequences, Sequence, ...]`: `[Tokens, ...]`, the rows that are no padding.
+    Pack,
 }
 
 /// Attributes of [`Op::Attention`].
@@ -290,6 +315,22 @@ pub enum Unary {
     Reciprocal,
     /// Gauss error function.
     Erf,
+    /// The largest whole number that is not larger.
+    Floor,
+    /// The smallest whole number that is not smaller.
+    Ceil,
+    /// The nearest whole number, of two the even one.
+    Round,
+    /// The whole part.
+    Trunc,
+    /// Sine of an angle in radians.
+    Sin,
+    /// Cosine of an angle in radians.
+    Cos,
+    /// -1, 0 or 1.
+    Sign,
+    /// 1 where the element is not a number, else 0.
+    IsNan,
 }
 
 /// Element-wise functions of two operands.
@@ -362,6 +403,12 @@ impl Op {
             Op::Reduce { .. } => "Reduce",
             Op::Where => "Where",
             Op::ToFloat => "ToFloat",
+            Op::GatherElements { .. } => "GatherElements",
+            Op::CumSum { .. } => "CumSum",
+            Op::Expand { .. } => "Expand",
+            Op::Iota { .. } => "Iota",
+            Op::Pad => "Pad",
+            Op::Pack => "Pack",
         }
     }
 }

@@ -40,6 +40,10 @@ fn attributes(op: &Op) -> String {
         | Op::Select
         | Op::Where
         | Op::ToFloat
+        | Op::Expand { .. }
+        | Op::Iota { .. }
+        | Op::Pad
+        | Op::Pack
         | Op::Reshape { .. } => name.to_owned(),
         Op::Positions { offset, padding: None } => format!("{name}[+{offset}]"),
         Op::Positions { offset, padding: Some(padding) } => format!("{name}[+{offset}, padding {padding}]"),
@@ -87,7 +91,9 @@ fn attributes(op: &Op) -> String {
         Op::Binary(binary) => format!("{binary:?}"),
         Op::Transpose { perm } => format!("{name}{perm:?}"),
         Op::Slice { axis, start, end } => format!("{name}[{axis}: {start}..{end}]"),
-        Op::Concat { axis } | Op::Gather { axis } => format!("{name}[{axis}]"),
+        Op::Concat { axis } | Op::Gather { axis } | Op::GatherElements { axis } | Op::CumSum { axis } => {
+            format!("{name}[{axis}]")
+        }
         Op::Reduce { reduction, axes } => format!("{reduction:?}{axes:?}"),
     }
 }

@@ -202,7 +202,10 @@ pub(crate) fn infer(op: &Op, facts: &[&Fact]) -> Result<Fact> {
         Op::Concat { axis } => concat(&operands, *axis)?,
         Op::Gather { axis } => {
             operands.exactly(2)?;
-            let indices = &operands.typed(1, DType::I64)?.shape;
+            let indices = match operands.get(1)?.dtype {
+                DType::F32 => operands.float(1)?,
+                DType::F16 | DType::BF16 | DType::I8 | DType::I64 => &operands.typed(1, DType::I64)?.shape,
+            };
             let x = operands.float(0)?;
             check_axis(x, *axis)?;
             [&x[..*axis], indices, &x[axis + 1..]].concat()
@@ -220,8 +223,46 @@ pub(crate) fn infer(op: &Op, facts: &[&Fact]) -> Result<Fact> {
             operands.exactly(1)?;
             operands.get(0)?.shape.clone()
         }
+        Op::GatherElements { axis } => gather_elements(&operands, *axis)?,
+        Op::CumSum { axis } => {
+            operands.exactly(1)?;
+            let shape = operands.float(0)?;
+            check_axis(shape, *axis)?;
+            shape.clone()
+        }
+        Op::Expand { shape } => {
+            operands.exactly(1)?;
+            if broadcast_dims(operands.float(0)?, shape).as_ref() != Some(shape) {
+                let dims: Vec<String> = shape.iter().map(ToString::to_string).collect();
+                return Err(operands.unfit(0, &format!("a shape that broadcasts to [{}]", dims.join(", "))));
+            }
+            shape.clone()
+        }
+        Op::Iota { size } => {
+            operands.exactly(0)?;
+            vec![size.clone()]
+        }
+        Op::Pad => {
+            operands.exactly(1)?;
+            match operands.float(0)?.split_first() {
+                Some((rows, rest)) if *rows == Dim::from(Symbol::Tokens) => [padded().as_slice(), rest].concat(),
+                _ => return Err(operands.unfit(0, "[Tokens, ...]")),
+            }
+        }
+        Op::Pack => {
+            operands.exactly(1)?;
+            match operands.float(0)?.strip_prefix(&padded()) {
+                Some(rest) => [&[Symbol::Tokens.into()], rest].concat(),
+                None => return Err(operands.unfit(0, "[Sequences, Sequence, ...]")),
+            }
+        }
     };
     Ok(float(shape))
+}
+
+/// The leading dimensions of padded rows.
+fn padded() -> [Dim; 2] {
+    [Symbol::Sequences.into(), Symbol::Sequence.into()]
 }
 
 fn volume(shape: &Shape) -> Dim {
@@ -458,6 +499,18 @@ fn slice(operands: &Operands, axis: usize, start: usize, end: usize) -> Result<S
         _ => return Err(ShapeError::Attribute(format!("slice {start}..{end} of the dimension {}", shape[axis]))),
     }
     Ok(shape)
+}
+
+fn gather_elements(operands: &Operands, axis: usize) -> Result<Shape> {
+    operands.exactly(2)?;
+    let (mut x, indices) = (operands.float(0)?.clone(), operands.float(1)?.clone());
+    check_axis(&x, axis)?;
+    check_axis(&indices, axis)?;
+    x[axis] = indices[axis].clone();
+    if x != indices {
+        return Err(operands.unfit(1, "of the first operand's shape but for the axis"));
+    }
+    Ok(indices)
 }
 
 fn concat(operands: &Operands, axis: usize) -> Result<Shape> {

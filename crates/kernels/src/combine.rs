@@ -143,9 +143,9 @@ impl RowJob for Job<'_> {
                 Binary::Mul => vectors::<S, Mul>(s, operands, out, columns),
                 Binary::Div => vectors::<S, Div>(s, operands, out, columns),
                 Binary::Pow | Binary::Min | Binary::Max | Binary::Equal | Binary::Less => {
-                    let function = self.operation.function();
                     for column in 0..columns {
-                        out.add(column).write(function(operands.0.element(column), operands.1.element(column)));
+                        let (a, b) = (operands.0.element(column), operands.1.element(column));
+                        out.add(column).write(self.operation.apply(a, b));
                     }
                 }
             }

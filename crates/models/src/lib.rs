@@ -11,10 +11,12 @@ pub mod checkpoint;
 mod config;
 mod error;
 mod families;
+mod foreign;
 mod heads;
 mod load;
 
 pub use catalog::{Architecture, architectures};
 pub use error::ModelError;
+pub use foreign::{Foreign, adopt};
 pub use heads::{Head, Problem};
 pub use load::{Description, Model, Purpose, load};

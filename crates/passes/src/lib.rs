@@ -14,11 +14,14 @@ mod norm_residual;
 mod pipeline;
 mod qkv_merge;
 mod quantize;
+mod raise;
 mod rewrite;
+mod work;
 
 pub use half_weights::halve_weights;
-pub use pipeline::{PassError, optimize};
+pub use pipeline::{PassError, fold_constants, optimize};
 pub use quantize::{
     Channels, LayerPrecision, Observations, Quantization, observed_values, quantizable_layers, quantize,
 };
+pub use raise::{RaiseOptions, longest_sequence, raise};
 pub use rewrite::{Refusal, Report};

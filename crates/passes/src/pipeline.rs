@@ -48,6 +48,14 @@ pub fn optimize(graph: &Graph) -> Result<(Graph, Vec<Report>), PassError> {
     Ok((graph, reports))
 }
 
+/// Computes what depends on constants only, and clears away what nothing reads after that.
+///
+/// # Errors
+/// The given graph, or the one that was made, does not verify.
+pub fn fold_constants(graph: &Graph) -> Result<Graph, PassError> {
+    Ok(apply_alone("constant_folding", graph, constant_folding::run)?.0)
+}
+
 /// Applies a pass that stands outside of the pipeline, and clears away what nothing reads after it.
 pub(crate) fn apply_alone(
     pass: &'static str,
@@ -60,7 +68,7 @@ pub(crate) fn apply_alone(
 }
 
 /// Applies one pass and verifies what it made.
-fn apply(
+pub(crate) fn apply(
     pass: &'static str,
     graph: &Graph,
     run: impl FnOnce(&Graph) -> Result<Outcome, GraphError>,

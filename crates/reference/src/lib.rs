@@ -5,6 +5,7 @@
 mod activation;
 mod attention;
 mod packed;
+mod padded;
 mod primitive;
 mod quantized;
 
@@ -103,7 +104,9 @@ pub fn fold(op: &Op, operands: &[&Tensor]) -> Option<Tensor> {
         | Op::ShiftRight { .. }
         | Op::Attention(_)
         | Op::Pool(_)
-        | Op::Select => None,
+        | Op::Select
+        | Op::Pad
+        | Op::Pack => None,
         // Its result is what quantising the table has saved.
         Op::Dequantize => None,
         Op::Embedding
@@ -127,7 +130,11 @@ pub fn fold(op: &Op, operands: &[&Tensor]) -> Option<Tensor> {
         | Op::Gather { .. }
         | Op::Reduce { .. }
         | Op::Where
-        | Op::ToFloat => {
+        | Op::ToFloat
+        | Op::GatherElements { .. }
+        | Op::CumSum { .. }
+        | Op::Expand { .. }
+        | Op::Iota { .. } => {
             let layout = Layout::default();
             let mut batch = Batch { bindings: Bindings::default(), layout: &layout, cache: &mut Cache::default() };
             apply(op, operands, &mut batch).ok()
@@ -139,7 +146,11 @@ fn concrete(shape: &[centuple_tensor::Dim], bindings: &Bindings) -> Result<Vec<u
     shape.iter().map(|dim| dim.evaluate(bindings).ok_or_else(|| ReferenceError::Unbound(dim.to_string()))).collect()
 }
 
-fn apply(op: &Op, operands: &[&Tensor], batch: &mut Batch) -> Result<Tensor> {
+/// The value of one op. The operands have to fit it, as they do in a graph that verifies.
+///
+/// # Errors
+/// The op is an input, an index is outside its table, or a symbol has no value.
+pub fn apply(op: &Op, operands: &[&Tensor], batch: &mut Batch) -> Result<Tensor> {
     match op {
         Op::Input { .. } => Err(ReferenceError::MissingInput(String::new())),
         Op::Constant(tensor) => Ok(tensor.clone()),
@@ -173,5 +184,11 @@ fn apply(op: &Op, operands: &[&Tensor], batch: &mut Batch) -> Result<Tensor> {
         Op::Reduce { reduction, axes } => primitive::reduce(*reduction, operands[0], axes),
         Op::Where => primitive::select(operands[0], operands[1], operands[2]),
         Op::ToFloat => primitive::to_float(operands[0]),
+        Op::GatherElements { axis } => primitive::gather_elements(operands[0], operands[1], *axis),
+        Op::CumSum { axis } => primitive::cumulative_sum(operands[0], *axis),
+        Op::Expand { shape } => primitive::expand(operands[0], &concrete(shape, &batch.bindings)?),
+        Op::Iota { size } => primitive::iota(concrete(std::slice::from_ref(size), &batch.bindings)?[0]),
+        Op::Pad => padded::pad(operands[0], batch.layout),
+        Op::Pack => padded::pack(operands[0], batch.layout),
     }
 }

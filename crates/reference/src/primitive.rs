@@ -15,26 +15,39 @@ fn strides(shape: &[usize]) -> Vec<usize> {
     strides
 }
 
-/// All indices of a shape in row-major order.
-fn indices(shape: &[usize]) -> impl Iterator<Item = Vec<usize>> {
-    let strides = strides(shape);
-    let shape = shape.to_vec();
-    let count: usize = shape.iter().product();
-    (0..count).map(move |flat| strides.iter().zip(&shape).map(|(&stride, &dim)| flat / stride % dim).collect())
+/// Strides that read `x` as a tensor of the shape that it broadcasts to.
+fn broadcast_strides(x: &[usize], shape: &[usize]) -> Vec<usize> {
+    let own = strides(x).into_iter().zip(x).map(|(stride, &dim)| if dim == 1 { 0 } else { stride });
+    std::iter::repeat_n(0, shape.len() - x.len()).chain(own).collect()
 }
 
-/// The element of `x` that broadcasts to `index`.
-fn at(x: &Tensor, data: &[f32], index: &[usize]) -> f64 {
-    let skip = index.len() - x.shape().len();
-    let strides = strides(x.shape());
-    let flat: usize = x
-        .shape()
-        .iter()
-        .zip(&strides)
-        .zip(&index[skip..])
-        .map(|((&dim, &stride), &i)| if dim == 1 { 0 } else { i * stride })
-        .sum();
-    f64::from(data[flat])
+/// Visits all indices of a shape in row-major order, as the flat places that several strides give them.
+fn walk<const N: usize>(shape: &[usize], strides: [&[usize]; N], mut visit: impl FnMut([usize; N])) {
+    let Some((&last, outer)) = shape.split_last() else { return visit([0; N]) };
+    if shape.contains(&0) {
+        return;
+    }
+    let step = strides.map(|strides| strides[outer.len()]);
+    let (mut index, mut row) = (vec![0; outer.len()], [0; N]);
+    loop {
+        let mut places = row;
+        for _ in 0..last {
+            visit(places);
+            places.iter_mut().zip(step).for_each(|(place, step)| *place += step);
+        }
+        // The next row: the last index that has not come to its end, and 0 for those behind it.
+        let Some(axis) = (0..outer.len()).rev().find(|&axis| index[axis] + 1 < outer[axis]) else { return };
+        index[axis] += 1;
+        index[axis + 1..].fill(0);
+        row = strides.map(|strides| index.iter().zip(strides).map(|(i, stride)| i * stride).sum());
+    }
+}
+
+/// The elements at the places that strides give the indices of a shape.
+fn elements(data: &[f32], start: usize, shape: &[usize], strides: &[usize]) -> Result<Tensor> {
+    let mut out = Vec::with_capacity(shape.iter().product());
+    walk(shape, [strides], |[place]| out.push(data[start + place]));
+    Ok(Tensor::from_f32(shape, &out)?)
 }
 
 fn broadcast(a: &[usize], b: &[usize]) -> Vec<usize> {
@@ -58,6 +71,14 @@ pub(crate) fn unary(unary: Unary, x: f64) -> f64 {
         Unary::Sqrt => x.sqrt(),
         Unary::Reciprocal => 1.0 / x,
         Unary::Erf => erf(x),
+        Unary::Floor => x.floor(),
+        Unary::Ceil => x.ceil(),
+        Unary::Round => x.round_ties_even(),
+        Unary::Trunc => x.trunc(),
+        Unary::Sin => x.sin(),
+        Unary::Cos => x.cos(),
+        Unary::Sign => f64::from(u8::from(x > 0.0)) - f64::from(u8::from(x < 0.0)),
+        Unary::IsNan => f64::from(u8::from(x.is_nan())),
     }
 }
 
@@ -74,37 +95,43 @@ pub(crate) fn binary(binary: Binary, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         Binary::Less => f64::from(u8::from(x < y)),
     };
     let shape = broadcast(a.shape(), b.shape());
+    let [of_a, of_b] = [a, b].map(|x| broadcast_strides(x.shape(), &shape));
     let (x, y) = (a.as_f32()?, b.as_f32()?);
-    let out: Vec<f32> = indices(&shape).map(|i| function(at(a, x, &i), at(b, y, &i)) as f32).collect();
+    let mut out = Vec::with_capacity(shape.iter().product());
+    walk(&shape, [&of_a, &of_b], |[i, j]| out.push(function(f64::from(x[i]), f64::from(y[j])) as f32));
     Ok(Tensor::from_f32(&shape, &out)?)
 }
 
 pub(crate) fn select(condition: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let shape = broadcast(&broadcast(condition.shape(), a.shape()), b.shape());
+    let [of_condition, of_a, of_b] = [condition, a, b].map(|x| broadcast_strides(x.shape(), &shape));
     let (c, x, y) = (condition.as_f32()?, a.as_f32()?, b.as_f32()?);
-    let pick = |i: Vec<usize>| if at(condition, c, &i) != 0.0 { at(a, x, &i) } else { at(b, y, &i) };
-    let out: Vec<f32> = indices(&shape).map(|i| pick(i) as f32).collect();
+    let mut out = Vec::with_capacity(shape.iter().product());
+    walk(&shape, [&of_condition, &of_a, &of_b], |[i, j, k]| out.push(if c[i] != 0.0 { x[j] } else { y[k] }));
     Ok(Tensor::from_f32(&shape, &out)?)
 }
 
 pub(crate) fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (a_rank, b_rank) = (a.shape().len(), b.shape().len());
     let (m, k, n) = (a.shape()[a_rank - 2], a.shape()[a_rank - 1], b.shape()[b_rank - 1]);
-    let batch = broadcast(&a.shape()[..a_rank - 2], &b.shape()[..b_rank - 2]);
-    let shape = [batch, vec![m, n]].concat();
+    let (a_batch, b_batch) = (&a.shape()[..a_rank - 2], &b.shape()[..b_rank - 2]);
+    let batch = broadcast(a_batch, b_batch);
+    let [of_a, of_b] = [a_batch, b_batch].map(|own| broadcast_strides(own, &batch));
+    let shape = [batch.as_slice(), &[m, n]].concat();
     let (x, y) = (a.as_f32()?, b.as_f32()?);
-    let element = |index: Vec<usize>| {
-        let rank = index.len();
-        let (mut left, mut right) = (index.clone(), index);
-        let mut sum = 0.0;
-        for inner in 0..k {
-            left[rank - 1] = inner;
-            right[rank - 2] = inner;
-            sum += at(a, x, &left) * at(b, y, &right);
+    let mut out = Vec::with_capacity(shape.iter().product());
+    walk(&batch, [&of_a, &of_b], |[i, j]| {
+        let (x, y) = (&x[i * m * k..(i + 1) * m * k], &y[j * k * n..(j + 1) * k * n]);
+        for row in 0..m {
+            let mut sums = vec![0.0; n];
+            for inner in 0..k {
+                let left = f64::from(x[row * k + inner]);
+                let right = &y[inner * n..(inner + 1) * n];
+                sums.iter_mut().zip(right).for_each(|(sum, &right)| *sum += left * f64::from(right));
+            }
+            out.extend(sums.into_iter().map(|sum| sum as f32));
         }
-        sum as f32
-    };
-    let out: Vec<f32> = indices(&shape).map(element).collect();
+    });
     Ok(Tensor::from_f32(&shape, &out)?)
 }
 
@@ -121,29 +148,16 @@ pub(crate) fn softmax(x: &Tensor) -> Result<Tensor> {
 }
 
 pub(crate) fn transpose(x: &Tensor, perm: &[usize]) -> Result<Tensor> {
+    let own = strides(x.shape());
     let shape: Vec<usize> = perm.iter().map(|&axis| x.shape()[axis]).collect();
-    let data = x.as_f32()?;
-    let element = |index: Vec<usize>| {
-        let mut source = vec![0; index.len()];
-        for (&axis, i) in perm.iter().zip(index) {
-            source[axis] = i;
-        }
-        at(x, data, &source) as f32
-    };
-    let out: Vec<f32> = indices(&shape).map(element).collect();
-    Ok(Tensor::from_f32(&shape, &out)?)
+    let permuted: Vec<usize> = perm.iter().map(|&axis| own[axis]).collect();
+    elements(x.as_f32()?, 0, &shape, &permuted)
 }
 
 pub(crate) fn slice(x: &Tensor, axis: usize, start: usize, end: usize) -> Result<Tensor> {
-    let mut shape = x.shape().to_vec();
+    let (mut shape, strides) = (x.shape().to_vec(), strides(x.shape()));
     shape[axis] = end - start;
-    let data = x.as_f32()?;
-    let element = |mut index: Vec<usize>| {
-        index[axis] += start;
-        data[index.iter().zip(strides(x.shape())).map(|(i, stride)| i * stride).sum::<usize>()]
-    };
-    let out: Vec<f32> = indices(&shape).map(element).collect();
-    Ok(Tensor::from_f32(&shape, &out)?)
+    elements(x.as_f32()?, start * strides[axis], &shape, &strides)
 }
 
 pub(crate) fn concat(operands: &[&Tensor], axis: usize) -> Result<Tensor> {
@@ -164,16 +178,59 @@ pub(crate) fn gather(x: &Tensor, picked: &Tensor, axis: usize) -> Result<Tensor>
     let rows = x.shape()[axis];
     let inner: usize = x.shape()[axis + 1..].iter().product();
     let data = x.as_f32()?;
+    let picked_rows = indices_below(picked, rows)?;
     let mut out = Vec::new();
     for block in data.chunks_exact((rows * inner).max(1)) {
-        for &index in picked.as_i64()? {
-            let row = usize::try_from(index).ok().filter(|&row| row < rows);
-            let row = row.ok_or(ReferenceError::Index { index, rows })?;
+        for &row in &picked_rows {
             out.extend_from_slice(&block[row * inner..(row + 1) * inner]);
         }
     }
     let shape = [&x.shape()[..axis], picked.shape(), &x.shape()[axis + 1..]].concat();
     Ok(Tensor::from_f32(&shape, &out)?)
+}
+
+/// Indices into `rows` rows.
+fn indices_below(picked: &Tensor, rows: usize) -> Result<Vec<usize>> {
+    let integers: Vec<i64> = match picked.dtype() {
+        DType::F32 => picked.as_f32()?.iter().map(|&number| number as i64).collect(),
+        DType::F16 | DType::BF16 | DType::I8 | DType::I64 => picked.as_i64()?.to_vec(),
+    };
+    let row = |index: i64| usize::try_from(index).ok().filter(|&row| row < rows);
+    integers.into_iter().map(|index| row(index).ok_or(ReferenceError::Index { index, rows })).collect()
+}
+
+pub(crate) fn gather_elements(x: &Tensor, picked: &Tensor, axis: usize) -> Result<Tensor> {
+    let data = x.as_f32()?;
+    let mut others = strides(x.shape());
+    let stride = std::mem::replace(&mut others[axis], 0);
+    let mut along = indices_below(picked, x.shape()[axis])?.into_iter();
+    let mut out = Vec::with_capacity(picked.len());
+    walk(picked.shape(), [&others], |[place]| out.extend(along.next().map(|along| data[place + along * stride])));
+    Ok(Tensor::from_f32(picked.shape(), &out)?)
+}
+
+pub(crate) fn cumulative_sum(x: &Tensor, axis: usize) -> Result<Tensor> {
+    let inner: usize = x.shape()[axis + 1..].iter().product();
+    let mut out = x.as_f32()?.to_vec();
+    for block in out.chunks_exact_mut((x.shape()[axis] * inner).max(1)) {
+        for column in 0..inner {
+            let mut sum = 0.0;
+            for element in block.iter_mut().skip(column).step_by(inner) {
+                sum += f64::from(*element);
+                *element = sum as f32;
+            }
+        }
+    }
+    Ok(Tensor::from_f32(x.shape(), &out)?)
+}
+
+pub(crate) fn expand(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    elements(x.as_f32()?, 0, shape, &broadcast_strides(x.shape(), shape))
+}
+
+pub(crate) fn iota(size: usize) -> Result<Tensor> {
+    let out: Vec<f32> = (0..size).map(|index| index as f32).collect();
+    Ok(Tensor::from_f32(&[size], &out)?)
 }
 
 pub(crate) fn reduce(reduction: Reduction, x: &Tensor, axes: &[usize]) -> Result<Tensor> {
@@ -184,15 +241,15 @@ pub(crate) fn reduce(reduction: Reduction, x: &Tensor, axes: &[usize]) -> Result
     let count: usize = axes.iter().map(|&axis| x.shape()[axis]).product();
     let start = if reduction == Reduction::Max { f64::NEG_INFINITY } else { 0.0 };
     let mut out = vec![start; shape.iter().product()];
-    let strides = strides(&shape);
-    for (index, &value) in indices(x.shape()).zip(x.as_f32()?) {
-        let kept = index.iter().zip(&shape).zip(&strides);
-        let flat: usize = kept.map(|((&i, &dim), &stride)| if dim == 1 { 0 } else { i * stride }).sum();
-        out[flat] = match reduction {
-            Reduction::Sum | Reduction::Mean => out[flat] + f64::from(value),
-            Reduction::Max => out[flat].max(f64::from(value)),
+    let kept = broadcast_strides(&shape, x.shape());
+    let mut values = x.as_f32()?.iter().map(|&value| f64::from(value));
+    walk(x.shape(), [&kept], |[place]| {
+        let value = values.next().unwrap_or_default();
+        out[place] = match reduction {
+            Reduction::Sum | Reduction::Mean => out[place] + value,
+            Reduction::Max => out[place].max(value),
         };
-    }
+    });
     let divisor = if reduction == Reduction::Mean { count as f64 } else { 1.0 };
     let out: Vec<f32> = out.into_iter().map(|value| (value / divisor) as f32).collect();
     Ok(Tensor::from_f32(&shape, &out)?)

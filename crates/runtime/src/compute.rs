@@ -16,7 +16,7 @@ use crate::ids::BatchIds;
 use crate::kv_cache::KvCache;
 use crate::plan::{Ids, Kernel, Packed, Plan, Quantized, RowOperand, Stage, Table, View};
 use crate::pooled::{self, columns};
-use crate::primitive::{kernel_binary, kernel_unary};
+use crate::primitive::{self, kernel_binary, kernel_unary};
 use crate::shared::SharedFloats;
 use crate::store::Weights;
 use crate::views::copy;
@@ -55,6 +55,9 @@ pub(crate) fn scratch_length(plan: &Plan, capacity: &Bindings) -> usize {
         if let Kernel::PooledLinear { linear } = &stage.kernel {
             return pooled::scratch_length(linear);
         }
+        if let Kernel::Primitive { kind, operands, .. } = &stage.kernel {
+            return primitive::scratch_length(kind, operands, capacity);
+        }
         let Kernel::Attention { attention, .. } = &stage.kernel else { return 0 };
         let keys = capacity.tokens.saturating_add(capacity.past);
         attention_scratch(keys, attention.head_dim, attention.head_dim)
@@ -82,7 +85,6 @@ impl<'a> Run<'a> {
                 }
                 Ok(())
             }
-            (Kernel::Primitive { kind, operands, shape }, Some(out)) => self.primitive(kind, operands, shape, out),
             (_, out) => self.rows(stage, out, block.rows.clone(), block),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use centuple_graph::{Attention, Graph, Node, NodeId, Op, Pooling, PositionScores};
 use centuple_kernels::{ActivationBits, Isa, quantized_columns, row_stride};
-use centuple_tensor::{Buffer, DType, Dim, Shape, Tensor};
+use centuple_tensor::{Buffer, DType, Dim, Shape, Symbol, Tensor};
 
 use crate::error::{Result, RuntimeError};
 use crate::memory;
@@ -82,6 +82,7 @@ fn compile(graph: &Graph, isa: Isa, fill: impl FnOnce(WeightsBuilder) -> Result<
         weights,
         parts,
         cache_widths,
+        padded: graph.nodes().iter().any(|node| node.fact.shape.iter().any(|dim| dim.depends_on(Symbol::Sequence))),
     };
     memory::check(&plan)?;
     Ok(plan)
@@ -138,7 +139,8 @@ fn contiguous_values(graph: &Graph) -> Vec<bool> {
                 | Op::Slice { .. }
                 | Op::Activation(_)
         ) || is_column_concat(node)
-            || is_row_wise_arithmetic(graph, node);
+            || is_row_wise_arithmetic(graph, node)
+            || right_matrix(graph, node).is_some();
         if !row_wise {
             node.inputs.iter().for_each(|input| contiguous[input.index()] = true);
         }
@@ -174,6 +176,12 @@ fn is_row_wise_arithmetic(graph: &Graph, node: &Node) -> bool {
     matches!(node.op, Op::Unary(_) | Op::Binary(_))
         && last(&node.fact.shape).is_some()
         && node.inputs.iter().all(|&input| spread(graph, input, &node.fact.shape).is_some())
+}
+
+/// The constant matrix `[K, N]` on the right of a product.
+fn right_matrix<'a>(graph: &'a Graph, node: &Node) -> Option<&'a Tensor> {
+    let right = node.inputs.get(1).filter(|_| node.op == Op::MatMul)?;
+    graph.constant_of(*right).filter(|tensor| tensor.dtype() == DType::F32 && tensor.shape().len() == 2)
 }
 
 /// What an operand is for each row of a result.
@@ -329,7 +337,15 @@ impl Lowering<'_> {
             }
             Op::Unary(unary) => self.primitive(node, Primitive::Unary(*unary)),
             Op::Binary(binary) => self.primitive(node, Primitive::Binary(*binary)),
-            Op::MatMul => self.primitive(node, Primitive::MatMul),
+            Op::MatMul => match right_matrix(self.graph, node) {
+                Some(matrix) => {
+                    let x = self.view(node.inputs[0])?;
+                    let (name, _) = self.constant(node, 1)?;
+                    let weight = self.weights.packed_right(name, matrix)?;
+                    self.stage(id, node, Kernel::Linear { x, weight, bias: None, activation: None, residual: None })
+                }
+                None => self.primitive(node, Primitive::MatMul),
+            },
             Op::Softmax => self.primitive(node, Primitive::Softmax),
             Op::Transpose { perm } => self.primitive(node, Primitive::Transpose { perm: perm.clone() }),
             Op::Concat { axis } => self.primitive(node, Primitive::Concat { axis: *axis }),
@@ -337,15 +353,24 @@ impl Lowering<'_> {
                 self.primitive(node, Primitive::Reduce { reduction: *reduction, axes: axes.clone() })
             }
             Op::Where => self.primitive(node, Primitive::Where),
-            Op::Gather { axis } => {
-                let ids = self.ids(node, 1)?;
-                let operands = vec![self.operand(node, 0)?];
-                self.primitive_over(node, Primitive::Gather { axis: *axis, ids }, operands)
-            }
+            Op::Gather { axis } => match self.graph.node(node.inputs[1]).fact.dtype {
+                DType::F32 => self.primitive(node, Primitive::Gather { axis: *axis, ids: None }),
+                DType::F16 | DType::BF16 | DType::I8 | DType::I64 => {
+                    let ids = Some(self.ids(node, 1)?);
+                    let operands = vec![self.operand(node, 0)?];
+                    self.primitive_over(node, Primitive::Gather { axis: *axis, ids }, operands)
+                }
+            },
             Op::ToFloat => {
                 let ids = self.ids(node, 0)?;
                 self.primitive_over(node, Primitive::ToFloat { ids }, Vec::new())
             }
+            Op::GatherElements { axis } => self.primitive(node, Primitive::GatherElements { axis: *axis }),
+            Op::CumSum { axis } => self.primitive(node, Primitive::CumSum { axis: *axis }),
+            Op::Expand { .. } => self.primitive(node, Primitive::Expand),
+            Op::Iota { .. } => self.primitive(node, Primitive::Iota),
+            Op::Pad => self.primitive(node, Primitive::Pad),
+            Op::Pack => self.primitive(node, Primitive::Pack),
         }
     }
 

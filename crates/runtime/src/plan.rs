@@ -33,6 +33,8 @@ pub struct Plan {
     pub(crate) parts: Vec<StoredPart>,
     /// Width of keys per cache slot.
     pub(crate) cache_widths: Vec<usize>,
+    /// Whether any shape depends on the length that sequences are padded to.
+    pub(crate) padded: bool,
 }
 
 /// An input that each batch must give.
@@ -366,13 +368,39 @@ pub(crate) enum Primitive {
     Binary(Binary),
     MatMul,
     Softmax,
-    Transpose { perm: Vec<usize> },
-    Slice { axis: usize, start: usize },
-    Concat { axis: usize },
-    Gather { axis: usize, ids: Ids },
-    Reduce { reduction: Reduction, axes: Vec<usize> },
+    Transpose {
+        perm: Vec<usize>,
+    },
+    Slice {
+        axis: usize,
+        start: usize,
+    },
+    Concat {
+        axis: usize,
+    },
+    /// Along `axis`, at ids, or at the whole numbers of the second operand.
+    Gather {
+        axis: usize,
+        ids: Option<Ids>,
+    },
+    GatherElements {
+        axis: usize,
+    },
+    CumSum {
+        axis: usize,
+    },
+    Expand,
+    Iota,
+    Pad,
+    Pack,
+    Reduce {
+        reduction: Reduction,
+        axes: Vec<usize>,
+    },
     Where,
-    ToFloat { ids: Ids },
+    ToFloat {
+        ids: Ids,
+    },
 }
 
 impl PositionTables {
@@ -504,6 +532,12 @@ impl Plan {
     /// The symbolic shape of an output.
     pub fn output_shape(&self, index: usize) -> Option<&[Dim]> {
         self.outputs.get(index).map(|output| output.shape.as_slice())
+    }
+
+    /// Whether anything is computed on sequences that are padded to one length. Such a plan is to be given one sequence at a
+    /// time, so that none has padding.
+    pub fn is_padded(&self) -> bool {
+        self.padded
     }
 
     /// Number of stages.

@@ -205,12 +205,14 @@ impl Session {
     fn admit(&mut self, batch: &Batch) -> Result<()> {
         for symbol in Symbol::ALL {
             let (needed, limit) = (batch.bindings.get(symbol), self.capacity.get(symbol));
-            if needed > limit {
+            let matters = symbol != Symbol::Sequence || self.plan.padded;
+            if matters && needed > limit {
                 return Err(RuntimeError::Capacity { symbol: format!("{symbol:?}"), needed, limit });
             }
         }
         let layout = batch.layout.bindings();
-        for symbol in [Symbol::Tokens, Symbol::Sequences, Symbol::Selected] {
+        let padded = (self.plan.padded && !batch.layout.spans().is_empty()).then_some(Symbol::Sequence);
+        for symbol in [Symbol::Tokens, Symbol::Sequences, Symbol::Selected].into_iter().chain(padded) {
             let (found, expected) = (layout.get(symbol), batch.bindings.get(symbol));
             if found != expected {
                 return Err(RuntimeError::Layout { symbol: format!("{symbol:?}"), found, expected });
@@ -327,7 +329,9 @@ impl Team<'_> {
     /// One worker's part of the whole plan.
     fn work(&self, worker: &Worker) {
         for (index, (phase, &rows)) in self.run.plan.phases.iter().zip(self.rows).enumerate() {
-            if phase.row_wise && worker.threads() > 1 && rows <= column_rows(worker.threads()) {
+            if !phase.row_wise {
+                self.split_primitives(phase, worker);
+            } else if worker.threads() > 1 && rows <= column_rows(worker.threads()) {
                 self.split_columns(phase, rows, worker);
             } else {
                 self.split_rows(index, phase, rows, worker);
@@ -335,15 +339,13 @@ impl Team<'_> {
         }
     }
 
-    /// Takes blocks of rows until none is left, and runs every stage of the phase on each. A phase whose rows depend on
-    /// each other is one block.
+    /// Takes blocks of rows until none is left, and runs every stage of the phase on each.
     fn split_rows(&self, index: usize, phase: &Phase, rows: usize, worker: &Worker) {
         let progress = &self.session.progress[self.run.plan.stages.len() + index];
-        let wanted = if phase.row_wise { block_count(rows, worker.threads()) } else { 1 };
-        let size = rows.div_ceil(wanted.max(1)).max(1);
+        let size = rows.div_ceil(block_count(rows, worker.threads()).max(1)).max(1);
         let blocks = rows.div_ceil(size);
         // Where rows are tokens, no cut leaves a few queries of a sequence over.
-        let layout = Some(self.run.layout).filter(|layout| phase.row_wise && layout.tokens() == rows);
+        let layout = Some(self.run.layout).filter(|layout| layout.tokens() == rows);
         let cut = |row: usize| layout.map_or(row.min(rows), |layout| whole_queries(layout, row));
         progress.share(worker, blocks, |block| {
             let rows = cut(block * size)..cut((block + 1) * size);
@@ -373,6 +375,20 @@ impl Team<'_> {
             let items = self.run.items(stage, rows, worker.threads());
             self.session.progress[index].share(worker, items, |item| {
                 if let Err(source) = self.run.item(stage, item, items, &block) {
+                    let stage = stage.name.clone();
+                    let _ = self.failure.set(RuntimeError::Stage { stage, source });
+                }
+            });
+        }
+    }
+
+    /// Splits the results of primitive stages over the workers, one stage after the other.
+    fn split_primitives(&self, phase: &Phase, worker: &Worker) {
+        for index in phase.stages.clone() {
+            let stage = &self.run.plan.stages[index];
+            let pieces = self.run.pieces(stage, worker.threads());
+            self.session.progress[index].share(worker, pieces, |piece| {
+                if let Err(source) = self.run.piece(stage, (piece, pieces), worker) {
                     let stage = stage.name.clone();
                     let _ = self.failure.set(RuntimeError::Stage { stage, source });
                 }

@@ -9,8 +9,8 @@ use std::mem::{Discriminant, discriminant};
 use std::ops::Range;
 
 use centuple_kernels::{
-    ActivationBits, Int8Weight, Matrix, int8_table_columns, pack, pack_half, pack_int8, pack_table, packed_half_len,
-    packed_int8_len, packed_len,
+    ActivationBits, Int8Weight, Matrix, int8_table_columns, pack, pack_half, pack_int8, pack_right, pack_table,
+    packed_half_len, packed_int8_len, packed_len,
 };
 use centuple_tensor::{Buffer, DType, Tensor, TensorError};
 
@@ -52,6 +52,8 @@ enum Form {
     Indices,
     /// Matrices for the GEMM behind each other.
     PackedGroups { n: usize, k: usize },
+    /// A matrix for the GEMM that lies the other way round, `[k, n]`.
+    PackedRight { n: usize, k: usize },
     /// A matrix for the GEMM.
     Packed { n: usize, k: usize, half: bool },
     /// A matrix of codes for the integer GEMM.
@@ -66,7 +68,11 @@ type FormKey = (Discriminant<Form>, Option<ActivationBits>, Option<(usize, usize
 impl Form {
     fn key(&self) -> FormKey {
         let (bits, scales) = match self {
-            Form::Floats | Form::Indices | Form::Packed { .. } | Form::PackedGroups { .. } => (None, None),
+            Form::Floats
+            | Form::Indices
+            | Form::Packed { .. }
+            | Form::PackedRight { .. }
+            | Form::PackedGroups { .. } => (None, None),
             Form::PackedCodes { bits, scales, .. } => (Some(*bits), Some(scales)),
             Form::Table { scales, .. } => (None, Some(scales)),
         };
@@ -104,6 +110,14 @@ impl WeightsBuilder {
         Ok(Packed { offset: self.add(name, tensor, Form::Packed { n, k, half }, length), n, k, half })
     }
 
+    /// Adds a matrix `[k, n]` in packed form.
+    pub(crate) fn packed_right(&mut self, name: &str, tensor: &Tensor) -> Result<Packed> {
+        expect(tensor, &[DType::F32])?;
+        let (k, n) = (tensor.shape()[0], tensor.shape()[1]);
+        let form = Form::PackedRight { n, k };
+        Ok(Packed { offset: self.add(name, tensor, form, packed_len(n, k)), n, k, half: false })
+    }
+
     /// Adds a matrix `[n, k]` of codes with a scale per row, in packed form.
     pub(crate) fn codes(
         &mut self,
@@ -132,7 +146,9 @@ impl WeightsBuilder {
             return offset;
         }
         let start = match form {
-            Form::Packed { .. } | Form::PackedGroups { .. } | Form::PackedCodes { .. } => PAGE,
+            Form::Packed { .. } | Form::PackedRight { .. } | Form::PackedGroups { .. } | Form::PackedCodes { .. } => {
+                PAGE
+            }
             Form::Floats | Form::Indices | Form::Table { .. } => LINE,
         };
         let offset = self.length.checked_next_multiple_of(start).unwrap_or(usize::MAX);
@@ -152,7 +168,10 @@ impl WeightsBuilder {
         let ends = self.parts.iter().skip(1).map(|next| next.offset).chain([self.length]);
         let part = |(part, end): (&Part, usize)| {
             let (dtype, size) = match &part.form {
-                Form::Floats | Form::Packed { half: false, .. } | Form::PackedGroups { .. } => ("F32", 4),
+                Form::Floats
+                | Form::Packed { half: false, .. }
+                | Form::PackedRight { .. }
+                | Form::PackedGroups { .. } => ("F32", 4),
                 Form::Indices => ("U32", 4),
                 Form::Packed { half: true, .. } => ("F16", 2),
                 Form::PackedCodes { .. } | Form::Table { .. } => ("U8", 1),
@@ -206,6 +225,7 @@ impl WeightsBuilder {
                         pack(Matrix::contiguous(group, n, k)?, target)?;
                     }
                 }
+                Form::PackedRight { n, k } => pack_right(Matrix::contiguous(part.tensor.as_f32()?, k, n)?, target)?,
                 Form::Packed { n, k, half } => {
                     let floats = part.tensor.to_f32()?;
                     let matrix = Matrix::contiguous(&floats, n, k)?;

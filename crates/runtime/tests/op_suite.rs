@@ -31,7 +31,7 @@ fn by_plan(case: &Case, graph: &Graph, isa: Isa, threads: usize) -> Outputs {
 fn run(case: &Case, plan: Arc<Plan>, threads: usize) -> Outputs {
     let pool = Arc::new(ThreadPool::new(threads).expect("threads start"));
     let cache = KvCache::new(plan.cache_widths(), case.cache_pages).expect("memory");
-    let capacity = Bindings { tokens: 200, sequences: 8, batch: 4, sequence: 16, past: 0, selected: 64 };
+    let capacity = Bindings { tokens: 200, sequences: 8, batch: 4, sequence: 150, past: 0, selected: 64 };
     let mut session = Session::new(plan, pool, capacity).expect("the session fits");
     let mut outputs = Outputs::new();
     for step in &case.steps {

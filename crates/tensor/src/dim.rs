@@ -92,6 +92,12 @@ impl Dim {
         }
     }
 
+    /// Whether the value depends on a symbol's.
+    pub fn depends_on(&self, symbol: Symbol) -> bool {
+        let at = Symbol::ALL.iter().position(|other| *other == symbol);
+        self.terms.keys().any(|powers| at.and_then(|at| powers.get(at)).is_some_and(|&power| power > 0))
+    }
+
     /// The value for one batch; `None` where it would be negative or overflow.
     pub fn evaluate(&self, bindings: &Bindings) -> Option<usize> {
         let mut sum = 0i64;
@@ -128,6 +134,24 @@ impl Dim {
             quotient.terms.insert(left, value / coefficient);
         }
         Some(quotient)
+    }
+
+    /// What is added and what is taken away: two dimensions without negative terms whose difference this one is.
+    pub fn parts(&self) -> (Dim, Dim) {
+        let (mut added, mut taken) = (Dim::default(), Dim::default());
+        for (powers, &value) in &self.terms {
+            let side = if value < 0 { &mut taken } else { &mut added };
+            side.terms.insert(*powers, value.saturating_abs());
+        }
+        (added, taken)
+    }
+
+    /// Its summands: a factor and the symbols that it is multiplied by, each as often as its power says.
+    pub fn terms(&self) -> impl Iterator<Item = (i64, Vec<Symbol>)> + '_ {
+        self.terms.iter().map(|(powers, &value)| {
+            let symbols = Symbol::ALL.iter().zip(powers);
+            (value, symbols.flat_map(|(&symbol, &power)| std::iter::repeat_n(symbol, power.into())).collect())
+        })
     }
 
     fn combine(mut self, other: &Dim, sign: i64) -> Dim {
@@ -279,6 +303,8 @@ mod tests {
         let bindings = Bindings { sequence: 7, past: 3, ..Bindings::default() };
         assert_eq!(area.evaluate(&bindings), Some(120));
         assert_eq!((past.clone() - Dim::from(4)).evaluate(&bindings), None);
+        assert!(area.depends_on(Symbol::Past) && !area.depends_on(Symbol::Tokens));
+        assert_eq!((sequence.clone() - past.clone() - Dim::from(4)).parts(), (sequence, past.clone() + Dim::from(4)));
         assert_eq!((past.clone() - past).constant(), Some(0));
     }
 

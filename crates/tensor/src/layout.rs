@@ -110,10 +110,17 @@ impl Layout {
         self.spans.iter().flat_map(|span| span.selected.iter().map(|&token| span.start + token as usize))
     }
 
-    /// The symbols of a packed graph for this batch.
+    /// Tokens of the longest sequence.
+    pub fn longest(&self) -> usize {
+        self.spans.iter().map(|span| span.tokens).max().unwrap_or(0)
+    }
+
+    /// The symbols of a packed graph for this batch. `Sequence` is the length that all sequences are padded to where an op
+    /// asks for it.
     pub fn bindings(&self) -> Bindings {
         let sequences = self.spans.len();
-        Bindings { tokens: self.tokens, sequences, selected: self.selected, ..Bindings::default() }
+        let (tokens, sequence, selected) = (self.tokens, self.longest(), self.selected);
+        Bindings { tokens, sequences, sequence, selected, ..Bindings::default() }
     }
 }
 

@@ -106,11 +106,16 @@ impl FamilyGolden {
         let bytes = safetensors::serialize(chosen, None).map_err(io::Error::other)?;
         fs::write(folder.join("model.safetensors"), bytes)?;
         fs::write(folder.join("config.json"), case.config.to_string())?;
-        // Without the class, the family's own is taken, and it changes what a tokenizer.json says.
-        let settings = json!({"tokenizer_class": "PreTrainedTokenizerFast"});
-        fs::write(folder.join("tokenizer_config.json"), settings.to_string())?;
-        fs::write(folder.join("tokenizer.json"), tokenizer(&case.config).to_string())
+        write_tokenizer(&case.config, folder)
     }
+}
+
+/// Writes a tokenizer of single characters for a model of this `config.json`.
+pub(crate) fn write_tokenizer(config: &Value, folder: &Path) -> io::Result<()> {
+    // Without the class, the family's own is taken, and it changes what a tokenizer.json says.
+    let settings = json!({"tokenizer_class": "PreTrainedTokenizerFast"});
+    fs::write(folder.join("tokenizer_config.json"), settings.to_string())?;
+    fs::write(folder.join("tokenizer.json"), tokenizer(config).to_string())
 }
 
 /// A tokenizer of single characters, with names for the ids that are left.

@@ -8,6 +8,8 @@ mod cases;
 mod families;
 mod golden;
 pub mod json;
+mod onnx;
+mod padded_cases;
 mod primitive_cases;
 mod random;
 
@@ -18,6 +20,7 @@ use centuple_tensor::{Bindings, Layout, LayoutError, Tensor, TensorError};
 
 pub use families::{FamilyCase, FamilyGolden, FamilyInput};
 pub use golden::{Golden, GoldenAsk, GoldenCase, GoldenInput, pipeline_cases, tensor};
+pub use onnx::{OnnxCase, OnnxGolden};
 pub use random::Random;
 
 /// A graph and the batches that it is run on, one after the other, with one key/value cache.
@@ -73,6 +76,7 @@ impl From<LayoutError> for CaseError {
 pub fn cases() -> Result<Vec<Case>, CaseError> {
     let mut all = cases::cases()?;
     all.extend(primitive_cases::cases()?);
+    all.extend(padded_cases::cases()?);
     Ok(all)
 }
 

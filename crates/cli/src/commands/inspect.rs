@@ -64,6 +64,10 @@ fn describe(head: &Head) -> String {
 }
 
 fn explain(out: &mut impl Write, compiled: &Compiled) -> io::Result<()> {
+    if !compiled.notes.is_empty() {
+        writeln!(out, "\nimported\n")?;
+        compiled.notes.iter().try_for_each(|note| writeln!(out, "{note}"))?;
+    }
     if let Some(plain) = &compiled.plain {
         writeln!(out, "\nplain graph\n\n{plain}")?;
         writeln!(out, "passes\n")?;

@@ -2,8 +2,10 @@
 
 mod bench;
 mod dedupe;
+mod export;
 mod inspect;
 mod optimize;
+mod progress;
 mod pull;
 mod run;
 mod serve;
@@ -12,6 +14,7 @@ use std::io;
 
 pub(crate) use bench::bench;
 pub(crate) use dedupe::{Output, dedupe};
+pub(crate) use export::export;
 pub(crate) use inspect::inspect;
 pub(crate) use optimize::optimize;
 pub(crate) use pull::pull;

@@ -37,6 +37,8 @@ def main() -> None:
         case "triton":
             check_triton(embed, expected["embeddings"], compare)
             check_triton_classes(classify, expected["classification"], compare)
+            for server, repository in ((embed, "embed"), (classify, "classify")):
+                check_repository(server, Path(expected["repositories"][repository]), compare)
             check_health(embed, compare)
             check_triton_same(tasks, expected["same"], compare)
         case "kserve":
@@ -123,6 +125,41 @@ def check_triton_classes(address: str, cases: list[dict], compare: Comparison) -
         ranked = sorted(case["scores"], key=case["scores"].get, reverse=True)
         compare.that(f"triton grpc: classes {labels}", labels == ranked)
     client.close()
+
+
+def check_repository(address: str, repository: Path, compare: Comparison) -> None:
+    """Exported configurations by Triton's own definition: the model's tensors are those that the server tells."""
+    from google.protobuf import text_format
+    from tritonclient import grpc as triton
+    from tritonclient.grpc import model_config_pb2
+
+    paths = sorted(repository.glob("*/config.pbtxt"))
+    model, ensemble = (
+        text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig()) for path in paths
+    )
+    for path, config in zip(paths, (model, ensemble), strict=True):
+        folder = path.parent
+        compare.that(f"repository: {config.name} is in {folder.name}", config.name == folder.name)
+        compare.that("repository: it has a version", (folder / "1").is_dir())
+
+    def tensors(listed) -> list[tuple]:
+        return [(one.name, model_config_pb2.DataType.Name(one.data_type), list(one.dims)) for one in listed]
+
+    with triton.InferenceServerClient(address) as client:
+        tokens, texts = (client.get_model_metadata(f"transformer_onnx_{kind}") for kind in ("model", "inference"))
+        told = [(one.name, f"TYPE_{one.datatype}", list(one.shape)[1:]) for one in (*tokens.inputs, *tokens.outputs)]
+        found = [*tensors(model.input), *tensors(model.output)]
+        compare.that(f"repository: tensors {found}", all(tensor in found for tensor in told))
+        outputs = [one.name for one in ensemble.output]
+        compare.that(f"repository: the ensemble gives {outputs}", outputs == [one.name for one in texts.outputs])
+    step = ensemble.ensemble_scheduling.step[0]
+    compare.that("repository: the ensemble has the model", step.model_name == model.name)
+    compare.that("repository: and hands it all", set(step.input_map) == {one.name for one in model.input})
+    compare.that("repository: batches are dynamic", model.dynamic_batching.max_queue_delay_microseconds > 0)
+    compare.that("repository: sizes fit", max(model.dynamic_batching.preferred_batch_size) <= model.max_batch_size)
+    compare.that("repository: versions", model.version_policy.WhichOneof("policy_choice") == "latest")
+    warm = [set(sample.inputs) for sample in model.model_warmup]
+    compare.that("repository: warm-up", warm and all(names == set(step.input_map) for names in warm))
 
 
 def check_triton_same(address: str, same: dict, compare: Comparison) -> None:

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::http::Server;
-use crate::process::finish;
+use crate::process::{centuple, finish};
 use crate::tiny::{TOLERANCE, Tiny};
 
 const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
@@ -108,6 +108,7 @@ impl Servers {
         let full = Server::start(&[embedder.path(), ranker.path()], &["--max-queued-requests", "0"]);
         let mut expected = expected_values(&embedder, &classifier, &ranker);
         expected["same"] = json!({"model": SAME.0, "text": SAME.1, "bits": same_bits(&tasks)});
+        expected["repositories"] = json!({"embed": repository(&embedder), "classify": repository(&classifier)});
         let place = embedder.beside("expected.json");
         fs::write(&place, expected.to_string()).expect("a temporary folder");
         models.splice(0..0, [embedder, classifier, ranker]);
@@ -136,6 +137,13 @@ impl Servers {
 
 fn url(server: &Server) -> String {
     format!("http://{}", server.address)
+}
+
+/// A model's repository for Triton.
+fn repository(model: &Tiny) -> PathBuf {
+    let target = model.beside("repository");
+    succeed(centuple("export").arg(model.path()).arg("-o").arg(&target).args(["--format", "triton"]));
+    target
 }
 
 /// The numbers of the vector that every client must get, as the route of the task gives them.

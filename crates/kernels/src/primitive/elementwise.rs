@@ -1,6 +1,6 @@
 //! Elementwise operations.
 
-use super::{Array, ArrayMut, broadcast, for_each_row, strides};
+use super::{Array, ArrayMut, broadcast};
 use crate::activation::{Activation, Function};
 use crate::dispatch::Kernels;
 use crate::error::KernelError;
@@ -51,28 +51,50 @@ pub enum Unary {
     Sin,
     /// Cosine of x radians.
     Cos,
+    /// The largest whole number that is not larger.
+    Floor,
+    /// The smallest whole number that is not smaller.
+    Ceil,
+    /// The nearest whole number, of two the even one.
+    Round,
+    /// The whole part.
+    Trunc,
+    /// -1, 0 or 1.
+    Sign,
+    /// 1 if x is not a number, else 0.
+    IsNan,
     /// An activation function.
     Activation(Activation),
 }
 
 /// `out = op(a, b)`, both operands broadcast to the shape of `out`.
 pub fn binary(op: Binary, a: Array<'_>, b: Array<'_>, out: ArrayMut<'_>) -> Result<(), KernelError> {
-    combine(a, b, out, op.function())
+    // One loop for each operation.
+    macro_rules! combine_by {
+        ($($name:ident)*) => {
+            match op {
+                $(Binary::$name => combine(a, b, out, |a, b| Binary::$name.apply(a, b)),)*
+            }
+        };
+    }
+    combine_by!(Add Sub Mul Div Pow Min Max Equal Less)
 }
 
 impl Binary {
     /// The operation on two numbers.
-    pub(crate) fn function(self) -> fn(f32, f32) -> f32 {
+    #[inline(always)]
+    pub(crate) fn apply(self, a: f32, b: f32) -> f32 {
         match self {
-            Binary::Add => |a, b| a + b,
-            Binary::Sub => |a, b| a - b,
-            Binary::Mul => |a, b| a * b,
-            Binary::Div => |a, b| a / b,
-            Binary::Pow => f32::powf,
-            Binary::Min => |a, b| if a < b || a.is_nan() { a } else { b },
-            Binary::Max => |a, b| if a > b || a.is_nan() { a } else { b },
-            Binary::Equal => |a, b| f32::from(a == b),
-            Binary::Less => |a, b| f32::from(a < b),
+            Binary::Add => a + b,
+            Binary::Sub => a - b,
+            Binary::Mul => a * b,
+            Binary::Div => a / b,
+            Binary::Pow => a.powf(b),
+            Binary::Min if a < b || a.is_nan() => a,
+            Binary::Max if a > b || a.is_nan() => a,
+            Binary::Min | Binary::Max => b,
+            Binary::Equal => f32::from(a == b),
+            Binary::Less => f32::from(a < b),
         }
     }
 }
@@ -80,11 +102,13 @@ impl Binary {
 fn combine(a: Array<'_>, b: Array<'_>, out: ArrayMut<'_>, op: impl Fn(f32, f32) -> f32) -> Result<(), KernelError> {
     let from_a = broadcast("binary", a.shape, out.shape)?;
     let from_b = broadcast("binary", b.shape, out.shape)?;
-    for_each_row(out.shape, [&strides(out.shape), &from_a, &from_b], |row| {
-        let [start, a_start, b_start] = row.starts;
-        let [_, a_step, b_step] = row.steps;
-        for (i, out) in out.data[start..start + row.length].iter_mut().enumerate() {
-            *out = op(a.data[a_start + i * a_step], b.data[b_start + i * b_step]);
+    out.for_each_row([&from_a, &from_b], |out, row| {
+        let [a, b] = [&a.data[row.starts[0]..], &b.data[row.starts[1]..]];
+        match row.steps {
+            [0, 0] => out.fill(op(a[0], b[0])),
+            [0, _] => out.iter_mut().zip(b).for_each(|(out, &b)| *out = op(a[0], b)),
+            [_, 0] => out.iter_mut().zip(a).for_each(|(out, &a)| *out = op(a, b[0])),
+            [_, _] => out.iter_mut().zip(a.iter().zip(b)).for_each(|(out, (&a, &b))| *out = op(a, b)),
         }
     });
     Ok(())
@@ -96,11 +120,10 @@ pub fn select(condition: Array<'_>, a: Array<'_>, b: Array<'_>, out: ArrayMut<'_
     let from_condition = broadcast(NAME, condition.shape, out.shape)?;
     let from_a = broadcast(NAME, a.shape, out.shape)?;
     let from_b = broadcast(NAME, b.shape, out.shape)?;
-    let operands = [&strides(out.shape), &from_condition, &from_a, &from_b];
-    for_each_row(out.shape, operands, |row| {
-        let [start, condition_start, a_start, b_start] = row.starts;
-        let [_, condition_step, a_step, b_step] = row.steps;
-        for (i, out) in out.data[start..start + row.length].iter_mut().enumerate() {
+    out.for_each_row([&from_condition, &from_a, &from_b], |out, row| {
+        let [condition_start, a_start, b_start] = row.starts;
+        let [condition_step, a_step, b_step] = row.steps;
+        for (i, out) in out.iter_mut().enumerate() {
             *out = if condition.data[condition_start + i * condition_step] == 0.0 {
                 b.data[b_start + i * b_step]
             } else {
@@ -125,6 +148,12 @@ impl Kernels {
             Unary::Erf => self.map(Function::Erf, values),
             Unary::Sin => apply(values, f32::sin),
             Unary::Cos => apply(values, f32::cos),
+            Unary::Floor => apply(values, f32::floor),
+            Unary::Ceil => apply(values, f32::ceil),
+            Unary::Round => apply(values, f32::round_ties_even),
+            Unary::Trunc => apply(values, f32::trunc),
+            Unary::Sign => apply(values, |x| f32::from(x > 0.0) - f32::from(x < 0.0)),
+            Unary::IsNan => apply(values, |x| f32::from(x.is_nan())),
             Unary::Activation(activation) => self.activate(activation, values),
         }
     }
@@ -193,7 +222,7 @@ mod tests {
     #[test]
     fn every_unary_operation_gives_its_formula() {
         type Formula = fn(f32) -> f32;
-        let table: [(Unary, Formula); 10] = [
+        let table: [(Unary, Formula); 16] = [
             (Unary::Neg, |x| -x),
             (Unary::Abs, f32::abs),
             (Unary::Exp, f32::exp),
@@ -203,6 +232,12 @@ mod tests {
             (Unary::Reciprocal, |x| 1.0 / x),
             (Unary::Sin, f32::sin),
             (Unary::Cos, f32::cos),
+            (Unary::Floor, |x| (x - 0.5).round()),
+            (Unary::Ceil, |x| (x + 0.499).round()),
+            (Unary::Round, |x| if x == 2.5 { 2.0 } else { x.round() }),
+            (Unary::Trunc, |x| x as i32 as f32),
+            (Unary::Sign, |_| 1.0),
+            (Unary::IsNan, |_| 0.0),
             (Unary::Activation(Activation::Tanh), f32::tanh),
         ];
         for kernels in Isa::available().map(|isa| Kernels::new(isa).unwrap()) {
@@ -218,5 +253,26 @@ mod tests {
             kernels.unary(Unary::Erf, &mut values);
             assert!((values[0] - 0.520_499_9).abs() < 2e-7);
         }
+    }
+
+    #[test]
+    fn rounding_and_signs() {
+        let kernels = Kernels::new(Isa::Portable).unwrap();
+        let of = |op| {
+            let mut values = [-2.5, -0.2, 0.0, 1.5, f32::NAN];
+            kernels.unary(op, &mut values);
+            values
+        };
+        for (op, want) in [
+            (Unary::Floor, [-3.0, -1.0, 0.0, 1.0]),
+            (Unary::Ceil, [-2.0, 0.0, 0.0, 2.0]),
+            (Unary::Round, [-2.0, 0.0, 0.0, 2.0]),
+            (Unary::Trunc, [-2.0, 0.0, 0.0, 1.0]),
+        ] {
+            assert_eq!(of(op)[..4], want, "{op:?}");
+            assert!(of(op)[4].is_nan(), "{op:?}");
+        }
+        assert_eq!(of(Unary::Sign), [-1.0, -1.0, 0.0, 1.0, 0.0]);
+        assert_eq!(of(Unary::IsNan), [0.0, 0.0, 0.0, 0.0, 1.0]);
     }
 }

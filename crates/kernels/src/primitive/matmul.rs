@@ -1,6 +1,6 @@
 //! Batched matrix multiplication of two activations.
 
-use super::{Array, ArrayMut, broadcast, for_each_row, strides};
+use super::{Array, ArrayMut, broadcast, place};
 use crate::dispatch::Kernels;
 use crate::error::{KernelError, expect_dimension, expect_length};
 use crate::gemm::Epilogue;
@@ -21,36 +21,33 @@ impl Kernels {
         expect_dimension(NAME, "columns of out", out_columns, n)?;
         let needed = packed_len(n, k);
         expect_length(NAME, "scratch", scratch.len(), needed)?;
-        if out.data.is_empty() {
+        if out.data.is_empty() || m == 0 {
             return Ok(());
         }
         let packed = &mut scratch[..needed];
         let from_a = broadcast(NAME, a_batch, batch)?;
         let from_b = broadcast(NAME, b_batch, batch)?;
-        let operands = [&strides(batch), &from_a, &from_b];
         let mut packed_item = None;
-        let mut result = Ok(());
-        for_each_row(batch, operands, |row| {
-            for i in 0..row.length {
-                let [to, a_item, b_item] = [0, 1, 2].map(|p| row.starts[p] + i * row.steps[p]);
-                let mut multiply = || {
-                    if packed_item != Some(b_item) {
-                        let b = &b.data[b_item * k * n..(b_item + 1) * k * n];
-                        pack_right(Matrix::contiguous(b, k, n)?, packed)?;
-                        packed_item = Some(b_item);
-                    }
-                    let b = PackedMatrix::new(packed, n, k)?;
-                    let a = Matrix::contiguous(&a.data[a_item * m * k..(a_item + 1) * m * k], m, k)?;
-                    let out = &mut out.data[to * m * n..(to + 1) * m * n];
-                    let mut out = MatrixMut::contiguous(out, m, n)?;
-                    self.gemm(a, b, 0..b.panels(), &Epilogue::default(), &mut out)
-                };
-                if result.is_ok() {
-                    result = multiply();
-                }
+        let (mut row, mut rest) = (out.rows.start, out.data);
+        while row < out.rows.end {
+            // The rows of one item that are wanted.
+            let (item, first) = (row / m, row % m);
+            let count = (m - first).min(out.rows.end - row);
+            let [a_item, b_item] = [&from_a, &from_b].map(|strides| place(item, batch, strides));
+            if packed_item != Some(b_item) {
+                let b = &b.data[b_item * k * n..(b_item + 1) * k * n];
+                pack_right(Matrix::contiguous(b, k, n)?, packed)?;
+                packed_item = Some(b_item);
             }
-        });
-        result
+            let b = PackedMatrix::new(packed, n, k)?;
+            let start = (a_item * m + first) * k;
+            let a = Matrix::contiguous(&a.data[start..start + count * k], count, k)?;
+            let (target, behind) = std::mem::take(&mut rest).split_at_mut(count * n);
+            let mut target = MatrixMut::contiguous(target, count, n)?;
+            self.gemm(a, b, 0..b.panels(), &Epilogue::default(), &mut target)?;
+            (row, rest) = (row + count, behind);
+        }
+        Ok(())
     }
 }
 
@@ -81,6 +78,10 @@ mod tests {
                 let mut out = vec![f32::NAN; 2 * 4 * m * n];
                 let view = ArrayMut::new(&mut out, &out_shape).unwrap();
                 kernels.matmul(a_array, b_array, &mut scratch, view).unwrap();
+                let mut part = vec![f32::NAN; 11 * n];
+                let view = ArrayMut::part(&mut part, &out_shape, 4..15).unwrap();
+                kernels.matmul(a_array, b_array, &mut scratch, view).unwrap();
+                assert_eq!(part, out[4 * n..15 * n]);
                 for (item, got) in out.chunks(m * n).enumerate() {
                     let b_item = match b_items {
                         4 => item % 4,

@@ -1,6 +1,6 @@
 //! Operations that only move elements.
 
-use super::{Array, ArrayMut, MAX_RANK, count, for_each_row, strides};
+use super::{Array, ArrayMut, MAX_RANK, broadcast, count, strides};
 use crate::error::{KernelError, expect_dimension, expect_length};
 
 /// `out[i₀, i₁, ...] = array[...]` where axis `a` of `out` is axis `permutation[a]` of `array`.
@@ -26,13 +26,66 @@ pub fn transpose(array: Array<'_>, permutation: &[usize], out: ArrayMut<'_>) -> 
         expect_dimension(NAME, "axis of out", out.shape[position], array.shape[axis])?;
         permuted[position] = from[axis];
     }
-    for_each_row(out.shape, [&strides(out.shape), &permuted], |row| {
-        let ([start, from], [_, step]) = (row.starts, row.steps);
-        for (i, out) in out.data[start..start + row.length].iter_mut().enumerate() {
-            *out = array.data[from + i * step];
+    copy_rows(array, &permuted, out);
+    Ok(())
+}
+
+/// `array` repeated along its axes of length 1, and along those that it lacks, to the shape of `out`.
+pub fn expand(array: Array<'_>, out: ArrayMut<'_>) -> Result<(), KernelError> {
+    let from = broadcast("expand", array.shape, out.shape)?;
+    copy_rows(array, &from, out);
+    Ok(())
+}
+
+fn copy_rows(array: Array<'_>, from: &super::Strides, out: ArrayMut<'_>) {
+    out.for_each_row([from], |out, row| {
+        let source = &array.data[row.starts[0]..];
+        match row.steps[0] {
+            0 => out.fill(source[0]),
+            1 => out.copy_from_slice(&source[..row.length]),
+            step => out.iter_mut().zip(source.iter().step_by(step)).for_each(|(out, &value)| *out = value),
         }
     });
-    Ok(())
+}
+
+/// `out[..., i, ...] = array[..., indices[..., i, ...], ...]` with the index along `axis`. `indices` has the shape of
+/// `out`, whole numbers, none negative; one that is out of range is an error.
+pub fn gather_elements(
+    array: Array<'_>,
+    axis: usize,
+    indices: Array<'_>,
+    out: ArrayMut<'_>,
+) -> Result<(), KernelError> {
+    const NAME: &str = "gather_elements";
+    let rank = array.shape.len();
+    expect_length(NAME, "list of axes", rank, axis.saturating_add(1))?;
+    expect_dimension(NAME, "number of axes of out", out.shape.len(), rank)?;
+    let (from, own) = (strides(array.shape), broadcast(NAME, indices.shape, out.shape)?);
+    for other in (0..rank).filter(|&other| other != axis) {
+        expect_length(NAME, "axis", array.shape[other], out.shape[other])?;
+    }
+    let (limit, stride) = (array.shape[axis], from[axis]);
+    let mut others = from;
+    others[axis] = 0;
+    let mut result = Ok(());
+    out.for_each_row([&others, &own], |out, row| {
+        for (i, out) in out.iter_mut().enumerate() {
+            let [from, at] = [0, 1].map(|operand| row.starts[operand] + i * row.steps[operand]);
+            match element_index(indices.data[at], limit) {
+                Some(index) => *out = array.data[from + index * stride],
+                None => {
+                    let (position, index) = (at, indices.data[at] as i64);
+                    result = Err(KernelError::IndexOutOfRange { kernel: NAME, what: "index", position, index, limit });
+                }
+            }
+        }
+    });
+    result
+}
+
+/// A float as an index below `limit`.
+fn element_index(value: f32, limit: usize) -> Option<usize> {
+    (value >= 0.0 && value < limit as f32).then_some(value as usize).filter(|&index| index < limit)
 }
 
 /// Takes the slices of `array` along `axis` that `indices` name, in their order. Negative indices count
@@ -89,6 +142,34 @@ mod tests {
         assert!(refused(&[0, 1, 3], &[2, 3, 4]));
         assert!(refused(&[0, 1], &[2, 12]));
         assert!(refused(&[2, 1, 0], &[2, 3, 4]));
+    }
+
+    #[test]
+    fn arrays_are_expanded() {
+        let array = Array::new(&[1.0, 2.0, 3.0], &[3, 1]).unwrap();
+        let mut out = [0.0; 12];
+        expand(array, ArrayMut::new(&mut out, &[2, 3, 2]).unwrap()).unwrap();
+        assert_eq!(out, [1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0]);
+        let mut part = [0.0; 4];
+        expand(array, ArrayMut::part(&mut part, &[2, 3, 2], 2..4).unwrap()).unwrap();
+        assert_eq!(part, [3.0, 3.0, 1.0, 1.0]);
+        assert!(expand(array, ArrayMut::new(&mut out, &[4, 3]).unwrap()).is_err());
+    }
+
+    #[test]
+    fn elements_are_gathered() {
+        let array = Array::new(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], &[2, 3]).unwrap();
+        let mut out = [0.0; 4];
+        let mut gathered = |indices: [f32; 4], axis, shape: &[usize]| {
+            let indices = Array::new(&indices, shape).unwrap();
+            gather_elements(array, axis, indices, ArrayMut::new(&mut out, shape).unwrap()).map(|()| out)
+        };
+        assert_eq!(gathered([2.0, 0.0, 1.0, 1.0], 1, &[2, 2]).unwrap(), [2.0, 0.0, 4.0, 4.0]);
+        assert_eq!(gathered([1.0, 0.0, 0.0, 1.0], 0, &[2, 2]).unwrap(), [3.0, 1.0, 0.0, 4.0]);
+        for wrong in [3.0, -1.0, f32::NAN, f32::INFINITY, 1e30] {
+            assert!(gathered([0.0, 0.0, wrong, 0.0], 1, &[2, 2]).is_err(), "{wrong}");
+        }
+        assert!(gathered([0.0; 4], 1, &[4, 1]).is_err() && gathered([0.0; 4], 2, &[2, 2]).is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Reductions over axes.
 
-use super::{Array, MAX_RANK, Strides, count, for_each_row, strides};
-use crate::error::{KernelError, expect_dimension};
+use super::{Array, MAX_RANK, Strides, count, for_each_row, rows, strides};
+use crate::error::{KernelError, expect_dimension, expect_length};
 
 /// How elements become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,10 +49,29 @@ pub fn reduce(reduction: Reduction, array: Array<'_>, axes: &[usize], out: &mut 
     Ok(())
 }
 
+/// `out[..., i, ...]`: the sum of the elements `0..=i` of `array` along `axis`.
+pub fn cumulative_sum(array: Array<'_>, axis: usize, out: &mut [f32]) -> Result<(), KernelError> {
+    const NAME: &str = "cumulative_sum";
+    expect_length(NAME, "list of axes", array.shape.len(), axis.saturating_add(1))?;
+    expect_dimension(NAME, "length of out", out.len(), array.data.len())?;
+    let inner = count(&array.shape[axis + 1..]);
+    let block = array.shape[axis].saturating_mul(inner).max(1);
+    for (values, out) in array.data.chunks_exact(block).zip(out.chunks_exact_mut(block)) {
+        for column in 0..inner {
+            let mut sum = 0.0;
+            for (value, out) in values[column..].iter().zip(&mut out[column..]).step_by(inner) {
+                sum += f64::from(*value);
+                *out = sum as f32;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Combines all elements that share a place in `out`, each row along the last axis in f64.
 fn accumulate(array: Array<'_>, to: &Strides, initial: f64, combine: impl Fn(f64, f64) -> f64, out: &mut [f32]) {
     out.fill(initial as f32);
-    for_each_row(array.shape, [&strides(array.shape), to], |row| {
+    for_each_row(array.shape, 0..rows(array.shape), [&strides(array.shape), to], |row| {
         let ([from, start], [_, step]) = (row.starts, row.steps);
         let values = &array.data[from..from + row.length];
         let join = |out: &mut f32, value: f64| *out = combine(f64::from(*out), value) as f32;
@@ -87,6 +106,19 @@ mod tests {
         assert_eq!(reduced(Reduction::Max, &[], 24), data);
         assert!(reduce(Reduction::Sum, array, &[3], &mut [0.0]).is_err());
         assert!(reduce(Reduction::Sum, array, &[2], &mut [0.0; 5]).is_err());
+    }
+
+    #[test]
+    fn sums_run_along_an_axis() {
+        let data = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let array = Array::new(&data, &[2, 3]).unwrap();
+        let mut out = [0.0; 6];
+        cumulative_sum(array, 1, &mut out).unwrap();
+        assert_eq!(out, [1.0, 3.0, 6.0, 4.0, 9.0, 15.0]);
+        cumulative_sum(array, 0, &mut out).unwrap();
+        assert_eq!(out, [1.0, 2.0, 3.0, 5.0, 7.0, 9.0]);
+        assert!(cumulative_sum(array, 2, &mut out).is_err() && cumulative_sum(array, 0, &mut out[..5]).is_err());
+        assert!(cumulative_sum(Array::new(&[], &[0, 3]).unwrap(), 0, &mut []).is_ok());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use thiserror::Error;
 pub enum CheckpointError {
     /// The path isn't a folder.
     #[error(
-        "`{}` is not a folder; a model is a folder with config.json, tokenizer.json and model.safetensors",
+        "`{}` is not a folder; a model is a folder with config.json, tokenizer.json and model.safetensors or model.onnx",
         path.display()
     )]
     NotAFolder {
@@ -23,7 +23,7 @@ pub enum CheckpointError {
     },
     /// A file that every checkpoint has is missing.
     #[error(
-        "`{}` has no {file}; a model folder holds config.json, tokenizer.json and model.safetensors",
+        "`{}` has no {file}; a model folder holds config.json, tokenizer.json and model.safetensors or model.onnx",
         folder.display()
     )]
     MissingFile {

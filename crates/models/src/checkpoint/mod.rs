@@ -7,6 +7,7 @@ mod error;
 pub mod hub;
 mod json;
 mod mapping;
+pub mod onnx;
 mod safetensors;
 pub mod sentence_transformers;
 mod stored;
@@ -47,6 +48,11 @@ impl Checkpoint {
     pub fn from_bytes(config: Value, safetensors: &[u8]) -> Result<Self, CheckpointError> {
         let weights = Weights::from_bytes(safetensors)?;
         Ok(Self { config, config_path: PathBuf::from("(memory)"), weights })
+    }
+
+    /// A configuration without weights.
+    pub(crate) fn without_weights(config: Value, config_path: PathBuf) -> Self {
+        Self { config, config_path, weights: Weights::none() }
     }
 
     /// What `config.json` says.

@@ -82,6 +82,11 @@ pub(super) struct Index {
 }
 
 impl Weights {
+    /// No weights.
+    pub(super) fn none() -> Self {
+        Self { place: PathBuf::new(), files: Vec::new(), index: BTreeMap::new() }
+    }
+
     /// Opens `model.safetensors`, or the shards that its index lists, or else `pytorch_model.bin` in the same way.
     ///
     /// # Errors

@@ -73,6 +73,23 @@ pub(crate) enum Meaning {
     MaskedLm,
 }
 
+impl Meaning {
+    /// The head whose output has rows of `count` such logits.
+    pub(crate) fn head(self, config: Config, count: usize) -> Result<Head, ModelError> {
+        Ok(match self {
+            Meaning::Classification => {
+                Head::Classification { labels: labels(config, count)?, problem: problem(config, count)? }
+            }
+            Meaning::TokenClassification => Head::TokenClassification { labels: labels(config, count)? },
+            Meaning::QuestionAnswering if count == 2 => Head::QuestionAnswering,
+            Meaning::QuestionAnswering => {
+                return Err(config.error(format!("a question-answering head has 2 outputs, this one {count}")));
+            }
+            Meaning::MaskedLm => Head::MaskedLm { vocabulary: count },
+        })
+    }
+}
+
 impl HeadLayers {
     /// `…ForSequenceClassification`: the pooled row through `layers` and the matrix `output`.
     pub(crate) fn sequence(pooling: Pooling, layers: Vec<Layer>, output: &str) -> HeadLayers {
@@ -116,18 +133,7 @@ impl HeadLayers {
     pub(crate) fn build(&self, config: Config, builder: &mut Builder, hidden: NodeId) -> Result<Head, ModelError> {
         let logits = self.append(builder, hidden, self.rows)?;
         builder.graph.output(OUTPUT, logits);
-        let count = builder.width(logits);
-        Ok(match self.meaning {
-            Meaning::Classification => {
-                Head::Classification { labels: labels(config, count)?, problem: problem(config, count)? }
-            }
-            Meaning::TokenClassification => Head::TokenClassification { labels: labels(config, count)? },
-            Meaning::QuestionAnswering if count == 2 => Head::QuestionAnswering,
-            Meaning::QuestionAnswering => {
-                return Err(config.error(format!("a question-answering head has 2 outputs, this one {count}")));
-            }
-            Meaning::MaskedLm => Head::MaskedLm { vocabulary: count },
-        })
+        self.meaning.head(config, builder.width(logits))
     }
 
     /// Appends the layers on the given rows; yields the logits.

@@ -12,7 +12,7 @@ pub(crate) use labels::ranks_by_logit;
 pub(crate) use late_interaction::{COLBERT, colbert, late_interaction};
 pub(crate) use layers::{HeadLayers, Layer, Meaning, Rows};
 pub(crate) use sentence_embedding::sentence_embedding;
-pub(crate) use sparse_embedding::sparse_embedding;
+pub(crate) use sparse_embedding::{pooled_logits, sparse_embedding};
 
 /// Name of the graph's output, whatever the head.
 pub(crate) const OUTPUT: &str = "output";

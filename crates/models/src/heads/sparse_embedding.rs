@@ -17,10 +17,20 @@ pub(crate) fn sparse_embedding(
     builder: &mut Builder,
     hidden: NodeId,
 ) -> Result<Head, ModelError> {
+    let logits = layers.append(builder, hidden, Rows::Tokens)?;
+    pooled_logits(pooling, config, builder, logits)
+}
+
+/// Appends the pooling of the vocabulary's logits `[Tokens, vocabulary]`.
+pub(crate) fn pooled_logits(
+    pooling: SpladePooling,
+    config: Config,
+    builder: &mut Builder,
+    logits: NodeId,
+) -> Result<Head, ModelError> {
     if pooling.strategy == SpladeStrategy::Sum {
         return Err(config.error("the SPLADE pooling strategy \"sum\" is not supported; \"max\" is"));
     }
-    let logits = layers.append(builder, hidden, Rows::Tokens)?;
     let largest = builder.pool(logits, Pooling::Max)?;
     let mut x = builder.graph.push("splade.relu", Op::Activation(Activation::Relu), &[largest])?;
     for _ in 0..if pooling.log_twice { 2 } else { 1 } {

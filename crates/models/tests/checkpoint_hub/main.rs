@@ -191,6 +191,34 @@ fn a_download_brings_what_is_needed_into_the_hub_cache() -> Outcome {
     Ok(())
 }
 
+#[test]
+fn onnx_files_are_downloaded_where_there_are_no_other_weights() -> Outcome {
+    let weightless = || {
+        let mut files = model_files();
+        files.retain(|name, _| !name.ends_with(".safetensors") && !name.ends_with(".bin"));
+        files
+    };
+    let common = ["1_Pooling/config.json", "config.json", "modules.json", "tokenizer.json"];
+    for (there, taken) in [
+        (
+            &["onnx/model.onnx", "onnx/model.onnx_data", "onnx/model_q4.onnx"][..],
+            &["onnx/model.onnx", "onnx/model.onnx_data"][..],
+        ),
+        (&["onnx/model_q4.onnx"], &["onnx/model_q4.onnx"]),
+    ] {
+        let mut files = weightless();
+        files.extend(there.iter().map(|name| ((*name).to_string(), b"an ONNX file".to_vec())));
+        let server = Server::start(files)?;
+        let home = Home::with_hub(&server)?;
+        assert_eq!(home.resolve()?, home.snapshot());
+        let mut expected = [&common[..], taken].concat();
+        expected.sort_unstable();
+        assert_eq!(files_below(&home.snapshot(), "")?, expected);
+        home.assert_clean();
+    }
+    Ok(())
+}
+
 /// A file of this folder's fixtures.
 fn pytorch(file: &str) -> Result<Vec<u8>, Box<dyn Error>> {
     Ok(fs::read(centuple_testkit::fixtures().join("pytorch").join(file))?)

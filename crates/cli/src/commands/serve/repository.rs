@@ -146,6 +146,9 @@ pub(super) struct Files {
 impl Files {
     /// Looks at a folder; no file of it may lie outside of `root`.
     pub(super) fn of(folder: &Path, root: Option<&Path>) -> io::Result<Files> {
+        // A model that is a file belongs to its folder.
+        let folder = if folder.is_file() { folder.parent().unwrap_or(folder) } else { folder };
+        let folder = if folder == Path::new("") { Path::new(".") } else { folder };
         let mut files = BTreeMap::new();
         collect(folder, DEPTH, root, &mut files)?;
         let (mut hasher, mut kinds) = (DefaultHasher::new(), BTreeMap::<_, u64>::new());

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use super::HubError;
 use super::id::ModelId;
 use crate::checkpoint::json::{join_inside, read_json};
+use crate::checkpoint::onnx::has_only_onnx;
 use crate::checkpoint::weights::{Format, Index};
 
 /// Length of a commit in hexadecimal digits.
@@ -69,7 +70,9 @@ pub(super) fn missing_file(folder: &Path) -> Option<String> {
     if !transformer.join("vocab.txt").is_file() {
         needed.push(transformer.join("tokenizer.json"));
     }
-    needed.extend(weight_files(&transformer));
+    if !has_only_onnx(folder) {
+        needed.extend(weight_files(&transformer));
+    }
     for module in Module::list(folder) {
         let place = folder.join(&module.path);
         if module.is("Pooling") || module.is("Dense") {

