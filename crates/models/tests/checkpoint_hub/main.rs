@@ -114,13 +114,17 @@ fn assert_says(result: Result<PathBuf, HubError>, parts: &[&str]) {
 }
 
 #[test]
-fn a_folder_is_itself_and_a_file_is_refused() -> Outcome {
+fn folders_and_onnx_files_are_themselves_and_other_files_are_refused() -> Outcome {
     let home = Home::new()?;
     let folder = home.folder.path().to_string_lossy();
     assert_eq!(resolve(&folder, &home.options)?, home.folder.path());
     let file = home.folder.path().join("model.onnx");
+    assert_says(resolve(&file.to_string_lossy(), &home.options), &["there is no file", "model.onnx"]);
     fs::write(&file, b"")?;
-    assert_says(resolve(&file.to_string_lossy(), &home.options), &["model.onnx` is a file"]);
+    assert_eq!(resolve(&file.to_string_lossy(), &home.options)?, file);
+    let file = home.folder.path().join("model.gguf");
+    fs::write(&file, b"")?;
+    assert_says(resolve(&file.to_string_lossy(), &home.options), &["model.gguf` is a file"]);
     Ok(())
 }
 

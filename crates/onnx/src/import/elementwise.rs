@@ -1,16 +1,17 @@
-//! Functions of one, two or three elements.
+//! Functions of two elements.
 
 use std::cell::Cell;
 
-use centuple_graph::{Activation, Binary, NodeId, Op, Unary};
+use centuple_graph::{Binary, Unary};
 use centuple_tensor::{DType, Dim, Symbol, shape_of};
 
 use super::Importer;
 use super::attributes::Call;
+use super::cast::converted;
 use super::dims::{bounded, broadcast, constants, equal, less, multiply, to_integer};
-use super::fold::{self, Pair};
+use super::fold::Pair;
 use super::ops::Table;
-use super::problem::{Problem, Result, problem};
+use super::problem::{Result, problem};
 use super::value::{Dims, Value};
 use crate::file::{Constant, Element, filled};
 
@@ -32,36 +33,6 @@ pub(super) const OPS: Table = &[
     ("And", |i, c| i.arithmetic(c, Arithmetic::And)),
     ("Or", |i, c| i.arithmetic(c, Arithmetic::Or)),
     ("Xor", |i, c| i.arithmetic(c, Arithmetic::Xor)),
-    ("Not", not),
-    ("Neg", |i, c| i.signed(c, Unary::Neg)),
-    ("Abs", |i, c| i.signed(c, Unary::Abs)),
-    ("Sign", |i, c| i.signed(c, Unary::Sign)),
-    ("Sqrt", |i, c| i.of_floats(c, Unary::Sqrt)),
-    ("Exp", |i, c| i.of_floats(c, Unary::Exp)),
-    ("Log", |i, c| i.of_floats(c, Unary::Log)),
-    ("Erf", |i, c| i.of_floats(c, Unary::Erf)),
-    ("Reciprocal", |i, c| i.of_floats(c, Unary::Reciprocal)),
-    ("Sin", |i, c| i.of_floats(c, Unary::Sin)),
-    ("Cos", |i, c| i.of_floats(c, Unary::Cos)),
-    ("Floor", |i, c| i.rounded(c, Unary::Floor)),
-    ("Ceil", |i, c| i.rounded(c, Unary::Ceil)),
-    ("Round", |i, c| i.rounded(c, Unary::Round)),
-    ("IsNaN", is_nan),
-    ("IsInf", is_infinite),
-    ("Tanh", |i, c| i.activation(c, Activation::Tanh)),
-    ("Sigmoid", |i, c| i.activation(c, Activation::Sigmoid)),
-    ("Relu", |i, c| i.activation(c, Activation::Relu)),
-    ("Gelu", gelu),
-    ("Swish", swish),
-    ("HardSigmoid", hard_sigmoid),
-    ("LeakyRelu", leaky_relu),
-    ("Elu", elu),
-    ("Softplus", softplus),
-    ("Softsign", softsign),
-    ("Clip", clip),
-    ("Where", select),
-    ("Cast", cast),
-    ("CastLike", cast_like),
 ];
 
 /// Functions of two numbers that yield numbers, or truth values of truth values.
@@ -278,100 +249,6 @@ impl Importer<'_> {
         };
         Ok(Value::Constant(Constant::new(Element::Bool, tensor)))
     }
-
-    /// A function of floating point numbers.
-    pub(super) fn apply(&mut self, unary: Unary, x: &Value) -> Result<Value> {
-        let x = self.settled(x)?;
-        if let Value::Constant(constant) = &x
-            && let Some(function) = folding(unary)
-        {
-            self.reserve(constant.shape(), Element::Float)?;
-            return Ok(fold::map(constant, function)?.into());
-        }
-        let node = self.node(&x)?;
-        Ok(Value::Node(self.unary(unary, node)?, Element::Float))
-    }
-
-    fn of_floats(&mut self, call: &Call, unary: Unary) -> Result<Vec<Value>> {
-        Ok(vec![self.apply(unary, call.operand(0)?)?])
-    }
-
-    /// A function that keeps integers integers.
-    fn signed(&mut self, call: &Call, unary: Unary) -> Result<Vec<Value>> {
-        let x = self.settled(call.operand(0)?)?;
-        let element = self.element(&x);
-        if let (Unary::Neg, Some(dims)) = (unary, self.dims(&x)) {
-            let elements = dims.elements.iter().map(|dim| Dim::default() - dim.clone()).collect();
-            return Ok(vec![self.sized(Dims { elements, ..dims })?]);
-        }
-        let result = match self.apply(unary, &x)? {
-            Value::Constant(constant) => converted(&constant, element)?.into(),
-            Value::Node(node, _) => Value::Node(node, element),
-            other @ (Value::Transposed(_) | Value::Dims(_) | Value::Quantized(_) | Value::Marked(_)) => other,
-        };
-        Ok(vec![result])
-    }
-
-    /// Rounding; sizes are whole.
-    fn rounded(&mut self, call: &Call, unary: Unary) -> Result<Vec<Value>> {
-        match call.operand(0)? {
-            sizes @ Value::Dims(_) => Ok(vec![sizes.clone()]),
-            x @ (Value::Constant(_)
-            | Value::Transposed(_)
-            | Value::Node(..)
-            | Value::Quantized(_)
-            | Value::Marked(_)) => Ok(vec![self.apply(unary, x)?]),
-        }
-    }
-
-    pub(super) fn activate(&mut self, activation: Activation, x: NodeId) -> Result<NodeId> {
-        self.push(Op::Activation(activation), &[x])
-    }
-
-    fn activation(&mut self, call: &Call, activation: Activation) -> Result<Vec<Value>> {
-        let x = self.node(call.operand(0)?)?;
-        Ok(vec![Value::Node(self.activate(activation, x)?, Element::Float)])
-    }
-
-    /// A value as other elements.
-    pub(super) fn convert(&mut self, x: &Value, to: Element) -> Result<Value> {
-        // A product of codes stays one until it has met its scales.
-        if let Value::Quantized(quantized) = x
-            && to == Element::Float
-            && quantized.is_product()
-        {
-            return Ok(x.clone());
-        }
-        let x = self.settled(x)?;
-        let from = self.element(&x);
-        if from == to {
-            return Ok(x);
-        }
-        match x {
-            Value::Constant(constant) => {
-                self.reserve(constant.shape(), to)?;
-                Ok(converted(&constant, to)?.into())
-            }
-            Value::Dims(dims) if to != Element::Bool => {
-                let element = if to == Element::Float { Element::Float } else { Element::Int };
-                Ok(Value::Dims(Dims { element, ..dims }))
-            }
-            x @ (Value::Transposed(_) | Value::Dims(_) | Value::Node(..) | Value::Quantized(_) | Value::Marked(_)) => {
-                let node = self.node(&x)?;
-                match to {
-                    Element::Bool => {
-                        let zero = self.not(node)?;
-                        Ok(Value::Node(self.not(zero)?, Element::Bool))
-                    }
-                    Element::Int | Element::U8 | Element::I8 if from == Element::Float => {
-                        Ok(Value::Node(self.unary(Unary::Trunc, node)?, Element::Int))
-                    }
-                    Element::Int | Element::U8 | Element::I8 => Ok(Value::Node(node, Element::Int)),
-                    Element::Float => Ok(Value::Node(node, Element::Float)),
-                }
-            }
-        }
-    }
 }
 
 /// The function of two lists of floats, each in a loop of its own.
@@ -414,103 +291,6 @@ fn paired<'a>(a: &'a Dims, b: &'a Dims) -> Option<Paired<'a>> {
     Some((b.shape.clone(), b.elements.iter().map(|y| (x, y)).collect()))
 }
 
-/// The function on constants; `None` where the evaluator's is better.
-fn folding(unary: Unary) -> Option<fn(f32) -> f32> {
-    Some(match unary {
-        Unary::Neg => |x| -x,
-        Unary::Abs => f32::abs,
-        Unary::Exp => f32::exp,
-        Unary::Log => f32::ln,
-        Unary::Log1p => f32::ln_1p,
-        Unary::Sqrt => f32::sqrt,
-        Unary::Reciprocal => f32::recip,
-        Unary::Floor => f32::floor,
-        Unary::Ceil => f32::ceil,
-        Unary::Round => f32::round_ties_even,
-        Unary::Trunc => f32::trunc,
-        Unary::Sin => f32::sin,
-        Unary::Cos => f32::cos,
-        Unary::Sign => |x| if x == 0.0 || x.is_nan() { x } else { x.signum() },
-        Unary::IsNan => |x| f32::from(u8::from(x.is_nan())),
-        Unary::Erf => return None,
-    })
-}
-
-/// A constant as other elements.
-pub(super) fn converted(x: &Constant, to: Element) -> Result<Constant> {
-    if x.element == to {
-        return Ok(x.clone());
-    }
-    let shape = x.shape();
-    Ok(match to {
-        Element::Float => x.to_float()?,
-        Element::Bool => {
-            let x = x.to_float()?;
-            let values: Vec<bool> = x.floats().iter().map(|&value| value != 0.0).collect();
-            Constant::of_bools(shape, &values)?
-        }
-        Element::Int => {
-            let tensor = match x.integers() {
-                Some(values) => centuple_tensor::Tensor::from_i64(shape, &values)?,
-                None => filled(DType::I64, shape, |out: &mut [i64]| {
-                    out.iter_mut().zip(x.floats()).for_each(|(out, &value)| *out = value as i64);
-                })?,
-            };
-            Constant::new(to, tensor)
-        }
-        Element::U8 | Element::I8 => {
-            let whole = converted(x, Element::Int)?;
-            let values = whole.tensor.as_i64()?;
-            let tensor = centuple_tensor::Tensor::from_i8_with(shape, |out| {
-                out.iter_mut().zip(values).for_each(|(out, &value)| *out = value as i8);
-            })?;
-            Constant::new(to, tensor)
-        }
-    })
-}
-
-/// The elements of a type of the format.
-fn element_of(kind: i64) -> Result<Element> {
-    use crate::proto::tensor_proto::DataType;
-    let kind = i32::try_from(kind).ok().and_then(|kind| DataType::try_from(kind).ok());
-    match kind.ok_or_else(|| problem("a cast to an unknown type"))? {
-        DataType::Float | DataType::Float16 | DataType::Bfloat16 | DataType::Double => Ok(Element::Float),
-        DataType::Bool => Ok(Element::Bool),
-        DataType::Int64
-        | DataType::Int32
-        | DataType::Int16
-        | DataType::Uint16
-        | DataType::Uint32
-        | DataType::Uint64 => Ok(Element::Int),
-        DataType::Uint8 => Ok(Element::U8),
-        DataType::Int8 => Ok(Element::I8),
-        kind @ (DataType::Undefined
-        | DataType::String
-        | DataType::Complex64
-        | DataType::Complex128
-        | DataType::Float8e4m3fn
-        | DataType::Float8e4m3fnuz
-        | DataType::Float8e5m2
-        | DataType::Float8e5m2fnuz
-        | DataType::Uint4
-        | DataType::Int4
-        | DataType::Float4e2m1
-        | DataType::Float8e8m0
-        | DataType::Uint2
-        | DataType::Int2) => Err(Problem(format!("a cast to {}", kind.as_str_name()))),
-    }
-}
-
-fn cast(importer: &mut Importer, call: &Call) -> Result<Vec<Value>> {
-    let to = element_of(call.int("to", 0))?;
-    Ok(vec![importer.convert(call.operand(0)?, to)?])
-}
-
-fn cast_like(importer: &mut Importer, call: &Call) -> Result<Vec<Value>> {
-    let to = importer.element(call.operand(1)?);
-    Ok(vec![importer.convert(call.operand(0)?, to)?])
-}
-
 fn modulo(importer: &mut Importer, call: &Call) -> Result<Vec<Value>> {
     let (a, b) = (importer.settled(call.operand(0)?)?, importer.settled(call.operand(1)?)?);
     let as_c = call.int("fmod", 0) != 0;
@@ -533,151 +313,4 @@ fn modulo(importer: &mut Importer, call: &Call) -> Result<Vec<Value>> {
     let whole = importer.unary(if as_c { Unary::Trunc } else { Unary::Floor }, quotient)?;
     let product = importer.binary(Binary::Mul, whole, y)?;
     Ok(vec![Value::Node(importer.binary(Binary::Sub, x, product)?, element)])
-}
-
-fn not(importer: &mut Importer, call: &Call) -> Result<Vec<Value>> {
-    if let Value::Constant(constant) = call.operand(0)? {
-        let values: Vec<bool> = constant.integers().unwrap_or_default().iter().map(|&value| value == 0).collect();
-        return Ok(vec![Constant::of_bools(constant.shape(), &values)?.into()]);
-    }
-    let node = importer.node(call.operand(0)?)?;
-    Ok(vec![Value::Node(importer.not(node)?, Element::Bool)])
-}
-
-fn is_nan(importer: &mut Importer, call: &Call) -> Result<Vec<Value>> {
-    let result = importer.apply(Unary::IsNan, call.operand(0)?)?;
-    if let Value::Constant(constant) = result {
-        return Ok(vec![converted(&constant, Element::Bool)?.into()]);
-    }
-    let node = importer.node(&result)?;
-    Ok(vec![Value::Node(node, Element::Bool)])
-}
-
-fn is_infinite(importer: &mut Importer, call: &Call) -> Result<Vec<Value>> {
-    let x = importer.node(call.operand(0)?)?;
-    let (positive, negative) = (call.int("detect_positive", 1) != 0, call.int("detect_negative", 1) != 0);
-    let x = match (positive, negative) {
-        (true, true) => importer.unary(Unary::Abs, x)?,
-        (true, false) => x,
-        (false, true) => importer.unary(Unary::Neg, x)?,
-        (false, false) => return Err(problem("neither infinity is looked for")),
-    };
-    Ok(vec![Value::Node(importer.with_number(Binary::Equal, x, f32::INFINITY)?, Element::Bool)])
-}
-
-fn gelu(importer: &mut Importer, call: &Call) -> Result<Vec<Value>> {
-    let activation = match call.text("approximate").as_deref() {
-        None | Some("none") => Activation::Gelu,
-        Some("tanh") => Activation::GeluTanh,
-        Some(other) => return Err(Problem(format!("the approximation `{}`", crate::error::shown(other)))),
-    };
-    importer.activation(call, activation)
-}
-
-fn swish(importer: &mut Importer, call: &Call) -> Result<Vec<Value>> {
-    let x = importer.node(call.operand(0)?)?;
-    let alpha = call.float("alpha", 1.0);
-    if alpha == 1.0 {
-        return Ok(vec![Value::Node(importer.activate(Activation::Silu, x)?, Element::Float)]);
-    }
-    let scaled = importer.with_number(Binary::Mul, x, alpha)?;
-    let gate = importer.activate(Activation::Sigmoid, scaled)?;
-    Ok(vec![Value::Node(importer.binary(Binary::Mul, x, gate)?, Element::Float)])
-}
-
-fn hard_sigmoid(importer: &mut Importer, call: &Call) -> Result<Vec<Value>> {
-    let x = importer.node(call.operand(0)?)?;
-    let scaled = importer.with_number(Binary::Mul, x, call.float("alpha", 0.2))?;
-    let moved = importer.with_number(Binary::Add, scaled, call.float("beta", 0.5))?;
-    let low = importer.with_number(Binary::Max, moved, 0.0)?;
-    Ok(vec![Value::Node(importer.with_number(Binary::Min, low, 1.0)?, Element::Float)])
-}
-
-fn leaky_relu(importer: &mut Importer, call: &Call) -> Result<Vec<Value>> {
-    let x = importer.node(call.operand(0)?)?;
-    let low = importer.with_number(Binary::Min, x, 0.0)?;
-    let low = importer.with_number(Binary::Mul, low, call.float("alpha", 0.01))?;
-    let high = importer.activate(Activation::Relu, x)?;
-    Ok(vec![Value::Node(importer.binary(Binary::Add, high, low)?, Element::Float)])
-}
-
-fn elu(importer: &mut Importer, call: &Call) -> Result<Vec<Value>> {
-    let x = importer.node(call.operand(0)?)?;
-    let low = importer.with_number(Binary::Min, x, 0.0)?;
-    let power = importer.unary(Unary::Exp, low)?;
-    let low = importer.with_number(Binary::Sub, power, 1.0)?;
-    let low = importer.with_number(Binary::Mul, low, call.float("alpha", 1.0))?;
-    let high = importer.activate(Activation::Relu, x)?;
-    Ok(vec![Value::Node(importer.binary(Binary::Add, high, low)?, Element::Float)])
-}
-
-/// `log(1 + exp(x))`, as `max(x, 0) + log(1 + exp(-|x|))`, which never overflows.
-fn softplus(importer: &mut Importer, call: &Call) -> Result<Vec<Value>> {
-    let x = importer.node(call.operand(0)?)?;
-    let size = importer.unary(Unary::Abs, x)?;
-    let size = importer.unary(Unary::Neg, size)?;
-    let power = importer.unary(Unary::Exp, size)?;
-    let rest = importer.unary(Unary::Log1p, power)?;
-    let high = importer.activate(Activation::Relu, x)?;
-    Ok(vec![Value::Node(importer.binary(Binary::Add, high, rest)?, Element::Float)])
-}
-
-fn softsign(importer: &mut Importer, call: &Call) -> Result<Vec<Value>> {
-    let x = importer.node(call.operand(0)?)?;
-    let size = importer.unary(Unary::Abs, x)?;
-    let divisor = importer.with_number(Binary::Add, size, 1.0)?;
-    Ok(vec![Value::Node(importer.binary(Binary::Div, x, divisor)?, Element::Float)])
-}
-
-fn clip(importer: &mut Importer, call: &Call) -> Result<Vec<Value>> {
-    let mut x = call.operand(0)?.clone();
-    for (index, function) in [(1, Arithmetic::Max), (2, Arithmetic::Min)] {
-        if let Some(bound) = call.optional(index) {
-            x = importer.combine(function, &x, bound)?;
-        }
-    }
-    Ok(vec![x])
-}
-
-fn select(importer: &mut Importer, call: &Call) -> Result<Vec<Value>> {
-    let condition = importer.settled(call.operand(0)?)?;
-    let (a, b) = (importer.settled(call.operand(1)?)?, importer.settled(call.operand(2)?)?);
-    let element = importer.element(&a);
-    let shape = broadcast(&broadcast(&importer.shape(&condition), &importer.shape(&a))?, &importer.shape(&b))?;
-    if let Value::Constant(condition) = &condition {
-        let values = condition.integers().unwrap_or_default();
-        let all = |wanted: bool| values.iter().all(|&value| (value != 0) == wanted);
-        if all(true) || all(false) {
-            return Ok(vec![importer.expand(if all(true) { &a } else { &b }, &shape)?]);
-        }
-        if let Some(result) = select_dims(importer, &values, condition, [&a, &b])? {
-            return Ok(vec![result]);
-        }
-    }
-    let nodes = [importer.node(&condition)?, importer.node(&a)?, importer.node(&b)?];
-    Ok(vec![Value::Node(importer.push(Op::Where, &nodes)?, element)])
-}
-
-/// Chooses among sizes by a known condition.
-fn select_dims(
-    importer: &mut Importer,
-    values: &[i64],
-    condition: &Constant,
-    [a, b]: [&Value; 2],
-) -> Result<Option<Value>> {
-    if matches!((a, b), (Value::Node(..), _) | (_, Value::Node(..))) {
-        return Ok(None);
-    }
-    let (Some(x), Some(y)) = (importer.dims(a), importer.dims(b)) else { return Ok(None) };
-    let single = |dims: &Dims| dims.elements.len() == 1 && dims.shape.len() <= condition.shape().len();
-    let fits = |dims: &Dims| dims.shape == condition.shape() || single(dims);
-    if !fits(&x) || !fits(&y) {
-        return Ok(None);
-    }
-    let pick = |(place, &value): (usize, &i64)| {
-        let dims = if value != 0 { &x } else { &y };
-        dims.elements.get(if dims.elements.len() == 1 { 0 } else { place }).cloned().unwrap_or_default()
-    };
-    let elements: Vec<Dim> = values.iter().enumerate().map(pick).collect();
-    importer.sized(Dims { shape: condition.shape().to_vec(), elements, element: x.element }).map(Some)
 }

@@ -6,12 +6,14 @@
 
 mod attention;
 mod attributes;
+mod cast;
 mod contrib;
 mod control;
 mod dims;
 mod einsum;
 mod elementwise;
 mod fold;
+mod functions;
 mod gather;
 mod inputs;
 mod marked;

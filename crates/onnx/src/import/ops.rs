@@ -3,7 +3,10 @@
 use super::attributes::Call;
 use super::value::Value;
 use super::{Importer, Result};
-use super::{attention, contrib, control, einsum, elementwise, gather, marked, matmul, norm, quantized, reduce, shape};
+use super::{
+    attention, cast, contrib, control, einsum, elementwise, functions, gather, marked, matmul, norm, quantized, reduce,
+    shape,
+};
 
 /// What imports an operator: its results, in order. Trailing ones that nothing can read may be left out.
 pub(super) type Import = fn(&mut Importer, &Call) -> Result<Vec<Value>>;
@@ -11,11 +14,13 @@ pub(super) type Import = fn(&mut Importer, &Call) -> Result<Vec<Value>>;
 /// Operators of one theme by name.
 pub(super) type Table = &'static [(&'static str, Import)];
 
-const ONNX: [Table; 11] = [
+const ONNX: [Table; 13] = [
     attention::OPS,
+    cast::OPS,
     control::OPS,
     einsum::OPS,
     elementwise::OPS,
+    functions::OPS,
     gather::OPS,
     marked::OPS,
     matmul::OPS,
