@@ -2,7 +2,7 @@
 //!
 //! The graph's inputs are those of a native model, `input_ids [Tokens]` and `token_type_ids [Tokens]`; the file's own inputs
 //! are made of them. All numbers of the graph are f32, truth values 0 and 1. Arithmetic on shapes never reaches it: sizes
-//! are [`Dim`](centuple_tensor::Dim)s here.
+//! are [`Dim`]s here.
 
 mod attention;
 mod attributes;
