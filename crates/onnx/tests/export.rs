@@ -162,7 +162,9 @@ fn each_file_has_the_operators_of_its_dialect() {
             assert!(operators(&fixed).contains(&("", "QuantizeLinear")));
             let fused = exported(&graph, Dialect::Fused, Weights::Float);
             let names: BTreeSet<&str> = operators(&fused).into_iter().map(|(_, name)| name).collect();
-            assert!(!names.contains("Erf") && fused.nodes() <= plain.nodes(), "{} {}", family.name, case.name);
+            assert!(!names.contains("Erf"), "{} {}", family.name, case.name);
+            // What keeps ONNX Runtime from fusing what is slower fused.
+            assert!(names.contains("Range"), "{} {}", family.name, case.name);
             // No operator has the scores of DeBERTa.
             let fits = |op: &Op| matches!(op, Op::Attention(attention) if !matches!(attention.position, PositionScores::Disentangled { .. }));
             let attends = names.iter().any(|name| name.ends_with("Attention"));
