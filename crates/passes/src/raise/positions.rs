@@ -244,7 +244,13 @@ fn by_position(
             }
         };
         let name = state.old.node(old).name.clone();
+        let is_number = table.shape().is_empty();
         let table = state.new.constant(format!("{name}.table"), table)?;
+        if is_number {
+            *input = table;
+            changed = true;
+            continue;
+        }
         let positions = state.new.push(format!("{name}.positions"), Op::Positions { offset: 0, padding: None }, &[])?;
         let rows = state.new.push(name.clone(), Op::Embedding, &[table, positions])?;
         let padded = state.new.push(name.clone(), Op::Pad, &[rows])?;
@@ -270,7 +276,7 @@ fn row_of(graph: &Graph, id: NodeId, result: &Shape) -> Option<Shape> {
     (is_alike && is_row && *position == Dim::from(Symbol::Sequence)).then(|| row.to_vec())
 }
 
-/// The rows of all positions `[P, W]`; else why there are none.
+/// The rows of all positions `[P, W]`, or the one number that they consist of; else why there are none.
 fn table(graph: &Graph, id: NodeId, row: &Shape, options: &RaiseOptions) -> Result<Tensor, String> {
     let sizes = row.iter().filter_map(Dim::constant);
     let width = sizes.into_iter().try_fold(1usize, |width, size| width.checked_mul(size));
@@ -288,5 +294,7 @@ fn table(graph: &Graph, id: NodeId, row: &Shape, options: &RaiseOptions) -> Resu
             return Err("the rows of positions depend on the length of the sequence".to_owned());
         }
     }
-    Tensor::from_f32(&[most, width], &whole).map_err(|error| error.to_string())
+    let shape: &[usize] = if whole.windows(2).all(|pair| pair[0] == pair[1]) { &[] } else { &[most, width] };
+    let elements = shape.iter().product();
+    Tensor::from_f32(shape, whole.get(..elements).unwrap_or_default()).map_err(|error| error.to_string())
 }
