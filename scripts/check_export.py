@@ -149,8 +149,10 @@ def _compare(path: Path, model, config, padding: int, quiet: bool) -> float:
 
 def _lengths(config) -> list[int]:
     """Lengths that the model takes."""
-    most = min(getattr(config, "max_position_embeddings", 512) or 512, 512)
-    longest = most - 2 if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet") else most
+    places = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 512
+    # These count from behind the padding's id on.
+    before = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet") else 0
+    longest = min(places, 512) - before
     return [*(length for length in LENGTHS if length < longest), longest]
 
 
