@@ -26,6 +26,10 @@ LEAST = 1e-2
 # What a field moves at least; the two GELUs themselves are 5e-4 apart.
 LEAST_APART = 2e-3
 MOST_BYTES = 2_000_000
+# Tokens that greedy search goes on for, and how far the best one is ahead at least.
+CONTINUED = 64
+LEAST_AHEAD = 1e-3
+PROMPTS = 2
 # Spelling of `config.json` → class of an output.
 KINDS = {
     "ForSequenceClassification": "logits",
@@ -33,6 +37,8 @@ KINDS = {
     "ForQuestionAnswering": "spans",
     "ForMaskedLM": "predictions",
     "BertForPreTraining": "predictions",
+    "ForCausalLM": "predictions",
+    "LMHeadModel": "predictions",
     "ElectraForPreTraining": "token_logits",
 }
 
@@ -47,7 +53,7 @@ def write(fixtures: Path, only: list[str]) -> None:
 def _write_family(family: Family, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    pool, used, cases, outputs = {}, {}, [], {}
+    pool, used, cases, outputs, continued = {}, {}, [], {}, {}
     inputs = {length: _input(family, length) for case in family.cases for length in case.lengths}
     if family.end is not None:
         inputs["two ends"] = _two_ends(family)
@@ -67,9 +73,13 @@ def _write_family(family: Family, folder: Path) -> None:
         order = list(inputs)
         places = [order.index(length) for length in case.lengths] + ([len(order) - 1] if family.end is not None else [])
         cases.append({"name": case.name, "kind": kind, "inputs": places, "config": _config(family, case)})
+        if case.greedy and case.architecture.endswith(("ForCausalLM", "LMHeadModel")):
+            prompts, tokens = _continue(model, list(inputs.values()), f"{family.name} {case.name}")
+            cases[-1]["greedy"] = prompts
+            continued[f"{case.name}.greedy"] = tokens
     _distinct(family, outputs)
     cases += [_refused(family, field, fields) for field, fields in family.refuse]
-    _save(family, folder, pool, used, cases, list(inputs.values()), outputs)
+    _save(family, folder, pool, used, cases, list(inputs.values()), outputs | continued)
 
 
 def _save(family: Family, folder: Path, pool: dict, used: dict, cases: list, inputs: list, outputs: dict) -> None:
@@ -148,7 +158,8 @@ def _draw(family: Family, case: Case) -> dict[str, torch.Tensor]:
         with tempfile.TemporaryDirectory() as folder:
             model.save_pretrained(folder)
             tensors = load_file(f"{folder}/model.safetensors")
-        if not case.bare and model.base_model_prefix and type(model.base_model) is kind:
+        is_base = type(model.base_model) is kind and not hasattr(model, "lm_head")
+        if not case.bare and model.base_model_prefix and is_base:
             tensors = {family.prefix + name: tensor for name, tensor in tensors.items()}
     left_out = (*case.without, "embed_positions.weight" if family.name == "roformer" else "position_ids")
     return {name: tensor for name, tensor in tensors.items() if not any(part in name for part in left_out)}
@@ -210,6 +221,27 @@ def _answer(model, case: Case, inputs: list[dict]) -> tuple[str, torch.Tensor]:
     """The kind of the output, and the rows of all inputs, one sequence at a time."""
     kind = _kind(case)
     return kind, torch.cat([_rows(model, kind, [item])[0] for item in inputs])
+
+
+def _continue(model, inputs: list[dict], place: str) -> tuple[list[int], torch.Tensor]:
+    """Indices of a few inputs that greedy search goes on from with no tie on its way, and the tokens that it finds."""
+    model.generation_config = transformers.GenerationConfig(
+        do_sample=False, max_new_tokens=CONTINUED, output_scores=True, return_dict_in_generate=True, pad_token_id=0
+    )
+    found = []
+    for index, item in enumerate(inputs):
+        ids = torch.tensor([item["ids"]])
+        with torch.inference_mode():
+            answer = model.generate(ids, attention_mask=torch.ones_like(ids))
+        tokens = answer.sequences[0, len(item["ids"]) :]
+        best = torch.stack(answer.scores).topk(2, dim=-1).values
+        if len(tokens) == CONTINUED and (best[..., 0] - best[..., 1]).min() >= LEAST_AHEAD:
+            found.append((len(set(tokens.tolist())), index, tokens))
+    # Those of the most different tokens.
+    found = sorted(found, key=lambda entry: (-entry[0], entry[1]))[:PROMPTS]
+    print(f"  {place}: continuations of {[kinds for kinds, _, _ in found]} different tokens")
+    assert len(found) == PROMPTS and found[0][0] > 1, place
+    return [index for _, index, _ in found], torch.stack([tokens for _, _, tokens in found]).float()
 
 
 def _check(family: Family, case: Case, model, inputs: list[dict], answer: torch.Tensor) -> None:

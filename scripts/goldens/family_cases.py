@@ -27,6 +27,8 @@ class Case:
     same_as: str | None = None
     # Tensors (regular expressions) that its output does not show.
     unseen: tuple[str, ...] = ()
+    # Whether a class that tells the next token is asked to go on.
+    greedy: bool = True
 
 
 @dataclass
@@ -380,7 +382,224 @@ def nomic_bert() -> Family:
     return Family("nomic_bert", base, cases, refuse, prefix="bert.", gains={"down": 4.0}, unseen=())
 
 
+# What decoders have in common.
+DECODER = SIZES | {"num_key_value_heads": 2, "max_position_embeddings": 128}
+# Embeddings of a size at which tied ones tell tokens apart.
+TELLING = {"embedding": 0.3, "down": 4.0}
+
+
+def of_next(architecture: str, **fields: dict) -> list[Case]:
+    """A case of the class that tells the next token per configuration."""
+    return [Case(name.replace("_", "-"), architecture, fields) for name, fields in fields.items()]
+
+
+def scaled(kind: str, **fields: object) -> dict:
+    return {"rope_scaling": {"rope_type": kind} | fields}
+
+
+def gpt2() -> Family:
+    cases = [Case("base", "GPT2Model", bare=True), Case("causal", "GPT2LMHeadModel")]
+    # The hub's first checkpoints have no prefix.
+    cases.append(Case("causal-bare", "GPT2LMHeadModel", bare=True, same_as="causal"))
+    cases += of_next(
+        "GPT2LMHeadModel",
+        untied={"tie_word_embeddings": False},
+        inner={"n_inner": 48},
+        relu={"activation_function": "relu"},
+        gelu={"activation_function": "gelu"},
+        epsilon={"layer_norm_epsilon": 1e-3},
+        heads={"n_head": 2},
+        unscaled={"scale_attn_weights": False},
+        by_layer={"scale_attn_by_inverse_layer_idx": True},
+    )
+    base = {"model_type": "gpt2", "vocab_size": 128, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128}
+    refuse = [("add_cross_attention", {"add_cross_attention": True})]
+    return Family("gpt2", base, cases, refuse, prefix="transformer.", gains=TELLING, unseen=())
+
+
+def gpt_neox() -> Family:
+    cases = [Case("base", "GPTNeoXModel", bare=True), Case("causal", "GPTNeoXForCausalLM")]
+    cases += of_next(
+        "GPTNeoXForCausalLM",
+        tied={"tie_word_embeddings": True},
+        one_by_one={"use_parallel_residual": False},
+        all_columns={"rotary_pct": 1.0},
+        half={"rotary_pct": 0.5},
+        theta={"rotary_emb_base": 100, "rotary_pct": 1.0},
+        no_bias={"attention_bias": False},
+        tanh={"hidden_act": "gelu_new"},
+        epsilon={"layer_norm_eps": 1e-3},
+        linear=scaled("linear", factor=4.0),
+    )
+    base = SIZES | {"model_type": "gpt_neox", "max_position_embeddings": 128}
+    refuse = [("rotary_pct", {"rotary_pct": 0.2}), ("rope_scaling", scaled("other", factor=2.0))]
+    return Family("gpt_neox", base, cases, refuse, prefix="gpt_neox.", gains=TELLING, unseen=())
+
+
+def opt() -> Family:
+    cases = [Case("base", "OPTModel", bare=True), Case("causal", "OPTForCausalLM")]
+    cases += of_next(
+        "OPTForCausalLM",
+        untied={"tie_word_embeddings": False},
+        behind={"do_layer_norm_before": False},
+        narrow={"word_embed_proj_dim": 16},
+        no_last_norm={"_remove_final_layer_norm": True},
+        no_bias={"enable_bias": False},
+        gelu={"activation_function": "gelu"},
+    )
+    sizes = {"vocab_size": 128, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 48}
+    base = sizes | {"model_type": "opt", "max_position_embeddings": 128}
+    unseen = (r"\.k_proj\.bias",)
+    refuse = [("layer_norm_elementwise_affine", {"layer_norm_elementwise_affine": False})]
+    return Family("opt", base, cases, refuse, prefix="model.", padding=1, gains=TELLING, unseen=unseen)
+
+
+def llama() -> Family:
+    low = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
+    far = {"short_factor": [1.0, 1.5, 2.0, 4.0], "long_factor": [2.0, 3.0, 5.0, 9.0]}
+    cases = [Case("base", "LlamaModel", bare=True), Case("causal", "LlamaForCausalLM")]
+    cases += of_next(
+        "LlamaForCausalLM",
+        tied={"tie_word_embeddings": True},
+        attention_bias={"attention_bias": True},
+        mlp_bias={"mlp_bias": True},
+        one_kv_head={"num_key_value_heads": 1},
+        all_kv_heads={"num_key_value_heads": None},
+        head_dim={"head_dim": 12},
+        gelu={"hidden_act": "gelu"},
+        epsilon={"rms_norm_eps": 1e-3},
+        theta={"rope_theta": 100.0},
+        linear=scaled("linear", factor=4.0),
+        linear_by_its_old_name={"rope_scaling": {"type": "linear", "factor": 2.0}},
+        dynamic=scaled("dynamic", factor=2.0),
+        yarn=scaled("yarn", factor=4.0, original_max_position_embeddings=32),
+        yarn_fast=scaled("yarn", factor=4.0, beta_fast=4.0, beta_slow=0.5, mscale=1.2, mscale_all_dim=0.5),
+        yarn_factor=scaled("yarn", factor=2.0, attention_factor=0.7, truncate=False, original_max_position_embeddings=64),
+        llama3=scaled("llama3", factor=8.0, **low),
+        longrope=scaled("longrope", **far) | {"original_max_position_embeddings": 64},
+        longrope_factor=scaled("longrope", factor=2.0, attention_factor=1.1, **far),
+    )
+    for case in cases:
+        if case.name == "dynamic":
+            case.same_as = "causal"
+        elif case.name == "longrope":
+            # Angles change when a text grows beyond the length of first training.
+            case.greedy = False
+    refuse = [
+        ("sliding_window", {"sliding_window": 8}),
+        ("layer_types", {"layer_types": ["full_attention"] * 2}),
+        ("partial_rotary_factor", {"partial_rotary_factor": 0.5}),
+        ("num_key_value_heads", {"num_key_value_heads": 3}),
+        ("rope_scaling", scaled("other", factor=2.0)),
+        ("factor", scaled("linear")),
+        ("short_factor", scaled("longrope", factor=2.0, long_factor=far["long_factor"])),
+    ]
+    base = DECODER | {"model_type": "llama"}
+    return Family("llama", base, cases, refuse, prefix="model.", gains=TELLING, unseen=())
+
+
+def mistral() -> Family:
+    cases = [Case("base", "MistralModel", bare=True), Case("causal", "MistralForCausalLM")]
+    cases += of_next(
+        "MistralForCausalLM",
+        tied={"tie_word_embeddings": True},
+        no_window={"sliding_window": None},
+        wider={"sliding_window": 20},
+        head_dim={"head_dim": 12},
+        theta={"rope_theta": 100.0},
+    )
+    base = DECODER | {"model_type": "mistral", "sliding_window": 6}
+    refuse = [("layer_types", {"layer_types": ["full_attention"] * 2}), ("sliding_window", {"sliding_window": 0})]
+    return Family("mistral", base, cases, refuse, prefix="model.", gains=TELLING, unseen=())
+
+
+def qwen2() -> Family:
+    cases = [Case("base", "Qwen2Model", bare=True), Case("causal", "Qwen2ForCausalLM")]
+    kinds = ["sliding_attention", "full_attention"]
+    cases += of_next(
+        "Qwen2ForCausalLM",
+        tied={"tie_word_embeddings": True},
+        theta={"rope_theta": 100.0},
+        windows={"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1},
+        kinds={"use_sliding_window": True, "sliding_window": 6, "layer_types": kinds},
+        yarn=scaled("yarn", factor=4.0, original_max_position_embeddings=32),
+    )
+    base = DECODER | {"model_type": "qwen2"}
+    refuse = [("layer_types", {"layer_types": ["chunked_attention"] * 2}), ("sliding_window", {"layer_types": kinds})]
+    return Family("qwen2", base, cases, refuse, prefix="model.", gains=TELLING, unseen=())
+
+
+def qwen3() -> Family:
+    cases = [Case("base", "Qwen3Model", bare=True), Case("causal", "Qwen3ForCausalLM")]
+    cases += of_next(
+        "Qwen3ForCausalLM",
+        tied={"tie_word_embeddings": True},
+        biases={"attention_bias": True},
+        usual_width={"head_dim": 8},
+        windows={"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1},
+        epsilon={"rms_norm_eps": 1e-2},
+    )
+    base = DECODER | {"model_type": "qwen3", "head_dim": 12}
+    return Family("qwen3", base, cases, [], prefix="model.", gains=TELLING, unseen=())
+
+
+def gemma() -> Family:
+    cases = [Case("base", "GemmaModel", bare=True), Case("causal", "GemmaForCausalLM")]
+    cases += of_next(
+        "GemmaForCausalLM",
+        untied={"tie_word_embeddings": False},
+        biases={"attention_bias": True},
+        gelu={"hidden_act": "gelu"},
+        silu={"hidden_act": "silu"},
+        theta={"rope_theta": 100.0},
+    )
+    base = DECODER | {"model_type": "gemma", "head_dim": 12}
+    return Family("gemma", base, cases, [], prefix="model.", gains=TELLING, unseen=())
+
+
+def gemma2() -> Family:
+    cases = [Case("base", "Gemma2Model", bare=True), Case("causal", "Gemma2ForCausalLM")]
+    cases += of_next(
+        "Gemma2ForCausalLM",
+        untied={"tie_word_embeddings": False},
+        no_caps={"attn_logit_softcapping": None, "final_logit_softcapping": None},
+        usual_caps={"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
+        biases={"attention_bias": True},
+        scale={"query_pre_attn_scalar": 24},
+        window={"sliding_window": 20},
+        kinds={"layer_types": ["full_attention", "sliding_attention"]},
+        silu={"hidden_activation": "silu"},
+    )
+    caps = {"attn_logit_softcapping": 1.5, "final_logit_softcapping": 12.0}
+    base = DECODER | caps | {"model_type": "gemma2", "head_dim": 12, "query_pre_attn_scalar": 12, "sliding_window": 6}
+    refuse = [("final_logit_softcapping", {"final_logit_softcapping": -1.0})]
+    return Family("gemma2", base, cases, refuse, prefix="model.", gains=TELLING, unseen=())
+
+
+def gemma3() -> Family:
+    cases = [Case("base", "Gemma3TextModel", bare=True), Case("causal", "Gemma3ForCausalLM")]
+    cases.append(Case("both-sides", "Gemma3TextModel", {"use_bidirectional_attention": True}))
+    cases += of_next(
+        "Gemma3ForCausalLM",
+        untied={"tie_word_embeddings": False},
+        pattern={"sliding_window_pattern": 3},
+        kinds={"layer_types": ["full_attention", "sliding_attention", "sliding_attention"]},
+        local={"rope_local_base_freq": 100.0},
+        theta={"rope_theta": 100.0},
+        linear=scaled("linear", factor=4.0),
+        scale={"query_pre_attn_scalar": 24},
+        cap={"final_logit_softcapping": 4.0},
+    )
+    base = DECODER | {"model_type": "gemma3_text", "head_dim": 12, "query_pre_attn_scalar": 12}
+    base |= {"num_hidden_layers": 3, "sliding_window": 6, "sliding_window_pattern": 2, "rope_theta": 10000.0}
+    base |= {"rope_local_base_freq": 1000.0}
+    causal = {"architectures": ["Gemma3ForCausalLM"]}
+    refuse = [("use_bidirectional_attention", {"use_bidirectional_attention": True} | causal)]
+    return Family("gemma3", base, cases, refuse, prefix="model.", gains=TELLING, unseen=())
+
+
+DECODERS = [gpt2, gpt_neox, opt, llama, mistral, qwen2, qwen3, gemma, gemma2, gemma3]
 FAMILIES = [
     bert, roberta, distilbert, albert, electra, mpnet, t5, modernbert, deberta, deberta_v2, bart, mbart, roformer,
-    nomic_bert,
+    nomic_bert, *DECODERS,
 ]  # fmt: skip

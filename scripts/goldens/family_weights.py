@@ -10,10 +10,10 @@ import zlib
 import numpy
 import torch
 
-PEAKED = re.compile(r"\.(query|key|q|k|q_lin|k_lin|q_proj|k_proj|query_proj|key_proj|in_proj|Wqkv)$")
+PEAKED = re.compile(r"\.(query|key|q|k|q_lin|k_lin|q_proj|k_proj|query_proj|key_proj|in_proj|Wqkv|c_attn|query_key_value)$")
 POSITIONAL = re.compile(r"\.(pos_proj|pos_q_proj|pos_key_proj|pos_query_proj)$")
-UP = re.compile(r"(intermediate\.dense|ffn\.lin1|albert_layers\.\d+\.ffn|\.fc1|\.wi)$")
-DOWN = re.compile(r"((?<!attention)\.output\.dense|ffn\.lin2|ffn_output|\.fc2|\.wo|\.mlp\.Wo)$")
+UP = re.compile(r"(intermediate\.dense|ffn\.lin1|albert_layers\.\d+\.ffn|\.fc1|\.wi|\.gate_proj|\.c_fc|\.dense_h_to_4h)$")
+DOWN = re.compile(r"((?<!attention)\.output\.dense|ffn\.lin2|ffn_output|\.fc2|\.wo|\.mlp\.Wo|\.down_proj|\.mlp\.c_proj|\.dense_4h_to_h)$")
 BIAS_TABLE = re.compile(r"relative_attention_bias$")
 RELATIVE = re.compile(r"rel_embeddings$")
 
@@ -38,7 +38,9 @@ def fill(model: torch.nn.Module, family: str, prefix: str, gains: dict[str, floa
 
 def _draw(draw, module, path: str, name: str, shape: tuple[int, ...], gains: dict[str, float]) -> numpy.ndarray:
     if "norm" in type(module).__name__.lower():
-        return draw.uniform(0.5, 2.5, shape) if name == "weight" else draw.normal(0, 0.5, shape)
+        # Gemma's scales are stored less one.
+        least = -0.5 if "Gemma" in type(module).__name__ else 0.5
+        return draw.uniform(least, least + 2.0, shape) if name == "weight" else draw.normal(0, 0.5, shape)
     if isinstance(module, torch.nn.Embedding):
         if BIAS_TABLE.search(path):
             return draw.normal(0, 1.0, shape)
@@ -46,6 +48,7 @@ def _draw(draw, module, path: str, name: str, shape: tuple[int, ...], gains: dic
     if name == "weight" and len(shape) == 2:
         kinds = {"peaked": PEAKED, "positional": POSITIONAL, "up": UP, "down": DOWN}
         kind = next((kind for kind, pattern in kinds.items() if pattern.search(path)), "plain")
-        return draw.normal(0, gains[kind] / shape[1] ** 0.5, shape)
+        inputs = shape[0] if type(module).__name__ == "Conv1D" else shape[1]
+        return draw.normal(0, gains[kind] / inputs**0.5, shape)
     # Activation functions differ most a little below zero.
     return draw.normal(-2.0 if UP.search(path) else 0.0, 0.3, shape)

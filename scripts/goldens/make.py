@@ -6,8 +6,11 @@
     make.py families [NAME...]       random checkpoints of every class of every family, or of those named
     make.py pytorch                  small files of torch.save and the tensors in them
     make.py tokenizers               tiny tokenizers of every class, and their encodings
+    make.py decoding                 what processors, sampling and beam search make of logits
     make.py reactions RXNFP RXNMAPPER
                                      outputs of real models of chemistry
+    make.py generation FOLDER --name NAME
+                                     continuations of a real model that generates
     make.py real FOLDER --name NAME  outputs of a real sentence-transformers folder (the weights stay outside)
 
 Makes its own environment in .venv beside this file (several GB, outside git). The layout of what it writes
@@ -22,6 +25,7 @@ HERE = Path(__file__).resolve().parent
 CRATES = HERE.parents[1] / "crates"
 FIXTURES = CRATES / "testkit" / "fixtures"
 TOKENIZERS = CRATES / "text" / "tests" / "fixtures" / "classes"
+DECODING = CRATES / "generate" / "tests" / "goldens"
 sys.path.insert(0, str(HERE.parent))
 
 import environment  # noqa: E402
@@ -36,9 +40,13 @@ def main() -> None:
     families.add_argument("name", nargs="*", help="the families to write; all if none is named")
     commands.add_parser("pytorch", help="small files of torch.save and the tensors in them")
     commands.add_parser("tokenizers", help="tiny tokenizers of every class, and their encodings")
+    commands.add_parser("decoding", help="what processors, sampling and beam search make of logits")
     chemistry = commands.add_parser("reactions", help="outputs of real models of chemistry")
     chemistry.add_argument("rxnfp", type=Path, help="the folder of the package's three models")
     chemistry.add_argument("rxnmapper", type=Path, help="the folder of its ALBERT")
+    generation = commands.add_parser("generation", help="continuations of a real model that generates")
+    generation.add_argument("folder", type=Path, help="the model's folder")
+    generation.add_argument("--name", required=True, help="name of the fixture folder to write")
     real = commands.add_parser("real", help="outputs of a real sentence-transformers folder")
     real.add_argument("folder", type=Path, help="the sentence-transformers folder")
     real.add_argument("--name", required=True, help="name of the fixture folder to write")
@@ -65,10 +73,18 @@ def main() -> None:
         import tokenizer_classes
 
         tokenizer_classes.write(TOKENIZERS)
+    elif arguments.command == "decoding":
+        import decoding
+
+        decoding.write(DECODING)
     elif arguments.command == "reactions":
         import reaction_models
 
         reaction_models.write(arguments.rxnfp, arguments.rxnmapper, FIXTURES / "reactions")
+    elif arguments.command == "generation":
+        import generation
+
+        generation.write(arguments.folder, FIXTURES / arguments.name)
     else:
         import real_model
 

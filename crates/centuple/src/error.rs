@@ -1,5 +1,8 @@
 //! The one error type of this crate.
 
+use std::path::PathBuf;
+
+use centuple_generate::ParameterError;
 use centuple_graph::GraphError;
 use centuple_models::ModelError;
 use centuple_models::checkpoint::hub;
@@ -36,6 +39,30 @@ pub enum Error {
     /// The graph could not be compiled.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// The model is made for something else.
+    #[error("model `{model}` does not generate text; it does {offers}")]
+    NotGenerating {
+        /// The model.
+        model: String,
+        /// What it does.
+        offers: String,
+    },
+    /// What a folder says of how it generates has no meaning.
+    #[error("`{}`: {source}", path.display())]
+    GenerationConfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ParameterError,
+    },
+    /// The memory for keys and values doesn't hold a page.
+    #[error("{bytes} bytes for keys and values are less than one page, which takes {page}; give more")]
+    CacheMemory {
+        /// Bytes that it may take.
+        bytes: usize,
+        /// Bytes of a page.
+        page: usize,
+    },
 }
 
 impl From<GraphError> for Error {

@@ -24,6 +24,7 @@ mod calibrate;
 mod engine;
 mod error;
 pub mod export;
+mod generate;
 mod host;
 mod load;
 mod onnx;
@@ -31,6 +32,7 @@ pub mod optimize;
 mod runs;
 pub mod timing;
 
+pub use centuple_generate as generation;
 pub use centuple_kernels as kernels;
 pub use centuple_models::checkpoint::hub;
 pub use centuple_receipt as receipt;
@@ -42,5 +44,6 @@ pub use centuple_passes::{LayerPrecision, Quantization, Report as PassReport, qu
 pub use centuple_runtime::Memory;
 pub use engine::PlanEngine;
 pub use error::Error;
+pub use generate::{Generating, GenerationOptions, PlanSteps};
 pub use host::{Host, HostOptions};
 pub use load::{Compiled, LoadOptions, Loaded, Precision, is_model};

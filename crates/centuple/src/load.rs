@@ -392,6 +392,7 @@ fn head(head: &Head) -> tasks::Head {
         Head::TokenClassification { labels } => tasks::Head::TokenClassification { labels: labels.clone() },
         Head::QuestionAnswering => tasks::Head::QuestionAnswering,
         Head::MaskedLm { vocabulary } => tasks::Head::MaskedLm { vocabulary: *vocabulary },
+        Head::CausalLm { vocabulary } => tasks::Head::CausalLm { vocabulary: *vocabulary },
         Head::SparseEmbedding { vocabulary } => tasks::Head::SparseEmbedding { vocabulary: *vocabulary },
         Head::LateInteraction { dimension } => tasks::Head::LateInteraction { dimension: *dimension },
     }

@@ -19,6 +19,8 @@ values by `UPDATE_DOCS=1 cargo test --release -p centuple --test families_table`
   the number of threads.
 - `text-classification` models answer `zero-shot-classification` too where a label means entailment, and `text-ranking`.
   Every model answers `feature-extraction` where the folder is a sentence-transformers, SPLADE or ColBERT model.
+- `text-generation` models keep keys and values in a cache. Their logits are also compared token by token and with the prompt
+  cut into chunks, and 64 tokens of greedy search with what `generate` of transformers finds.
 
 | model_type | class | task | precisions | recorded |
 |---|---|---|---|---|
@@ -33,6 +35,7 @@ Real models that tests or scripts compare with PyTorch:
 | rxnfp, pretrained | BertForMaskedLM | 220 reactions | `crates/centuple/tests/reaction_models.rs` |
 | rxnfp, 50 classes | BertForSequenceClassification | 220 reactions | the same |
 | rxnmapper | AlbertForMaskedLM | 220 reactions | the same |
+| SmolLM2-135M-Instruct | LlamaForCausalLM | 20 prompts, 64 tokens each | `crates/centuple/tests/real_generation.rs` |
 ";
 
 /// Number of configurations of a class that were recorded.

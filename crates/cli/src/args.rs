@@ -12,8 +12,8 @@ use centuple::kernels::Isa;
 use centuple::optimize::OptimizeOptions;
 use centuple::receipt::data::{Columns, DataOptions, Format, Kind, Role};
 use centuple::receipt::metrics::Metric;
-use centuple::tasks::Task;
-use centuple::{Host, HostOptions, LoadOptions};
+use centuple::tasks::{Task, UnknownTask, text_generation};
+use centuple::{GenerationOptions, Host, HostOptions, LoadOptions};
 use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -63,7 +63,8 @@ pub(crate) enum Command {
 
 /// Serve models over HTTP, to the clients of the Hugging Face and OpenAI APIs.
 ///
-/// Routes: POST / and /models/{id} (Hugging Face tasks), POST /v1/embeddings (OpenAI), POST /embed, /predict, /rerank and
+/// Routes: POST / and /models/{id} (Hugging Face tasks), POST /v1/embeddings and /v1/completions (OpenAI), POST /generate and
+/// /generate_stream (text-generation-inference), POST /embed, /predict, /rerank and
 /// others (text-embeddings-inference, Infinity), POST /v2/rerank (Cohere), /v2 (Open Inference Protocol, Triton), POST
 /// /invocations (SageMaker), GET /health, /info, /metrics, /report.
 /// Ctrl-C or SIGTERM finishes what is in flight and exits.
@@ -162,6 +163,8 @@ pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) machine: Machine,
     #[command(flatten)]
+    pub(crate) generation: Generation,
+    #[command(flatten)]
     pub(crate) network: Network,
 }
 
@@ -190,9 +193,9 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// feature-extraction, sentence-similarity, text-classification, zero-shot-classification, token-classification,
-    /// question-answering, fill-mask or text-ranking.
+    /// question-answering, fill-mask, text-ranking or text-generation.
     #[arg(value_name = "TASK")]
-    pub(crate) task: Task,
+    pub(crate) task: Asked,
     /// A folder, an .onnx file or a hub id.
     #[arg(value_name = "MODEL")]
     pub(crate) model: String,
@@ -200,7 +203,48 @@ pub(crate) struct Run {
     #[arg(long, default_value = "-", value_name = "FILE")]
     pub(crate) input: PathBuf,
     #[command(flatten)]
+    pub(crate) generation: Generation,
+    #[command(flatten)]
     pub(crate) machine: Machine,
+}
+
+/// What `run` may be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// What a model answers in one run.
+    Once(Task),
+    /// What it answers token by token.
+    TextGeneration,
+}
+
+impl std::str::FromStr for Asked {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Asked, String> {
+        if name == text_generation::NAME {
+            return Ok(Asked::TextGeneration);
+        }
+        let unknown = |error: UnknownTask| format!("{error}, {}", text_generation::NAME);
+        name.parse().map(Asked::Once).map_err(unknown)
+    }
+}
+
+/// Flags of text-generation.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Text generation")]
+pub(crate) struct Generation {
+    /// Most memory for keys and values of all texts together, as 2GiB or in bytes; by default a quarter of what is free. A
+    /// text that could never fit is refused; others wait.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) kv_memory: Option<u64>,
+}
+
+impl Generation {
+    /// What these flags ask for.
+    pub(crate) fn options(&self) -> GenerationOptions {
+        let kv_memory = self.kv_memory.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        GenerationOptions { kv_memory, ..GenerationOptions::default() }
+    }
 }
 
 /// Find texts that say the same, in the same words or in others, and keep one of each.

@@ -64,6 +64,28 @@ pub enum Op {
         /// Whether there is a residual.
         residual: bool,
     },
+    /// Inputs `x [..., K], codes [N, K] i8, scales [N, G]`, then `zero_points [N, G] i8` where set, then `bias` and `residual`
+    /// as for [`Op::Linear`]: the same function with weights `(code - zero point) · scale` quantised in groups along the depth,
+    /// `G = ⌈K / group⌉`, computed on integers. Codes and zero points have a sign and `bits` bits.
+    ///
+    /// Each group of each row of `x` is quantised on its own to codes of 8 bits with a sign: with `largest` its greatest
+    /// magnitude and `scale = largest / 127`, a code is `round(value / scale)`, halves to even. For one group after the
+    /// other the exact sum of `code of x · (code - zero point)` is multiplied by `scale of x · scale` and added as f32,
+    /// each step rounded.
+    GroupQuantizedLinear {
+        /// Bits of a weight's code: 4.
+        bits: u8,
+        /// Elements of a group, a multiple of 8; the last one may have fewer.
+        group: usize,
+        /// Whether groups of weights have zero points; else these are 0.
+        zero_points: bool,
+        /// Whether there is a bias.
+        bias: bool,
+        /// Applied before the residual is added.
+        activation: Option<Activation>,
+        /// Whether there is a residual.
+        residual: bool,
+    },
     /// Inputs `x [..., groups·K], weight [groups, N, K]`: each group of columns times the transpose of its own matrix,
     /// `[..., groups·N]`.
     GroupedLinear {
@@ -89,6 +111,13 @@ pub enum Op {
         epsilon: f32,
         /// Whether there is a residual.
         residual: bool,
+    },
+    /// Inputs `x [..., heads·head_dim], gamma [head_dim]`: [`Op::RmsNorm`] of each head by itself.
+    HeadNorm {
+        /// Number of heads.
+        heads: usize,
+        /// Added to the mean square.
+        epsilon: f32,
     },
     /// Input `x`: the activation function of every element.
     Activation(Activation),
@@ -211,6 +240,9 @@ pub struct Attention {
     pub head_dim: usize,
     /// Factor on the scores, usually `1 / sqrt(head_dim)`.
     pub scale: f32,
+    /// Scores `s` become `cap · tanh(s / cap)` (Gemma 2, arXiv:2408.00118). Not together with [`PositionScores`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soft_cap: Option<f32>,
     /// Whether a query sees only keys at its own position and before.
     pub causal: bool,
     /// How many positions a query sees at most on either side of its own. Positions count within the sequence, its
@@ -380,10 +412,12 @@ impl Op {
             Op::Embedding => "Embedding",
             Op::Linear { .. } => "Linear",
             Op::QuantizedLinear { .. } => "QuantizedLinear",
+            Op::GroupQuantizedLinear { .. } => "GroupQuantizedLinear",
             Op::GroupedLinear { .. } => "GroupedLinear",
             Op::Dequantize => "Dequantize",
             Op::LayerNorm { .. } => "LayerNorm",
             Op::RmsNorm { .. } => "RmsNorm",
+            Op::HeadNorm { .. } => "HeadNorm",
             Op::Activation(_) => "Activation",
             Op::Gate { .. } => "Gate",
             Op::Attention(_) => "Attention",

@@ -62,14 +62,26 @@ fn attributes(op: &Op) -> String {
             }
             format!("{name}[{}]", parts.join(", "))
         }
+        Op::GroupQuantizedLinear { bits, group, zero_points, bias, activation, residual } => {
+            let mut parts = vec![format!("{bits} bits by {group}")];
+            let flags = [(*zero_points, "zero points"), (*bias, "bias")];
+            parts.extend(flags.into_iter().filter(|(set, _)| *set).map(|(_, name)| name.to_owned()));
+            parts.extend(activation.map(|activation| format!("{activation:?}")));
+            if *residual {
+                parts.push("residual".to_owned());
+            }
+            format!("{name}[{}]", parts.join(", "))
+        }
         Op::LayerNorm { epsilon, residual } | Op::RmsNorm { epsilon, residual } => {
             format!("{name}[{epsilon:e}{}]", if *residual { ", residual" } else { "" })
         }
+        Op::HeadNorm { heads, epsilon } => format!("{name}[{heads}, {epsilon:e}]"),
         Op::Activation(activation) => format!("{activation:?}"),
         Op::Gate { activation } => format!("{name}[{activation:?}]"),
         Op::Attention(attention) => {
             let causal = if attention.causal { ", causal" } else { "" };
             let window = attention.window.map(|window| format!(", window {window}")).unwrap_or_default();
+            let cap = attention.soft_cap.map(|cap| format!(", cap {cap}")).unwrap_or_default();
             let position = match attention.position {
                 PositionScores::None => "",
                 PositionScores::Bias => ", bias",
@@ -79,7 +91,7 @@ fn attributes(op: &Op) -> String {
             };
             let cache = attention.cache.map(|slot| format!(", cache {slot}")).unwrap_or_default();
             let (heads, kv_heads, width) = (attention.heads, attention.kv_heads, attention.head_dim);
-            format!("{name}[{heads}/{kv_heads}x{width}{causal}{window}{position}{cache}]")
+            format!("{name}[{heads}/{kv_heads}x{width}{cap}{causal}{window}{position}{cache}]")
         }
         Op::GroupedLinear { groups } => format!("{name}[{groups}]"),
         Op::Rotary { heads, head_dim, interleaved } => {

@@ -142,6 +142,9 @@ pub(crate) fn infer(op: &Op, facts: &[&Fact]) -> Result<Fact> {
         Op::QuantizedLinear { bits, bias, activation: _, residual } => {
             quantized_linear(&operands, *bits, *bias, *residual)?
         }
+        Op::GroupQuantizedLinear { bits, group, zero_points, bias, activation: _, residual } => {
+            group_quantized_linear(&operands, (*bits, *group), *zero_points, *bias, *residual)?
+        }
         Op::GroupedLinear { groups } => grouped_linear(&operands, *groups)?,
         Op::Rotary { heads, head_dim, interleaved: _ } => rotary(&operands, *heads, *head_dim)?,
         Op::Dequantize => {
@@ -155,6 +158,15 @@ pub(crate) fn infer(op: &Op, facts: &[&Fact]) -> Result<Fact> {
         }
         Op::LayerNorm { epsilon: _, residual } => norm(&operands, *residual, 2)?,
         Op::RmsNorm { epsilon: _, residual } => norm(&operands, *residual, 1)?,
+        Op::HeadNorm { heads, epsilon: _ } => {
+            operands.exactly(2)?;
+            let (_, width) = operands.rows(0)?;
+            if *heads == 0 || !width.is_multiple_of(*heads) {
+                return Err(operands.unfit(0, &format!("a multiple of {heads} columns")));
+            }
+            operands.is(1, &[(width / heads).into()])?;
+            operands.float(0)?.clone()
+        }
         Op::Gate { activation: _ } => {
             operands.exactly(2)?;
             operands.rows(0)?;
@@ -338,6 +350,47 @@ fn quantized_linear(operands: &Operands, bits: u8, bias: bool, residual: bool) -
     Ok(shape)
 }
 
+/// The longest group of [`Op::GroupQuantizedLinear`], whose sums are exact as f32.
+const MAX_GROUP: usize = 8192;
+
+fn group_quantized_linear(
+    operands: &Operands,
+    (bits, group): (u8, usize),
+    zero_points: bool,
+    bias: bool,
+    residual: bool,
+) -> Result<Shape> {
+    let rest = 3 + usize::from(zero_points);
+    operands.exactly(rest + usize::from(bias) + usize::from(residual))?;
+    if bits != 4 {
+        return Err(ShapeError::Attribute(format!("weights of {bits} bits in groups; 4 are supported")));
+    }
+    if group == 0 || group > MAX_GROUP || !group.is_multiple_of(8) {
+        return Err(ShapeError::Attribute(format!(
+            "groups of {group}; multiples of 8 up to {MAX_GROUP} are supported"
+        )));
+    }
+    let (rows, k) = operands.rows(0)?;
+    let codes = &operands.typed(1, DType::I8)?.shape;
+    let [n, inner] = codes.as_slice() else { return Err(operands.unfit(1, "[N, K]")) };
+    if inner.constant() != Some(k) {
+        return Err(operands.unfit(1, &format!("[N, {k}]")));
+    }
+    let groups = [n.clone(), k.div_ceil(group).into()];
+    operands.is(2, &groups)?;
+    if zero_points && operands.typed(3, DType::I8)?.shape != groups {
+        return Err(operands.unfit(3, &format!("[N, {}]", k.div_ceil(group))));
+    }
+    let shape = [rows, std::slice::from_ref(n)].concat();
+    if bias {
+        operands.is(rest, std::slice::from_ref(n))?;
+    }
+    if residual {
+        operands.is(rest + usize::from(bias), &shape)?;
+    }
+    Ok(shape)
+}
+
 /// A normalisation of rows with `parameters` vectors behind its operands.
 fn norm(operands: &Operands, residual: bool, parameters: usize) -> Result<Shape> {
     let first = 1 + usize::from(residual);
@@ -387,6 +440,11 @@ fn attend(operands: &Operands, attention: &Attention) -> Result<Shape> {
         return Err(ShapeError::Attribute(format!(
             "{heads} heads of width {head_dim} over {kv_heads} key/value heads"
         )));
+    }
+    if attention.soft_cap.is_some_and(|cap| !(cap > 0.0 && attention.position == PositionScores::None)) {
+        return Err(ShapeError::Attribute(
+            "a cap of scores that is not positive, or with scores by position".to_owned(),
+        ));
     }
     let tokens = Dim::from(Symbol::Tokens);
     let shape = vec![tokens.clone(), Dim::from(heads) * Dim::from(head_dim)];
@@ -548,7 +606,17 @@ mod tests {
     fn position_scores_ask_for_their_operands() {
         let attention = |position, cache| {
             let (heads, kv_heads, head_dim, scale, causal, window) = (2, 1, 4, 0.5, true, Some(3));
-            Op::Attention(Attention { heads, kv_heads, head_dim, scale, causal, window, position, cache })
+            Op::Attention(Attention {
+                heads,
+                kv_heads,
+                head_dim,
+                scale,
+                soft_cap: None,
+                causal,
+                window,
+                position,
+                cache,
+            })
         };
         let qkv = [tokens(8), tokens(4), tokens(4)];
         let fits = |position, cache, more: &[Fact]| {

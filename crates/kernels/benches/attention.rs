@@ -34,8 +34,17 @@ impl Variant<'_> {
         let mut out = MatrixMut::contiguous(out.get_mut(), tokens, head_dim).expect("the buffer fits");
         let kernels = group.kernels;
         let (queries, scale) = (part(0), 1.0 / (head_dim as f32).sqrt());
-        let block =
-            AttentionBlock { queries, runs: &runs, first_position: 0, causal, window, position, scale, mask: None };
+        let block = AttentionBlock {
+            queries,
+            runs: &runs,
+            first_position: 0,
+            causal,
+            window,
+            position,
+            scale,
+            soft_cap: None,
+            mask: None,
+        };
         let seen = |i: usize| {
             let before = window.map_or(i, |window| window.min(i));
             let behind = if causal { 0 } else { window.unwrap_or(tokens).min(tokens - 1 - i) };

@@ -167,17 +167,20 @@ kernel_table! { [portable avx2 avx512 neon] {
 
 /// What depends on the int8 dot product, which more instruction sets tell apart.
 pub(crate) mod int8 {
-    use crate::{ceiling, int8};
+    use crate::{ceiling, int4, int8};
 
     kernel_table! { [portable avx2 avxvnni avx512 avx512vnni neon neondot] {
         /// Packed int8 matrix multiplication with epilogue.
         gemm(job: &int8::gemm::Job<'_>) = int8::gemm::multiply;
+        /// The same with weights of 4 bits in groups.
+        gemm_int4(job: &int4::gemm::Job<'_>) = int4::gemm::multiply;
         /// Independent chains of int8 dot products in registers.
         dot_chains(dots: usize) -> f32 = ceiling::dot_chains;
     } }
 
     kernel_table! { @isa amx {
         gemm(job: &int8::gemm::Job<'_>) = int8::tiled::multiply;
+        gemm_int4(job: &int4::gemm::Job<'_>) = int4::gemm::multiply_by_vectors;
         dot_chains(dots: usize) -> f32 = ceiling::tile_products;
     } }
 }

@@ -107,6 +107,16 @@ pub enum KernelError {
         /// The largest harmless sum.
         limit: u32,
     },
+    /// A weight code or zero point that 4 bits don't hold.
+    #[error("{what} {code} at position {position} is not in -8..=7")]
+    BeyondNibble {
+        /// What kind of number it is.
+        what: &'static str,
+        /// Its value.
+        code: i8,
+        /// Where it stands.
+        position: usize,
+    },
     /// A worker thread could not be started.
     #[error("cannot start worker thread {index}: {source}; use fewer threads")]
     Spawn {

@@ -15,7 +15,7 @@ use crate::error::{KernelError, expect_dimension, expect_length};
 use crate::matrix::{Matrix, MatrixMut};
 use crate::pack::{PANEL, PackedHalf, PackedMatrix};
 use crate::simd::Simd;
-use crate::tile::{self, Element, PREFETCH_STEPS, Pieces, Tile, line_elements};
+use crate::tile::{self, Element, PREFETCH_STEPS, Pieces, STREAM_PANELS, Tile, line_elements};
 
 /// What happens to the sums before they are stored: `activation(sum + bias) + residual`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -142,6 +142,10 @@ const ROW_BLOCK_BYTES: usize = 384 * 1024;
 #[inline(always)]
 pub(crate) unsafe fn multiply<S: Simd, E: Element>(s: S, job: &Job<'_, E>) {
     let k = job.b.k();
+    if job.a.rows() <= S::STREAM_ROWS {
+        // SAFETY: as promised by the caller.
+        return unsafe { stream(s, job) };
+    }
     let block = (ROW_BLOCK_BYTES / (size_of::<f32>() * k.max(1))).max(S::TILE_ROWS);
     for rows in Pieces::new(0..job.a.rows(), block) {
         let mut panel = job.panels.start;
@@ -179,6 +183,47 @@ pub(crate) unsafe fn multiply<S: Simd, E: Element>(s: S, job: &Job<'_, E>) {
             }
             panel = panels.end;
         }
+    }
+}
+
+/// [`multiply`] for so few rows that the weights come from memory.
+///
+/// # Safety
+/// As [`multiply`], with at most `S::STREAM_ROWS` rows.
+#[inline(always)]
+unsafe fn stream<S: Simd, E: Element>(s: S, job: &Job<'_, E>) {
+    let (k, rows) = (job.b.k(), 0..job.a.rows());
+    if rows.is_empty() {
+        return;
+    }
+    let mut panel = job.panels.start;
+    while panel < job.panels.end {
+        let panels = panel..job.panels.end.min(panel + STREAM_PANELS);
+        let next = if panels.end < job.panels.end { panels.end } else { panel };
+        let mut sums = Sums::new();
+        let tile = Tile {
+            depth: k,
+            a: job.a.row_pointer(0),
+            a_stride: job.a.stride(),
+            b: job.b.panel_pointer(panel),
+            b_panel: PANEL * k,
+            c: sums.as_mut_ptr(),
+            c_row: PANEL * STREAM_PANELS,
+            c_panel: PANEL,
+            prefetch: job.b.panel_pointer(next),
+            prefetch_lines: 0,
+            resume: false,
+        };
+        // SAFETY: the rows and panels exist, and `sums` has room for the largest tile.
+        unsafe {
+            if panels.len() == STREAM_PANELS {
+                tile::stream(s, &tile, rows.len());
+            } else {
+                tile::compute::<S, E, false>(s, &tile, rows.len(), panels.len());
+            }
+            finish::<S, false>(s, &job.target, rows.clone(), panels.clone(), &sums, STREAM_PANELS);
+        }
+        panel = panels.end;
     }
 }
 

@@ -14,6 +14,8 @@
 //!   [`Kernels::layer_norm_quantize`], [`Kernels::rms_norm_quantize`], [`Kernels::gate_quantize`] and
 //!   [`QuantizedRows`] for activations; [`Kernels::gemm_int8`];
 //!   [`pack_table`] and [`Int8Table`] for embeddings
+//! - 4-bit weights in groups: [`Int4Weight`], [`pack_int4`] and [`PackedInt4`]; activations are [`QuantizedRows`] in
+//!   [`RowCodes::Groups`]; [`Kernels::gemm_int4`]
 //! - n-dimensional building blocks for graphs that no fused kernel fits: [`primitive`]
 //! - threads: [`ThreadPool`], [`Worker`], [`CpuBudget`]
 
@@ -27,6 +29,7 @@ mod embedding;
 mod error;
 mod gate;
 mod gemm;
+mod int4;
 mod int8;
 mod isa;
 mod matrix;
@@ -50,9 +53,10 @@ pub use embedding::{EmbeddingTable, Table, embed};
 pub use error::KernelError;
 pub use gate::Gate;
 pub use gemm::Epilogue;
+pub use int4::{Int4Weight, PackedInt4, pack_int4, packed_int4_len};
 pub use int8::{
-    ActivationBits, Int8Table, Int8Weight, PackedInt8, Quantization, QuantizedRows, QuantizedRowsMut, check_overflow,
-    int8_table_columns, pack_int8, pack_table, packed_int8_len, quantized_columns,
+    ActivationBits, Int8Table, Int8Weight, PackedInt8, Quantization, QuantizedRows, QuantizedRowsMut, RowCodes,
+    check_overflow, int8_table_columns, pack_int8, pack_table, packed_int8_len, quantized_columns,
 };
 pub use isa::Isa;
 pub use matrix::{Matrix, MatrixMut, row_stride};

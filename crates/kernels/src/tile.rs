@@ -156,6 +156,93 @@ unsafe fn accumulate<S: Simd, E: Element, const ROWS: usize, const PANELS: usize
     }
 }
 
+/// Rows up to which a product takes no longer than its weights take to come from memory.
+pub(crate) const FEW_ROWS: usize = 4;
+
+/// Panels of the tile of [`stream`].
+pub(crate) const STREAM_PANELS: usize = 2;
+
+/// Computes a tile of few rows and [`STREAM_PANELS`] panels, whose B comes from memory: nothing but loads and
+/// multiply-adds. The CPU's own prefetching keeps up with it where an element is as wide as what is computed with; for
+/// narrower ones, what lies at `prefetch` is asked for meanwhile, line after line.
+///
+/// # Safety
+/// As [`compute`], with `1 <= rows <= S::STREAM_ROWS`, A row-major, and nothing to resume.
+#[inline(always)]
+pub(crate) unsafe fn stream<S: Simd, E: Element>(s: S, tile: &Tile<E>, rows: usize) {
+    macro_rules! heights {
+        ($($rows:literal)*) => {
+            match rows {
+                $($rows if $rows <= S::STREAM_ROWS => {
+                    // SAFETY: as promised by the caller.
+                    unsafe { stream_rows::<S, E, $rows>(s, tile) }
+                })*
+                _ => debug_assert!(false, "no tile of {rows} rows"),
+            }
+        };
+    }
+    heights!(1 2 3 4);
+}
+
+/// # Safety
+/// As [`stream`].
+#[inline(always)]
+unsafe fn stream_rows<S: Simd, E: Element, const ROWS: usize>(s: S, tile: &Tile<E>) {
+    /// Steps of depth at a time.
+    const STEPS: usize = 2;
+    let mut sums = [[s.splat(0.0); STREAM_PANELS]; ROWS];
+    let (mut a, mut b, mut prefetch) = (tile.a, tile.b, tile.prefetch);
+    // SAFETY: all addresses are of elements that the tile describes.
+    unsafe {
+        for _ in 0..tile.depth / STEPS {
+            if size_of::<E>() < size_of::<f32>() {
+                s.prefetch(prefetch.cast());
+                s.prefetch(prefetch.wrapping_add(STEPS * LANES).cast());
+                prefetch = prefetch.wrapping_add(STREAM_PANELS * STEPS * LANES);
+            }
+            let mut step = 0;
+            while step < STEPS {
+                sums = stream_step(s, tile, (a.add(step), b.add(step * LANES)), sums);
+                step += 1;
+            }
+            a = a.add(STEPS);
+            b = b.add(STEPS * LANES);
+        }
+        for step in 0..tile.depth % STEPS {
+            sums = stream_step(s, tile, (a.add(step), b.add(step * LANES)), sums);
+        }
+        for (i, row) in sums.iter().enumerate() {
+            for (p, sum) in row.iter().enumerate() {
+                s.store(*sum, tile.c.add(i * tile.c_row + p * tile.c_panel));
+            }
+        }
+    }
+}
+
+/// Adds the products of one step of depth. Sums come and go by value, or the compiler would keep them in memory.
+///
+/// # Safety
+/// `a` and `b` are elements that the tile describes.
+#[inline(always)]
+unsafe fn stream_step<S: Simd, E: Element, const ROWS: usize>(
+    s: S,
+    tile: &Tile<E>,
+    (a, b): (*const f32, *const E),
+    mut sums: [[S::Vector; STREAM_PANELS]; ROWS],
+) -> [[S::Vector; STREAM_PANELS]; ROWS] {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let columns = [E::load(s, b), E::load(s, b.add(tile.b_panel))];
+        for (i, row) in sums.iter_mut().enumerate() {
+            let x = s.splat(*a.add(i * tile.a_stride));
+            for (sum, column) in row.iter_mut().zip(columns) {
+                *sum = s.mul_add(x, column, *sum);
+            }
+        }
+    }
+    sums
+}
+
 /// Cuts a range into as few pieces of at most `limit` as possible, of nearly equal length.
 pub(crate) struct Pieces {
     rest: Range<usize>,

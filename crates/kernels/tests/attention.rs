@@ -153,6 +153,7 @@ impl Case {
             window: self.window,
             position,
             scale: self.scale(),
+            soft_cap: None,
             mask,
         };
         let length = attention_scratch(self.keys, self.head_dim, self.value_dim);
@@ -230,6 +231,7 @@ fn a_mask_row_holds_for_all_queries() {
             window: None,
             position: PositionScores::None,
             scale: case.scale(),
+            soft_cap: None,
             mask: Some(Matrix::contiguous(&row, 1, 20).unwrap()),
         };
         let mut scratch = vec![0.0; attention_scratch(20, 8, 8)];
@@ -282,6 +284,7 @@ fn misfits_are_refused() {
         window: Some(2),
         position: PositionScores::Bias(&[0.5; 3]),
         scale: 1.0,
+        soft_cap: None,
         mask: None,
     };
     let scores = [0.0; 24];

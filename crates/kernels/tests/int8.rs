@@ -174,7 +174,7 @@ fn adversarial_weights_do_not_overflow() {
             ActivationBits::Twelve => 127,
         };
         assert_eq!(case.weight.codes[..k], vec![safe; k], "{activation_bits:?}");
-        assert_eq!(case.rows().codes(0).unwrap(), vec![activation_bits.levels(); k]);
+        assert_eq!(case.rows().codes(0).unwrap(), vec![activation_bits.levels().cast_signed(); k]);
         for kernels in all_kernels() {
             let epilogue = Epilogue::default();
             assert_eq!(bits(&case.run(kernels, &epilogue)), bits(&case.expected(&epilogue)), "{}", kernels.isa());

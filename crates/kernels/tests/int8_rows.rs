@@ -54,6 +54,7 @@ fn rows_follow_the_definition_on_every_instruction_set() {
                 for (i, row) in x.chunks(columns).enumerate() {
                     let scaled: Vec<f32> = row.iter().zip(&factor).map(|(x, factor)| x * factor).collect();
                     let (codes, scale, zero_point) = expected(&scaled, activation_bits);
+                    let codes: Vec<i16> = codes.into_iter().map(u16::cast_signed).collect();
                     let what = format!("{} {activation_bits:?} {columns}", kernels.isa());
                     assert_eq!(rows.codes(i).unwrap(), codes, "{what}");
                     assert_eq!(rows.scale(i).unwrap().to_bits(), scale.to_bits(), "{what}");
@@ -209,7 +210,7 @@ proptest! {
             let rows = view(&words, row.len(), activation_bits);
             let (scale, zero_point) = (rows.scale(0).unwrap(), rows.zero_point(0).unwrap());
             for (code, value) in rows.codes(0).unwrap().iter().zip(&row) {
-                prop_assert!(*code <= activation_bits.levels());
+                prop_assert!(*code >= 0 && *code <= activation_bits.levels().cast_signed());
                 let meant = (i32::from(*code) - zero_point) as f32 * scale;
                 prop_assert!((meant - value).abs() <= 1.001 * scale, "{value} became {meant}");
             }

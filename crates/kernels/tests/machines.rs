@@ -4,9 +4,10 @@
 mod support;
 
 use centuple_kernels::{
-    Activation, ActivationBits, AttentionBlock, Epilogue, Isa, Kernels, KeyRun, LayerNorm, Matrix, MatrixMut,
-    PackedHalf, PackedInt8, PackedMatrix, PositionScores, Quantization, QuantizedRowsMut, attention_scratch, pack,
-    pack_half, pack_int8, packed_half_len, packed_int8_len, packed_len, quantized_columns,
+    Activation, ActivationBits, AttentionBlock, Epilogue, Int4Weight, Isa, Kernels, KeyRun, LayerNorm, Matrix,
+    MatrixMut, PackedHalf, PackedInt4, PackedInt8, PackedMatrix, PositionScores, Quantization, QuantizedRowsMut,
+    RowCodes, attention_scratch, pack, pack_half, pack_int4, pack_int8, packed_half_len, packed_int4_len,
+    packed_int8_len, packed_len, quantized_columns,
 };
 use support::quantized::Quantized;
 use support::{all_kernels, values};
@@ -75,6 +76,7 @@ fn attention() {
         window: None,
         position: PositionScores::None,
         scale: 0.5,
+        soft_cap: None,
         mask: None,
     };
     let mut scratch = vec![0.0; attention_scratch(60, 40, 40)];
@@ -111,6 +113,7 @@ fn windows_and_position_scores() {
                 window,
                 position,
                 scale: 0.5,
+                soft_cap: None,
                 mask: None,
             };
             let mut out = vec![f32::NAN; 50 * 40];
@@ -162,6 +165,32 @@ fn int8_products() {
             kernels.quantize_rows(Matrix::contiguous(&x, ROWS, DEPTH).unwrap(), None, &mut rows).unwrap();
             let got = with_epilogues(|epilogue, out| {
                 kernels.gemm_int8(rows.as_rows(), b, 0..b.panels(), epilogue, out).unwrap();
+            });
+            expect(&got, want, kernels);
+        }
+    }
+}
+
+#[test]
+fn int4_products() {
+    const GROUP: usize = 32;
+    let groups = DEPTH.div_ceil(GROUP);
+    let nibbles = |count, seed| values(count, seed).iter().map(|value| (value * 8.0).floor() as i8).collect::<Vec<_>>();
+    let (x, codes, points) = (values(ROWS * DEPTH, 1), nibbles(COLUMNS * DEPTH, 2), nibbles(COLUMNS * groups, 5));
+    let scales = values(COLUMNS * groups, 6);
+    for (zero_points, want) in [(None, 0x0B45_E6ED_C447_4A5C), (Some(&points[..]), 0x47D8_12CB_2AC8_7DA6)] {
+        let weight = Int4Weight { codes: &codes, scales: &scales, zero_points, n: COLUMNS, k: DEPTH, group: GROUP };
+        let mut packed = vec![0.0; packed_int4_len(COLUMNS, DEPTH, GROUP, zero_points.is_some())];
+        pack_int4(&weight, &mut packed).unwrap();
+        let b = PackedInt4::new(&packed, COLUMNS, DEPTH, GROUP, zero_points.is_some()).unwrap();
+        let width = quantized_columns(DEPTH, RowCodes::Groups(GROUP));
+        for kernels in fused_kernels() {
+            let mut words = vec![f32::NAN; ROWS * width];
+            let view = MatrixMut::contiguous(&mut words, ROWS, width).unwrap();
+            let mut rows = QuantizedRowsMut::new(view, DEPTH, RowCodes::Groups(GROUP)).unwrap();
+            kernels.quantize_rows(Matrix::contiguous(&x, ROWS, DEPTH).unwrap(), None, &mut rows).unwrap();
+            let got = with_epilogues(|epilogue, out| {
+                kernels.gemm_int4(rows.as_rows(), b, 0..b.panels(), epilogue, out).unwrap();
             });
             expect(&got, want, kernels);
         }

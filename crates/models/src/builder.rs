@@ -18,6 +18,18 @@ pub(crate) struct Builder<'a> {
     weights: HashMap<String, NodeId>,
     /// Beginnings of names, and those that the checkpoint has for them.
     shared: Vec<(String, String)>,
+    /// Weights that stand for the checkpoint's, by name.
+    replaced: HashMap<String, Tensor>,
+    /// Whether the graph generates: whether its attentions keep keys and values.
+    generates: bool,
+}
+
+/// How the scales of a norm are stored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gamma {
+    Plain,
+    /// Less one.
+    Centred,
 }
 
 impl<'a> Builder<'a> {
@@ -30,7 +42,19 @@ impl<'a> Builder<'a> {
             prefix: if prefixed { prefix } else { "" },
             weights: HashMap::new(),
             shared: Vec::new(),
+            replaced: HashMap::new(),
+            generates: false,
         }
+    }
+
+    /// A builder of a graph that computes new tokens from those before, or not.
+    pub(crate) fn generating(self, generates: bool) -> Builder<'a> {
+        Builder { generates, ..self }
+    }
+
+    /// The slot of the key/value cache for the attention of a layer.
+    pub(crate) fn cache(&self, layer: usize) -> Option<usize> {
+        self.generates.then_some(layer)
     }
 
     /// The name of a base model's tensor in this checkpoint.
@@ -65,13 +89,29 @@ impl<'a> Builder<'a> {
         {
             return Ok(known);
         }
-        let tensor = self.checkpoint.tensor(&stored, shape)?;
+        let tensor = self.tensor(&stored, shape)?;
         self.constant(&stored, tensor)
+    }
+
+    /// From now on, `{name}.weight` is `[outputs, inputs]`; it is stored as `[inputs, outputs]`.
+    pub(crate) fn transpose(&mut self, name: &str, [outputs, inputs]: [usize; 2]) -> Result<(), ModelError> {
+        let name = format!("{name}.weight");
+        let stored = self.checkpoint.tensor(&name, &[inputs, outputs])?;
+        let values = stored.as_f32()?;
+        let mut rows = Vec::with_capacity(values.len());
+        for output in 0..outputs {
+            rows.extend(values.iter().skip(output).step_by(outputs));
+        }
+        self.replaced.insert(name, Tensor::from_f32(&[outputs, inputs], &rows)?);
+        Ok(())
     }
 
     /// The values of a weight of exactly this shape, as f32.
     pub(crate) fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor, ModelError> {
-        Ok(self.checkpoint.tensor(name, shape)?)
+        match self.replaced.get(name).filter(|tensor| tensor.shape() == shape) {
+            Some(tensor) => Ok(tensor.clone()),
+            None => Ok(self.checkpoint.tensor(name, shape)?),
+        }
     }
 
     /// A weight that the checkpoint does not have under this name.
@@ -102,7 +142,7 @@ impl<'a> Builder<'a> {
     ) -> Result<(), ModelError> {
         let kinds = [Some(("weight", vec![outputs, inputs])), bias.then(|| ("bias", vec![outputs]))];
         for (kind, shape) in kinds.into_iter().flatten() {
-            let whole = self.checkpoint.tensor(&format!("{name}.{kind}"), &shape)?;
+            let whole = self.tensor(&format!("{name}.{kind}"), &shape)?;
             let values = whole.as_f32()?;
             let width = if shape.len() == 2 { inputs } else { 1 };
             for (part, rows) in parts {
@@ -209,7 +249,47 @@ impl<'a> Builder<'a> {
 
     /// Normalisation by the root mean square, with `{name}.weight`.
     pub(crate) fn rms_norm(&mut self, x: NodeId, name: &str, width: usize, epsilon: f32) -> Result<NodeId, ModelError> {
-        let gamma = self.weight(&format!("{name}.weight"), &[width])?;
+        self.rms_norm_with(x, name, width, Gamma::Plain, epsilon)
+    }
+
+    /// As [`Builder::rms_norm`], with scales that are stored in one way or the other.
+    pub(crate) fn rms_norm_with(
+        &mut self,
+        x: NodeId,
+        name: &str,
+        width: usize,
+        gamma: Gamma,
+        epsilon: f32,
+    ) -> Result<NodeId, ModelError> {
+        let gamma = self.gamma(name, width, gamma)?;
         Ok(self.graph.push(name, Op::RmsNorm { epsilon, residual: false }, &[x, gamma])?)
+    }
+
+    /// Normalisation of each of some heads by its root mean square, with `{name}.weight [head_dim]`.
+    pub(crate) fn head_norm(
+        &mut self,
+        x: NodeId,
+        name: &str,
+        [heads, head_dim]: [usize; 2],
+        gamma: Gamma,
+        epsilon: f32,
+    ) -> Result<NodeId, ModelError> {
+        let gamma = self.gamma(name, head_dim, gamma)?;
+        Ok(self.graph.push(name, Op::HeadNorm { heads, epsilon }, &[x, gamma])?)
+    }
+
+    fn gamma(&mut self, name: &str, width: usize, gamma: Gamma) -> Result<NodeId, ModelError> {
+        let name = format!("{name}.weight");
+        if gamma == Gamma::Plain {
+            return self.weight(&name, &[width]);
+        }
+        let scales: Vec<f32> = self.tensor(&name, &[width])?.as_f32()?.iter().map(|scale| 1.0 + scale).collect();
+        self.constant(&name, Tensor::from_f32(&[width], &scales)?)
+    }
+
+    /// `factor · x`, as `{name}`.
+    pub(crate) fn scale(&mut self, x: NodeId, name: &str, factor: f32) -> Result<NodeId, ModelError> {
+        let factor = self.graph.constant(format!("{name}.factor"), Tensor::from_f32(&[1], &[factor])?)?;
+        Ok(self.graph.push(name, Op::Binary(Binary::Mul), &[x, factor])?)
     }
 }

@@ -50,6 +50,7 @@ impl Meaning {
             Meaning::TokenClassification => "token-classification",
             Meaning::QuestionAnswering => "question-answering",
             Meaning::MaskedLm => "fill-mask",
+            Meaning::CausalLm => "text-generation",
         }
     }
 }

@@ -92,6 +92,17 @@ impl Config<'_> {
         Err(self.error(format!("`position_embedding_type`: \"{kind}\" is not supported; \"absolute\" is")))
     }
 
+    /// Whether a kind of layer, one of the field `layer_types`, has a window.
+    pub(crate) fn windowed(&self, field: &str, kind: &str) -> Result<bool, ModelError> {
+        match kind {
+            "sliding_attention" => Ok(true),
+            "full_attention" => Ok(false),
+            other => Err(self.error(format!(
+                "`{field}`: \"{other}\" is not supported; \"full_attention\" and \"sliding_attention\" are"
+            ))),
+        }
+    }
+
     /// Width of one head, from the fields that give the width of all and their number.
     pub(crate) fn head_dim(&self, width: (&str, usize), heads: (&str, usize)) -> Result<usize, ModelError> {
         if heads.1 == 0 || width.1 == 0 || !width.1.is_multiple_of(heads.1) {

@@ -12,8 +12,8 @@ use crate::checkpoint::{Checkpoint, SentenceTransformer};
 use crate::config::Config;
 use crate::families::{Dimensions, family_of, missing_model_type};
 use crate::heads::{
-    COLBERT, Head, HeadLayers, Meaning, OUTPUT, colbert, late_interaction, ranks_by_logit, sentence_embedding,
-    sparse_embedding,
+    COLBERT, Head, HeadLayers, Meaning, OUTPUT, colbert, generates, late_interaction, ranks_by_logit,
+    sentence_embedding, sparse_embedding,
 };
 
 /// What a model is wanted for.
@@ -87,7 +87,9 @@ fn build(
     let class = family.class(config.model_type()?);
     let own = || format!("{class}{}", family.base);
     let architecture = config.architecture().map_or_else(own, str::to_owned);
-    let mut builder = Builder::new(checkpoint, family.prefix, family.probe);
+    let ending = architecture.strip_prefix(class);
+    let generating = purpose == Purpose::Own && sentence_transformer.is_none() && ending.is_some_and(generates);
+    let mut builder = Builder::new(checkpoint, family.prefix, family.probe).generating(generating);
     let hidden = (family.build)(config, &mut builder)?;
     let head = match (purpose, &sentence_transformer) {
         (Purpose::TokenFeatures, _) => {
@@ -113,7 +115,7 @@ fn build(
         (Purpose::Own, None) if architecture == COLBERT => colbert(&mut builder, hidden)?,
         (Purpose::Own, None) => {
             let heads = (family.heads)(config, &builder)?;
-            let head = heads.iter().find(|head| architecture.strip_prefix(class) == Some(head.class));
+            let head = heads.iter().find(|head| ending == Some(head.class));
             match head {
                 Some(head) => head.build(config, &mut builder, hidden)?,
                 None => return Err(unsupported(config, class, &own(), &heads, &architecture)),

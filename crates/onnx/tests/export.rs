@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 
-use centuple_graph::{Graph, NodeId, Op, PositionScores};
+use centuple_graph::{Attention, Graph, NodeId, Op, PositionScores};
 use centuple_models::{Description, Head, Model, Purpose, load};
 use centuple_onnx::File;
 use centuple_onnx::export::{DATA_LIMIT, Dialect, Exported, Options, Output, Weights, export};
@@ -19,8 +19,8 @@ use tempfile::TempDir;
 
 /// Largest difference in f32, in units of the larger of 1 and the value.
 const TOLERANCE: f32 = 1e-4;
-/// The same where activations are rounded to 8 bits in other places.
-const ROUNDED: f32 = 0.5;
+/// Largest difference where activations are rounded to 8 bits in other places, in units of the largest value.
+const ROUNDED: f32 = 0.1;
 
 fn model(family: &FamilyGolden, case: &FamilyCase) -> Model {
     let folder = TempDir::new().expect("a temporary folder");
@@ -82,6 +82,13 @@ fn distance(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f32::max)
 }
 
+/// A row is rounded as a whole, so its small values differ as much as its large ones.
+fn distance_of_rounded(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let largest = b.iter().fold(0.0, |largest: f32, b| largest.max(b.abs()));
+    a.iter().zip(b).map(|(a, b)| (a - b).abs() / largest).fold(0.0, f32::max)
+}
+
 /// The two shortest inputs of a case, as the evaluator is slow.
 fn shortest<'a>(family: &'a FamilyGolden, case: &FamilyCase) -> [&'a FamilyInput; 2] {
     let mut inputs: Vec<&FamilyInput> = case.inputs.iter().map(|&input| &family.inputs[input]).collect();
@@ -130,7 +137,7 @@ fn optimised_graphs_are_exported_too() {
             let (quantized, _) = quantize(&optimized, &ones(&optimized), &Quantization::default()).expect("it runs");
             let file = exported(&quantized, Dialect::Standard, Weights::Float);
             let native = evaluated(&quantized, inputs, types);
-            let apart = distance(&evaluated(&read(&file.to_vec()), inputs, types), &native);
+            let apart = distance_of_rounded(&evaluated(&read(&file.to_vec()), inputs, types), &native);
             assert!(apart <= ROUNDED, "{} {}: {apart:e}", family.name, case.name);
         }
     }
@@ -165,8 +172,12 @@ fn each_file_has_the_operators_of_its_dialect() {
             assert!(!names.contains("Erf"), "{} {}", family.name, case.name);
             // What keeps ONNX Runtime from fusing what is slower fused.
             assert!(names.contains("Range"), "{} {}", family.name, case.name);
-            // No operator has the scores of DeBERTa.
-            let fits = |op: &Op| matches!(op, Op::Attention(attention) if !matches!(attention.position, PositionScores::Disentangled { .. }));
+            // No operator has the scores of DeBERTa, heads that share keys, or bounded scores.
+            let plain = |attention: &Attention| {
+                let shares = attention.heads != attention.kv_heads || attention.soft_cap.is_some();
+                !shares && !matches!(attention.position, PositionScores::Disentangled { .. })
+            };
+            let fits = |op: &Op| matches!(op, Op::Attention(attention) if plain(attention));
             let attends = names.iter().any(|name| name.ends_with("Attention"));
             let fits = graph.nodes().iter().any(|node| fits(&node.op));
             assert_eq!(attends, fits, "{} {}", family.name, case.name);
@@ -274,6 +285,7 @@ fn the_cases_have_every_op_of_a_family() {
                 Head::TokenClassification { .. } => "token classes",
                 Head::QuestionAnswering => "answers",
                 Head::MaskedLm { .. } => "words",
+                Head::CausalLm { .. } => "next words",
                 Head::SentenceEmbedding { .. } | Head::SparseEmbedding { .. } | Head::LateInteraction { .. } => "other",
             });
             assert!(
@@ -292,6 +304,7 @@ fn the_cases_have_every_op_of_a_family() {
         "GroupedLinear",
         "LayerNorm",
         "RmsNorm",
+        "HeadNorm",
         "Activation",
         "Attention",
         "Rotary",
@@ -300,5 +313,5 @@ fn the_cases_have_every_op_of_a_family() {
     ] {
         assert!(seen.contains(op), "{op}");
     }
-    assert_eq!(heads.len(), 5, "{heads:?}");
+    assert_eq!(heads.len(), 6, "{heads:?}");
 }

@@ -6,6 +6,7 @@ mod constant_folding;
 mod dead_code;
 mod embedding_sum;
 mod gate;
+mod group_codes;
 mod half_weights;
 mod joined;
 mod linear_activation;

@@ -1,7 +1,7 @@
 //! The query, key and value projections of one attention → one `Linear` and slices of its columns.
 //!
 //! The slices become views of the merged result when the graph is lowered; nothing is copied. Queries and keys may pass
-//! through a rotation each. Where the query comes from another value (cross attention), key and value are merged.
+//! through norms of their heads and rotations. Where the query comes from another value (cross attention), key and value are merged.
 
 use std::collections::{HashMap, HashSet};
 
@@ -39,7 +39,7 @@ pub(crate) fn run(graph: &Graph) -> Result<Outcome, GraphError> {
 fn columns_suffice(graph: &Graph) -> Vec<bool> {
     let mut suffice = vec![true; graph.nodes().len()];
     for node in graph.nodes() {
-        if !matches!(node.op, Op::Attention(_) | Op::Rotary { .. } | Op::GroupedLinear { .. }) {
+        if !matches!(node.op, Op::Attention(_) | Op::Rotary { .. } | Op::HeadNorm { .. } | Op::GroupedLinear { .. }) {
             node.inputs.iter().for_each(|input| suffice[input.index()] = false);
         }
     }
@@ -66,11 +66,13 @@ impl<'a> Merge<'a> {
         columns_suffice: &[bool],
         joined: &mut Joined,
     ) -> Result<Merge<'a>, Misfit> {
-        let unrotated = |id: NodeId| {
-            let node = graph.node(id);
-            if matches!(node.op, Op::Rotary { .. }) { node.inputs[0] } else { id }
+        let projection = |mut id: NodeId| {
+            while matches!(graph.node(id).op, Op::Rotary { .. } | Op::HeadNorm { .. }) {
+                id = graph.node(id).inputs[0];
+            }
+            id
         };
-        let [query, key, value] = [0, 1, 2].map(|operand| unrotated(attention.inputs[operand]));
+        let [query, key, value] = [0, 1, 2].map(|operand| projection(attention.inputs[operand]));
         let fits = |id: NodeId| {
             let node = graph.node(id);
             let is_float = |id: &NodeId| graph.constant_of(*id).is_some_and(|tensor| tensor.as_f32().is_ok());
@@ -137,6 +139,7 @@ mod tests {
             kv_heads: 2,
             head_dim: 2,
             scale: 1.0,
+            soft_cap: None,
             causal: false,
             window,
             position,

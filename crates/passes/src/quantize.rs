@@ -8,6 +8,9 @@
 //! How many bits activations have is chosen layer by layer: 7 are the fastest, 12 the nearest to floats. Those take twice
 //! the products, but no weight has to shrink so that 16-bit lanes hold it.
 //!
+//! Weights of 4 bits have a scale for each group along the depth instead, and no smoothing: activations are quantised by
+//! the same groups.
+//!
 //! Not in the pipeline: it needs observations, so the caller runs it on the optimised graph.
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,6 +18,7 @@ use std::collections::{BTreeMap, HashMap};
 use centuple_graph::{Graph, GraphError, Node, NodeId, Op};
 use centuple_tensor::{Tensor, TensorError};
 
+use crate::group_codes::GroupCodes;
 use crate::pipeline::{PassError, apply_alone};
 use crate::rewrite::{Refusal, Report, Rewrite, is_over_tokens, rewrite};
 
@@ -38,10 +42,12 @@ pub struct Channels {
 }
 
 /// The numbers that one linear layer computes with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LayerPrecision {
     /// Integers, an activation's code having 7, 8 or 12 bits.
     Bits(u8),
+    /// Integers, the weights having 4 bits in groups of so many along the depth; a multiple of 8.
+    Groups(usize),
     /// The floats that it has.
     Float,
 }
@@ -59,6 +65,9 @@ pub struct Quantization {
     pub fine_smoothing: f32,
     /// Whether large embedding tables are quantised too.
     pub tables: bool,
+    /// Elements of a group where the weights of all layers are to have 4 bits instead of 8. Bits and smoothing then don't
+    /// count, and layers whose inputs were not observed are quantised too.
+    pub groups: Option<usize>,
     /// Layers that go by a precision of their own, by the names that [`quantizable_layers`] gives; layers of the same
     /// name go together. A name that no layer has is reported as refused.
     pub layers: BTreeMap<String, LayerPrecision>,
@@ -72,6 +81,7 @@ impl Default for Quantization {
             smoothing: 0.65,
             fine_smoothing: 0.4,
             tables: true,
+            groups: None,
             layers: BTreeMap::new(),
         }
     }
@@ -97,7 +107,8 @@ fn linear_layers(graph: &Graph) -> impl Iterator<Item = &Node> {
     graph.nodes().iter().filter(|node| linear_over_tokens(graph, node).is_some())
 }
 
-/// Quantises every linear layer over tokens whose input was observed, unless it is to stay as it is.
+/// Quantises every linear layer over tokens whose input was observed, unless it is to stay as it is. For weights in
+/// groups nothing has to be observed; what was corrects the bias.
 ///
 /// Layers that share a weight share its codes too, where their activations have the same bits: they are smoothed by what
 /// all of them have shown.
@@ -159,7 +170,8 @@ fn of_weights(graph: &Graph, observations: &Observations) -> HashMap<Key, Channe
 #[derive(Default)]
 struct Made {
     layers: HashMap<(Key, u8), Codes>,
-    biases: HashMap<(Key, Key, u8), Tensor>,
+    groups: HashMap<(Key, usize), GroupCodes>,
+    biases: HashMap<(Key, Key, LayerPrecision), Tensor>,
     tables: HashMap<Key, (Tensor, Tensor)>,
 }
 
@@ -192,7 +204,11 @@ fn linear(
         state.refuse(node, "it has no row per token, or its weight is computed");
         return Ok(None);
     };
-    let LayerPrecision::Bits(bits) = precision(state.old, node, quantization) else { return Ok(None) };
+    let bits = match precision(state.old, node, quantization) {
+        LayerPrecision::Bits(bits) => bits,
+        LayerPrecision::Groups(group) => return grouped(state, node, group, shown.get(&key(weight)), made),
+        LayerPrecision::Float => return Ok(None),
+    };
     let Some(channels) = shown.get(&key(weight)) else {
         state.refuse(node, "its input was not observed");
         return Ok(None);
@@ -223,12 +239,57 @@ fn linear(
     inputs.extend(state.images(&node.inputs[2..]));
     if !bias {
         inputs.insert(4, state.new.constant(format!("{}.bias", node.name), codes.lost)?);
-    } else if let Some(corrected) =
-        state.new.constant_of(inputs[4]).and_then(|bias| made.bias(bias, weight, bits, &codes))
+    } else if let Some(corrected) = state
+        .new
+        .constant_of(inputs[4])
+        .and_then(|bias| made.bias(bias, weight, LayerPrecision::Bits(bits), &codes.lost))
     {
         inputs[4] = state.new.constant(format!("{}.bias", node.name), corrected)?;
     }
     let op = Op::QuantizedLinear { bits, bias: true, activation, residual };
+    state.new.push(node.name.clone(), op, &inputs).map(Some)
+}
+
+/// A layer whose weights become codes of 4 bits in groups.
+fn grouped(
+    state: &mut Rewrite,
+    node: &Node,
+    group: usize,
+    channels: Option<&Channels>,
+    made: &mut Made,
+) -> Result<Option<NodeId>, GraphError> {
+    let Op::Linear { bias, activation, residual } = node.op else { return Ok(None) };
+    let Some(weight) = linear_over_tokens(state.old, node) else { return Ok(None) };
+    let codes = match made.groups.get(&(key(weight), group)) {
+        Some(codes) => codes.clone(),
+        None => {
+            let means = channels.map(|channels| channels.mean.as_slice());
+            let Ok(codes) = GroupCodes::of(weight, group, means) else {
+                state.refuse(node, "its weight is not stored as floats");
+                return Ok(None);
+            };
+            made.groups.entry((key(weight), group)).or_insert(codes).clone()
+        }
+    };
+    let mut inputs = vec![
+        state.image(node.inputs[0]),
+        state.new.constant(format!("{}.codes", node.name), codes.codes.clone())?,
+        state.new.constant(format!("{}.scales", node.name), codes.scales.clone())?,
+    ];
+    inputs.extend(state.images(&node.inputs[2..]));
+    if let Some(lost) = &codes.lost {
+        if !bias {
+            inputs.insert(3, state.new.constant(format!("{}.bias", node.name), lost.clone())?);
+        } else if let Some(corrected) = state
+            .new
+            .constant_of(inputs[3])
+            .and_then(|bias| made.bias(bias, weight, LayerPrecision::Groups(group), lost))
+        {
+            inputs[3] = state.new.constant(format!("{}.bias", node.name), corrected)?;
+        }
+    }
+    let bias = bias || codes.lost.is_some();
+    let op = Op::GroupQuantizedLinear { bits: 4, group, zero_points: false, bias, activation, residual };
     state.new.push(node.name.clone(), op, &inputs).map(Some)
 }
 
@@ -286,7 +347,8 @@ fn embedding(state: &mut Rewrite, node: &Node, made: &mut Made) -> Result<Option
 fn precision(graph: &Graph, node: &Node, quantization: &Quantization) -> LayerPrecision {
     let activated = is_activated(graph, node.inputs[0]);
     let bits = if activated { quantization.activated_bits } else { quantization.bits };
-    quantization.layers.get(&node.name).copied().unwrap_or(LayerPrecision::Bits(bits))
+    let of_all = quantization.groups.map_or(LayerPrecision::Bits(bits), LayerPrecision::Groups);
+    quantization.layers.get(&node.name).copied().unwrap_or(of_all)
 }
 
 /// The depth up to which 32-bit sums of products cannot overflow.
@@ -372,12 +434,12 @@ fn lane_excess(codes: &[i8], bits: u8) -> f32 {
 
 impl Made {
     /// A layer's bias with what rounding its weight takes from the mean.
-    fn bias(&mut self, bias: &Tensor, weight: &Tensor, bits: u8, codes: &Codes) -> Option<Tensor> {
-        let place = (key(bias), key(weight), bits);
+    fn bias(&mut self, bias: &Tensor, weight: &Tensor, precision: LayerPrecision, lost: &Tensor) -> Option<Tensor> {
+        let place = (key(bias), key(weight), precision);
         if let Some(known) = self.biases.get(&place) {
             return Some(known.clone());
         }
-        let pairs = bias.as_f32().ok()?.iter().zip(codes.lost.as_f32().ok()?);
+        let pairs = bias.as_f32().ok()?.iter().zip(lost.as_f32().ok()?);
         let corrected: Vec<f32> = pairs.map(|(bias, lost)| bias + lost).collect();
         let corrected = Tensor::from_f32(bias.shape(), &corrected).ok()?;
         self.biases.insert(place, corrected.clone());
@@ -500,6 +562,29 @@ mod tests {
         assert_eq!((report.applied, report.refused[0].node.as_str()), (2, "sideways"));
         let error = quantized(&[("up", LayerPrecision::Bits(9))]).expect_err("there are no 9 bits");
         assert!(format!("{error}").contains("7, 8 and 12 are supported"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn groups_need_no_observations_and_correct_the_bias_with_them() -> Result<(), Box<dyn std::error::Error>> {
+        let (graph, observations) = two_layers(24)?;
+        let layers = BTreeMap::from([("down".to_owned(), LayerPrecision::Float)]);
+        let quantization = Quantization { groups: Some(16), layers, ..Quantization::default() };
+        for (observations, corrected) in [(&Observations::new(), false), (&observations, true)] {
+            let (quantized, report) = quantize(&graph, observations, &quantization)?;
+            assert_eq!((report.applied, report.refused), (1, Vec::new()));
+            let (id, node) = quantized.iter().find(|(_, node)| node.name == "up").ok_or("the layer is there")?;
+            assert!(
+                matches!(node.op, Op::GroupQuantizedLinear { bits: 4, group: 16, bias, .. } if bias == corrected),
+                "{id:?}"
+            );
+            let scales = quantized.constant_of(node.inputs[2]).ok_or("scales")?;
+            assert_eq!(scales.shape(), [24, 2]);
+            assert_eq!(bits_of(&quantized), [("down", None)]);
+        }
+        let wrong = Quantization { groups: Some(12), ..Quantization::default() };
+        let error = quantize(&graph, &observations, &wrong).expect_err("no multiple of 8");
+        assert!(format!("{error}").contains("groups of 12"), "{error}");
         Ok(())
     }
 

@@ -81,7 +81,10 @@ fn score(query: &[f32], key: &[f32], pair: &Pair, operands: &[&Tensor], attentio
         (distance.clamp(-largest, largest) + largest) as usize
     };
     match attention.position {
-        PositionScores::None => Ok(dot * scale),
+        PositionScores::None => Ok(match attention.soft_cap.map(f64::from) {
+            Some(cap) => (dot * scale / cap).tanh() * cap,
+            None => dot * scale,
+        }),
         PositionScores::Bias => {
             let distances = width(operands[3]);
             let bias = operands[3].as_f32()?[pair.head * distances + at(distances)];
@@ -136,9 +139,11 @@ fn keys_and_values(
         Ok(operands[operand].as_f32()?[row..row + columns].to_vec())
     };
     let (mut keys, mut values) = (Rows::new(), Rows::new());
-    let past = if attention.cache.is_some() { span.past } else { 0 };
+    // A sequence that comes without pages is computed from its beginning.
+    let slot = attention.cache.filter(|_| !span.pages.is_empty());
+    let past = if slot.is_some() { span.past } else { 0 };
     for position in 0..past + span.tokens {
-        let Some(slot) = attention.cache else {
+        let Some(slot) = slot else {
             keys.push(new(1, position)?);
             values.push(new(2, position)?);
             continue;

@@ -112,10 +112,12 @@ pub fn fold(op: &Op, operands: &[&Tensor]) -> Option<Tensor> {
         Op::Embedding
         | Op::Linear { .. }
         | Op::QuantizedLinear { .. }
+        | Op::GroupQuantizedLinear { .. }
         | Op::GroupedLinear { .. }
         | Op::Rotary { .. }
         | Op::LayerNorm { .. }
         | Op::RmsNorm { .. }
+        | Op::HeadNorm { .. }
         | Op::Gate { .. }
         | Op::Activation(_)
         | Op::L2Normalize { .. }
@@ -161,10 +163,15 @@ pub fn apply(op: &Op, operands: &[&Tensor], batch: &mut Batch) -> Result<Tensor>
         Op::QuantizedLinear { bits, bias, activation, residual } => {
             quantized::linear(operands, *bits, *bias, *activation, *residual)
         }
+        Op::GroupQuantizedLinear { bits: _, group, zero_points, bias, activation, residual } => {
+            let epilogue = quantized::Epilogue { bias: *bias, activation: *activation, residual: *residual };
+            quantized::group_linear(operands, *group, *zero_points, epilogue)
+        }
         Op::GroupedLinear { groups } => packed::grouped_linear(operands, *groups),
         Op::Dequantize => quantized::dequantize(operands),
         Op::LayerNorm { epsilon, residual } => packed::layer_norm(operands, *epsilon, *residual),
         Op::RmsNorm { epsilon, residual } => packed::rms_norm(operands, *epsilon, *residual),
+        Op::HeadNorm { heads: _, epsilon } => packed::head_norm(operands, *epsilon),
         Op::Gate { activation } => packed::gate(operands, *activation),
         Op::Activation(activation) => primitive::map(operands[0], |x| activation::activate(*activation, x)),
         Op::Attention(attention) => attention::attention(operands, attention, batch),

@@ -160,6 +160,12 @@ pub(crate) fn rms_norm(operands: &[&Tensor], epsilon: f32, residual: bool) -> Re
     Ok(Tensor::from_f32(x.shape(), &out)?)
 }
 
+pub(crate) fn head_norm(operands: &[&Tensor], epsilon: f32) -> Result<Tensor> {
+    let (x, head_dim) = (operands[0], operands[1].len().max(1));
+    let heads = x.reshaped(&[x.len() / head_dim, head_dim])?;
+    Ok(rms_norm(&[&heads, operands[1]], epsilon, false)?.reshaped(x.shape())?)
+}
+
 pub(crate) fn gate(operands: &[&Tensor], activation: Activation) -> Result<Tensor> {
     let pairs = operands[0].as_f32()?.iter().zip(operands[1].as_f32()?);
     let out: Vec<f32> = pairs.map(|(&a, &b)| (activate(activation, f64::from(a)) * f64::from(b)) as f32).collect();

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use centuple_graph::Attention;
-use centuple_kernels::{AttentionBlock, KernelError, KeyRun, PositionScores};
+use centuple_kernels::{AttentionBlock, KernelError, KeyRun, Matrix, MatrixMut, PositionScores};
 use centuple_tensor::{Layout, PAGE_TOKENS, Span};
 
 use crate::compute::{Block, Run};
@@ -33,41 +33,55 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// One head of one block of queries.
+    /// The heads that share one head of keys and values, for one block of queries.
     pub(crate) fn attend(
         &self,
         stage: &Stage,
         out: View,
         queries: &QueryBlock,
-        head: usize,
+        kv_head: usize,
         block: &Block,
     ) -> Result<()> {
         let Kernel::Attention { q, k, v, attention, position } = &stage.kernel else { return Ok(()) };
-        let width = attention.head_dim;
-        let of_head = |view: View, head: usize| columns_of(view, head, width);
-        let kv_head = head / (attention.heads / attention.kv_heads);
+        let (width, group) = (attention.head_dim, attention.heads / attention.kv_heads);
         let span = queries.span;
-        let mut target = self.write(of_head(out, head), queries.rows.clone(), block)?;
-        let source = self.read(of_head(*q, head), queries.rows.clone(), block)?;
-        let offset = queries.rows.start - span.start;
-        let scratch = self.scratch.write_slice(block.worker * self.scratch_length, self.scratch_length)?;
-        let position = self.position_scores(position, attention.heads, head, queries, block)?;
-        let mut compute = |runs: &[KeyRun], first_position: usize| {
-            let Attention { causal, window, scale, .. } = *attention;
-            let queries = source;
-            let problem = AttentionBlock { queries, runs, first_position, causal, window, position, scale, mask: None };
-            self.kernels.attention(&problem, scratch, &mut target)
-        };
-        match (attention.cache, self.cache) {
-            (Some(slot), Some(cache)) => {
-                compute(&cached_runs(cache, slot, span, attention, kv_head)?, span.past + offset)
-            }
+        let (runs, past) = match (attention.cache, self.cache) {
+            (Some(slot), Some(cache)) => (cached_runs(cache, slot, span, attention, kv_head)?, span.past),
             _ => {
                 let rows = span.start..span.start + span.tokens;
-                let keys = self.gather(of_head(*k, kv_head), rows.clone())?;
-                compute(&[KeyRun { keys, values: self.gather(of_head(*v, kv_head), rows)? }], offset)
+                let keys = self.gather(columns_of(*k, kv_head, width), rows.clone())?;
+                (vec![KeyRun { keys, values: self.gather(columns_of(*v, kv_head, width), rows)? }], 0)
             }
+        };
+        let scratch = self.scratch.write_slice(block.worker * self.scratch_length, self.scratch_length)?;
+        let problem = |queries_of_head, position, first_position| AttentionBlock {
+            queries: queries_of_head,
+            runs: &runs,
+            first_position,
+            causal: attention.causal,
+            window: attention.window,
+            position,
+            scale: attention.scale,
+            soft_cap: attention.soft_cap,
+            mask: None,
+        };
+        if group > 1 && queries.sees_all(attention) {
+            // Queries of one token stand in the kernel's lanes side by side, and the keys pass by once.
+            let source = self.read(columns_of(*q, kv_head, group * width), queries.rows.clone(), block)?;
+            let source = Matrix::contiguous(source.row(0).unwrap_or_default(), group, width)?;
+            let mut target = self.write(columns_of(out, kv_head, group * width), queries.rows.clone(), block)?;
+            let mut target = MatrixMut::contiguous(target.row_mut(0).unwrap_or_default(), group, width)?;
+            let problem = AttentionBlock { causal: false, ..problem(source, PositionScores::None, 0) };
+            return self.kernels.attention(&problem, scratch, &mut target);
         }
+        for head in kv_head * group..(kv_head + 1) * group {
+            let source = self.read(columns_of(*q, head, width), queries.rows.clone(), block)?;
+            let mut target = self.write(columns_of(out, head, width), queries.rows.clone(), block)?;
+            let position = self.position_scores(position, attention.heads, head, queries, block)?;
+            let first_position = past + queries.rows.start - span.start;
+            self.kernels.attention(&problem(source, position, first_position), scratch, &mut target)?;
+        }
+        Ok(())
     }
 }
 
@@ -133,6 +147,15 @@ fn cached_runs<'a>(
 pub(crate) struct QueryBlock<'a> {
     span: &'a Span,
     rows: Range<usize>,
+}
+
+impl QueryBlock<'_> {
+    /// Whether it is one query that sees all keys, whatever their positions.
+    fn sees_all(&self, attention: &Attention) -> bool {
+        let last = self.rows.end == self.span.start + self.span.tokens;
+        let everything = attention.window.is_none() && attention.position == centuple_graph::PositionScores::None;
+        self.rows.len() == 1 && last && everything
+    }
 }
 
 /// The sequences that have rows in a range, each with those rows.

@@ -6,15 +6,15 @@ use std::ops::Range;
 use centuple_graph::{Activation, Pooling};
 use centuple_kernels as kernels;
 use centuple_kernels::{
-    EmbeddingTable, Epilogue, Gate, Int8Table, KernelError, Kernels, LayerNorm, Matrix, MatrixMut, PackedInt8,
-    Quantization, QuantizedRows, QuantizedRowsMut, RmsNorm, attention_scratch,
+    EmbeddingTable, Epilogue, Gate, Int8Table, KernelError, Kernels, LayerNorm, Matrix, MatrixMut, PackedInt4,
+    PackedInt8, Quantization, QuantizedRows, QuantizedRowsMut, RmsNorm, RowCodes, attention_scratch,
 };
 use centuple_tensor::{Bindings, Layout};
 
 use crate::attend::{FEW_QUERIES, columns_of, query_blocks};
 use crate::ids::BatchIds;
 use crate::kv_cache::KvCache;
-use crate::plan::{Ids, Kernel, Packed, Plan, Quantized, RowOperand, Stage, Table, View};
+use crate::plan::{Ids, Kernel, Packed, PackedNibbles, Plan, Quantized, RowOperand, Stage, Table, View};
 use crate::pooled::{self, columns};
 use crate::primitive::{self, kernel_binary, kernel_unary};
 use crate::shared::SharedFloats;
@@ -69,9 +69,10 @@ impl<'a> Run<'a> {
     /// Runs a stage on all rows of a block.
     pub(crate) fn stage(&self, stage: &Stage, block: &Block) -> Result<()> {
         match (&stage.kernel, stage.out) {
-            (Kernel::Linear { .. } | Kernel::QuantizedLinear { .. }, Some(out)) => {
-                self.linear(stage, out, 0..kernels::panels(columns(&stage.kernel)), block)
-            }
+            (
+                Kernel::Linear { .. } | Kernel::QuantizedLinear { .. } | Kernel::GroupQuantizedLinear { .. },
+                Some(out),
+            ) => self.linear(stage, out, 0..kernels::panels(columns(&stage.kernel)), block),
             (Kernel::PooledLinear { linear }, Some(out)) => {
                 self.pooled_linear(linear, out, 0..kernels::panels(columns(linear)), block)
             }
@@ -79,7 +80,7 @@ impl<'a> Run<'a> {
             (Kernel::Attention { attention, .. }, Some(out)) => {
                 // All queries of a sequence at once: the keys and values of a head are brought to the core once.
                 for queries in query_blocks(self.layout, block.rows.clone(), usize::MAX) {
-                    for head in 0..attention.heads {
+                    for head in 0..attention.kv_heads {
                         self.attend(stage, out, &queries, head, block)?;
                     }
                 }
@@ -93,18 +94,19 @@ impl<'a> Run<'a> {
     pub(crate) fn items(&self, stage: &Stage, rows: usize, threads: usize) -> usize {
         match &stage.kernel {
             // One for each thread: more of them cost more than a slow core does, which is left out when it begins nothing.
-            Kernel::Linear { .. } | Kernel::QuantizedLinear { .. } => {
+            Kernel::Linear { .. } | Kernel::QuantizedLinear { .. } | Kernel::GroupQuantizedLinear { .. } => {
                 kernels::panels(columns(&stage.kernel)).div_ceil(2).min(threads)
             }
             Kernel::PooledLinear { linear } => kernels::panels(columns(linear)).div_ceil(2).min(threads),
             Kernel::GroupedLinear { groups, .. } => (*groups).min(threads),
             Kernel::Attention { attention, .. } => {
-                query_blocks(self.layout, 0..rows, FEW_QUERIES).count() * attention.heads
+                query_blocks(self.layout, 0..rows, FEW_QUERIES).count() * attention.kv_heads
             }
             Kernel::Embedding { .. }
             | Kernel::Quantize { .. }
             | Kernel::LayerNorm { .. }
             | Kernel::RmsNorm { .. }
+            | Kernel::HeadNorm { .. }
             | Kernel::Activation { .. }
             | Kernel::Gate { .. }
             | Kernel::Unary { .. }
@@ -122,9 +124,10 @@ impl<'a> Run<'a> {
     /// Runs one of `items` items of a stage.
     pub(crate) fn item(&self, stage: &Stage, item: usize, items: usize, block: &Block) -> Result<()> {
         match (&stage.kernel, stage.out) {
-            (Kernel::Linear { .. } | Kernel::QuantizedLinear { .. }, Some(out)) => {
-                self.linear(stage, out, panels_of(columns(&stage.kernel), item, items), block)
-            }
+            (
+                Kernel::Linear { .. } | Kernel::QuantizedLinear { .. } | Kernel::GroupQuantizedLinear { .. },
+                Some(out),
+            ) => self.linear(stage, out, panels_of(columns(&stage.kernel), item, items), block),
             (Kernel::PooledLinear { linear }, Some(out)) => {
                 self.pooled_linear(linear, out, panels_of(columns(linear), item, items), block)
             }
@@ -133,7 +136,7 @@ impl<'a> Run<'a> {
                 self.grouped_linear(stage, out, at(item)..at(item + 1), block)
             }
             (Kernel::Attention { attention, .. }, Some(out)) => {
-                let (index, head) = (item / attention.heads, item % attention.heads);
+                let (index, head) = (item / attention.kv_heads, item % attention.kv_heads);
                 match query_blocks(self.layout, block.rows.clone(), FEW_QUERIES).nth(index) {
                     Some(queries) => self.attend(stage, out, &queries, head, block),
                     None => Ok(()),
@@ -177,6 +180,14 @@ impl<'a> Run<'a> {
             }
             return self.kernels.gemm(x, self.packed(*weight)?, panels, &epilogue, target);
         }
+        if let Kernel::GroupQuantizedLinear { x, weight, bias, activation, residual } = linear {
+            let epilogue = epilogue(*bias, weight.n, *activation, *residual)?;
+            let PackedNibbles { offset, n, k, group, zero_points } = *weight;
+            let x = QuantizedRows::new(self.read(*x, rows.clone(), block)?, k, RowCodes::Groups(group))?;
+            let words = self.weight(offset, kernels::packed_int4_len(n, k, group, zero_points))?;
+            let codes = PackedInt4::new(words, n, k, group, zero_points)?;
+            return self.kernels.gemm_int4(x, codes, panels, &epilogue, target);
+        }
         let Kernel::QuantizedLinear { x, weight, bias, activation, residual } = linear else { return Ok(()) };
         let epilogue = epilogue(*bias, weight.n, *activation, *residual)?;
         let x = QuantizedRows::new(self.read(*x, rows.clone(), block)?, weight.k, weight.bits)?;
@@ -201,8 +212,8 @@ impl<'a> Run<'a> {
     fn quantization(&self, quantized: &Quantized, rows: Range<usize>, block: &Block) -> Result<Quantization<'a>> {
         let words = self.write(quantized.out, rows, block)?;
         Ok(Quantization {
-            factor: Some(self.weight(quantized.factor, quantized.k)?),
-            rows: QuantizedRowsMut::new(words, quantized.k, quantized.bits)?,
+            factor: quantized.factor.map(|factor| self.weight(factor, quantized.k)).transpose()?,
+            rows: QuantizedRowsMut::new(words, quantized.k, quantized.form)?,
         })
     }
 
@@ -240,6 +251,16 @@ impl<'a> Run<'a> {
                 };
                 let mut quantization = self.quantization(quantized, rows, block)?;
                 self.kernels.rms_norm_quantize(x, residual, &norm, &mut target, &mut quantization)
+            }
+            Kernel::HeadNorm { x, heads, gamma, epsilon } => {
+                let head_dim = x.columns / heads;
+                let norm = RmsNorm { gamma: self.weight(*gamma, head_dim)?, epsilon: *epsilon };
+                for head in 0..*heads {
+                    let x = self.read(columns_of(*x, head, head_dim), rows.clone(), block)?;
+                    let mut target = self.write(columns_of(out, head, head_dim), rows.clone(), block)?;
+                    self.kernels.rms_norm(x, None, &norm, &mut target)?;
+                }
+                Ok(())
             }
             Kernel::Gate { a, b, activation, quantized } => {
                 let [a, b] = [a, b].map(|view| self.read(*view, rows.clone(), block));
@@ -316,6 +337,7 @@ impl<'a> Run<'a> {
             // These are dispatched before.
             Kernel::Linear { .. }
             | Kernel::QuantizedLinear { .. }
+            | Kernel::GroupQuantizedLinear { .. }
             | Kernel::PooledLinear { .. }
             | Kernel::GroupedLinear { .. }
             | Kernel::Attention { .. }

@@ -40,6 +40,33 @@ impl KvCache {
         Ok(KvCache { widths: widths.to_vec(), starts, pages, floats: SharedFloats::zeroed(length)? })
     }
 
+    /// Bytes of a page of such a cache.
+    pub fn page_bytes(widths: &[usize]) -> usize {
+        let floats = widths.iter().fold(0_usize, |sum, width| sum.saturating_add(*width));
+        floats.saturating_mul(2 * PAGE_TOKENS * size_of::<f32>())
+    }
+
+    /// Copies the keys and values of a whole page to another.
+    ///
+    /// # Errors
+    /// There is no such page.
+    pub fn copy_page(&mut self, from: u32, to: u32) -> Result<()> {
+        let beyond = |page: &&u32| **page as usize >= self.pages;
+        if let Some(page) = [from, to].iter().find(beyond) {
+            return Err(RuntimeError::Cache(format!("of more than {page} pages, not {}", self.pages)));
+        }
+        for slot in 0..self.widths.len() {
+            for side in [Side::Keys, Side::Values] {
+                let region = |page| self.region(slot, side, page, PAGE_TOKENS);
+                let (source, target) = (region(from), region(to));
+                let length = source.rows * source.columns;
+                let floats = self.floats.read_slice(source.start, length)?.to_vec();
+                self.floats.write_slice(target.start, length)?.copy_from_slice(&floats);
+            }
+        }
+        Ok(())
+    }
+
     /// Number of pages.
     pub fn pages(&self) -> usize {
         self.pages

@@ -5,14 +5,14 @@ use std::io::Read;
 use std::sync::Arc;
 
 use centuple_graph::{Attention, Graph, Node, NodeId, Op, Pooling, PositionScores};
-use centuple_kernels::{ActivationBits, Isa, quantized_columns, row_stride};
+use centuple_kernels::{ActivationBits, Isa, RowCodes, quantized_columns, row_stride};
 use centuple_tensor::{Buffer, DType, Dim, Shape, Symbol, Tensor};
 
 use crate::error::{Result, RuntimeError};
 use crate::memory;
 use crate::plan::{
-    DerivedIds, IdRule, Ids, Input, Kernel, Operand, Output, PackedCodes, Place, Plan, PositionTables, Primitive,
-    Quantized, Rotary, RowOperand, Stage, Table, Value, View,
+    DerivedIds, IdRule, Ids, Input, Kernel, Operand, Output, PackedCodes, PackedNibbles, Place, Plan, PositionTables,
+    Primitive, Quantized, Rotary, RowOperand, Stage, Table, Value, View,
 };
 use crate::store::Weights;
 use crate::weights::WeightsBuilder;
@@ -108,8 +108,8 @@ struct Lowering<'a> {
     /// By node: whether it is a wide layer that is only pooled.
     pooled: Vec<bool>,
     lowered: HashMap<NodeId, Lowered>,
-    /// Quantised rows by value, factors and bits.
-    quantized: HashMap<(NodeId, NodeId, ActivationBits), View>,
+    /// Quantised rows by value, factors and form.
+    quantized: HashMap<(NodeId, Option<NodeId>, RowCodes), View>,
     weights: WeightsBuilder,
     inputs: Vec<Input>,
     derived: Vec<DerivedIds>,
@@ -126,9 +126,11 @@ fn contiguous_values(graph: &Graph) -> Vec<bool> {
             node.op,
             Op::Linear { .. }
                 | Op::QuantizedLinear { .. }
+                | Op::GroupQuantizedLinear { .. }
                 | Op::GroupedLinear { .. }
                 | Op::LayerNorm { .. }
                 | Op::RmsNorm { .. }
+                | Op::HeadNorm { .. }
                 | Op::Gate { .. }
                 | Op::Select
                 | Op::Attention(_)
@@ -158,8 +160,12 @@ fn pooled_layers(graph: &Graph) -> Vec<bool> {
     for node in graph.nodes().iter().filter(|node| node.op == Op::Pool(Pooling::Max)) {
         let id = node.inputs[0];
         let layer = graph.node(id);
-        let plain =
-            matches!(layer.op, Op::Linear { residual: false, .. } | Op::QuantizedLinear { residual: false, .. });
+        let plain = matches!(
+            layer.op,
+            Op::Linear { residual: false, .. }
+                | Op::QuantizedLinear { residual: false, .. }
+                | Op::GroupQuantizedLinear { residual: false, .. }
+        );
         let wide = last(&layer.fact.shape).is_some_and(|columns| columns >= WIDE);
         pooled[id.index()] = plain && wide && uses[id.index()] == 1;
     }
@@ -243,13 +249,23 @@ impl Lowering<'_> {
                 self.stage(id, node, kernel)
             }
             Op::QuantizedLinear { bits, bias, activation, residual } => {
-                let x = self.quantized(node, *bits)?;
+                let x = self.quantized(node, Some(3), activation_bits(node, *bits)?.into())?;
                 let weight = self.codes(node, *bits)?;
                 let bias_at = if *bias { Some(self.floats(node, 4)?) } else { None };
                 let residual_at = 4 + usize::from(*bias);
                 let residual = if *residual { Some(self.view(node.inputs[residual_at])?) } else { None };
                 let kernel = Kernel::QuantizedLinear { x, weight, bias: bias_at, activation: *activation, residual };
                 self.stage(id, node, kernel)
+            }
+            Op::GroupQuantizedLinear { bits: _, group, zero_points, bias, activation, residual } => {
+                let x = self.quantized(node, None, RowCodes::Groups(*group))?;
+                let weight = self.nibbles(node, *group, *zero_points)?;
+                let rest = 3 + usize::from(*zero_points);
+                let bias_at = if *bias { Some(self.floats(node, rest)?) } else { None };
+                let residual_at = rest + usize::from(*bias);
+                let residual = if *residual { Some(self.view(node.inputs[residual_at])?) } else { None };
+                let activation = *activation;
+                self.stage(id, node, Kernel::GroupQuantizedLinear { x, weight, bias: bias_at, activation, residual })
             }
             // Laid out by the embedding that reads it.
             Op::Dequantize => Ok(Lowered::Constant),
@@ -265,6 +281,10 @@ impl Lowering<'_> {
                 let gamma = self.floats(node, 1 + usize::from(*residual))?;
                 let residual = if *residual { Some(self.view(node.inputs[1])?) } else { None };
                 self.stage(id, node, Kernel::RmsNorm { x, residual, gamma, epsilon: *epsilon, quantized: None })
+            }
+            Op::HeadNorm { heads, epsilon } => {
+                let (x, gamma) = (self.view(node.inputs[0])?, self.floats(node, 1)?);
+                self.stage(id, node, Kernel::HeadNorm { x, heads: *heads, gamma, epsilon: *epsilon })
             }
             Op::Gate { activation } => {
                 let (a, b) = (self.view(node.inputs[0])?, self.view(node.inputs[1])?);
@@ -537,18 +557,19 @@ impl Lowering<'_> {
         Ok(Table { offset, rows, codes: table.op == Op::Dequantize, ids })
     }
 
-    /// The quantised rows of an integer layer's input: as a by-product of the norm or gate that yields it, else by a stage.
-    fn quantized(&mut self, node: &Node, bits: u8) -> Result<View> {
-        let bits = activation_bits(node, bits)?;
-        let key = (node.inputs[0], node.inputs[3], bits);
+    /// The quantised rows of an integer layer's input, whose factors are an operand of the layer: as a by-product of the
+    /// norm or gate that yields it, else by a stage.
+    fn quantized(&mut self, node: &Node, factor: Option<usize>, form: RowCodes) -> Result<View> {
+        let key = (node.inputs[0], factor.map(|index| node.inputs[index]), form);
         if let Some(view) = self.quantized.get(&key) {
             return Ok(*view);
         }
         let x = self.view(node.inputs[0])?;
         let shape = &self.graph.node(node.inputs[0]).fact.shape;
-        let words = quantized_columns(x.columns, bits);
+        let words = quantized_columns(x.columns, form);
         let out = self.value(&[rows(shape), words.into()], false);
-        let quantized = Quantized { out, factor: self.floats(node, 3)?, k: x.columns, bits };
+        let factor = factor.map(|index| self.floats(node, index)).transpose()?;
+        let quantized = Quantized { out, factor, k: x.columns, form };
         let producer = self.stages.iter_mut().rev().find(|stage| stage.out == Some(x));
         match producer.map(|stage| &mut stage.kernel) {
             Some(
@@ -568,6 +589,12 @@ impl Lowering<'_> {
     fn codes(&mut self, node: &Node, bits: u8) -> Result<PackedCodes> {
         let ((name, codes), (_, scales)) = (self.constant(node, 1)?, self.constant(node, 2)?);
         self.weights.codes(name, codes, scales, activation_bits(node, bits)?)
+    }
+
+    fn nibbles(&mut self, node: &Node, group: usize, zero_points: bool) -> Result<PackedNibbles> {
+        let ((name, codes), (_, scales)) = (self.constant(node, 1)?, self.constant(node, 2)?);
+        let zero_points = if zero_points { Some(self.constant(node, 3)?.1) } else { None };
+        self.weights.nibbles(name, codes, scales, zero_points, group)
     }
 
     fn floats(&mut self, node: &Node, index: usize) -> Result<usize> {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use centuple_graph::{Activation, Attention, Binary, Pooling, Reduction, Unary};
-use centuple_kernels::{ActivationBits, Isa};
+use centuple_kernels::{ActivationBits, Isa, RowCodes};
 use centuple_tensor::{DType, Dim, Layout, Shape, Span};
 
 use crate::store::{WeightStore, Weights};
@@ -170,16 +170,28 @@ pub(crate) struct PackedCodes {
     pub(crate) bits: ActivationBits,
 }
 
+/// A matrix of 4-bit codes packed for the integer GEMM, with the scales of its groups.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PackedNibbles {
+    /// First float among the weights.
+    pub(crate) offset: usize,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+    /// Elements of a group.
+    pub(crate) group: usize,
+    pub(crate) zero_points: bool,
+}
+
 /// Rows that are quantised, each on its own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Quantized {
-    /// Codes, scale and zero point of each row.
+    /// Each row's codes and what they mean.
     pub(crate) out: View,
     /// First float of the factors of the channels.
-    pub(crate) factor: usize,
+    pub(crate) factor: Option<usize>,
     /// Number of channels.
     pub(crate) k: usize,
-    pub(crate) bits: ActivationBits,
+    pub(crate) form: RowCodes,
 }
 
 /// An operand of a primitive stage: contiguous, with its shape.
@@ -233,6 +245,13 @@ pub(crate) enum Kernel {
         activation: Option<Activation>,
         residual: Option<View>,
     },
+    GroupQuantizedLinear {
+        x: View,
+        weight: PackedNibbles,
+        bias: Option<usize>,
+        activation: Option<Activation>,
+        residual: Option<View>,
+    },
     LayerNorm {
         x: View,
         residual: Option<View>,
@@ -248,6 +267,13 @@ pub(crate) enum Kernel {
         gamma: usize,
         epsilon: f32,
         quantized: Option<Quantized>,
+    },
+    /// Each head by itself.
+    HeadNorm {
+        x: View,
+        heads: usize,
+        gamma: usize,
+        epsilon: f32,
     },
     Activation {
         x: View,
@@ -432,9 +458,11 @@ impl Kernel {
             | Kernel::Primitive { .. } => Vec::new(),
             Kernel::Linear { x, residual, .. }
             | Kernel::QuantizedLinear { x, residual, .. }
+            | Kernel::GroupQuantizedLinear { x, residual, .. }
             | Kernel::LayerNorm { x, residual, .. }
             | Kernel::RmsNorm { x, residual, .. } => [Some(*x), *residual].into_iter().flatten().collect(),
-            Kernel::Activation { x, .. }
+            Kernel::HeadNorm { x, .. }
+            | Kernel::Activation { x, .. }
             | Kernel::Unary { x, .. }
             | Kernel::L2Normalize { x, .. }
             | Kernel::Quantize { x, .. }
@@ -455,8 +483,10 @@ impl Kernel {
             | Kernel::Linear { .. }
             | Kernel::Quantize { .. }
             | Kernel::QuantizedLinear { .. }
+            | Kernel::GroupQuantizedLinear { .. }
             | Kernel::LayerNorm { .. }
             | Kernel::RmsNorm { .. }
+            | Kernel::HeadNorm { .. }
             | Kernel::Activation { .. }
             | Kernel::Gate { .. }
             | Kernel::Unary { .. }
@@ -466,10 +496,8 @@ impl Kernel {
             | Kernel::GroupedLinear { .. }
             | Kernel::Rotary { .. }
             | Kernel::Columns { .. } => Vec::new(),
-            Kernel::Attention { k, v, attention, position, .. } => {
-                let current = [*k, *v].into_iter().filter(|_| attention.cache.is_none());
-                current.chain(position.of_keys()).collect()
-            }
+            // Also where there is a cache, since a batch may come without.
+            Kernel::Attention { k, v, position, .. } => [*k, *v].into_iter().chain(position.of_keys()).collect(),
             Kernel::Pool { x, .. } | Kernel::Select { x } => vec![*x],
             Kernel::PooledLinear { linear } => linear.row_reads(),
             Kernel::Primitive { operands, .. } => operands.iter().map(|operand| operand.view).collect(),
@@ -560,6 +588,20 @@ impl Plan {
         &self.cache_widths
     }
 
+    /// Bytes of the linear layers' matrices as they are packed, which every batch reads at least once.
+    pub fn matrix_bytes(&self) -> usize {
+        let of = |stage: &Stage| {
+            if let Kernel::Linear { weight: Packed { n, k, half, .. }, .. } = stage.kernel {
+                centuple_kernels::packed_len(n, k) * if half { 2 } else { 4 }
+            } else if let Kernel::QuantizedLinear { weight: PackedCodes { n, k, .. }, .. } = stage.kernel {
+                centuple_kernels::packed_int8_len(n, k) * size_of::<f32>()
+            } else {
+                0
+            }
+        };
+        self.stages.iter().map(of).sum()
+    }
+
     /// Multiply-accumulates of a packed batch: those of the weight matrices, and the two products of attention within
     /// its window.
     pub fn macs(&self, layout: &Layout) -> u64 {
@@ -572,7 +614,8 @@ impl Plan {
                 (&stage.kernel, rows(stage))
             };
             if let Kernel::Linear { weight: Packed { n, k, .. }, .. }
-            | Kernel::QuantizedLinear { weight: PackedCodes { n, k, .. }, .. } = kernel
+            | Kernel::QuantizedLinear { weight: PackedCodes { n, k, .. }, .. }
+            | Kernel::GroupQuantizedLinear { weight: PackedNibbles { n, k, .. }, .. } = kernel
             {
                 return rows * n * k;
             }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use centuple_kernels::{self as kernels, KernelError, MatrixMut, PANEL, row_stride};
 
 use crate::compute::{Block, Run};
-use crate::plan::{Kernel, Packed, PackedCodes, View};
+use crate::plan::{Kernel, Packed, PackedCodes, PackedNibbles, View};
 
 /// Tokens whose results are held at once.
 const TOKENS: usize = 48;
@@ -15,7 +15,8 @@ const PANELS: usize = 16;
 /// Columns of a linear layer's result.
 pub(crate) fn columns(linear: &Kernel) -> usize {
     if let Kernel::Linear { weight: Packed { n, .. }, .. }
-    | Kernel::QuantizedLinear { weight: PackedCodes { n, .. }, .. } = linear
+    | Kernel::QuantizedLinear { weight: PackedCodes { n, .. }, .. }
+    | Kernel::GroupQuantizedLinear { weight: PackedNibbles { n, .. }, .. } = linear
     {
         *n
     } else {

@@ -47,7 +47,8 @@ pub struct Batch<'a> {
     pub layout: &'a Layout,
     /// Values of the symbols; for packed graphs [`Layout::bindings`].
     pub bindings: Bindings,
-    /// Keys and values of earlier steps, for plans that use them.
+    /// Keys and values of earlier steps, for plans that use them. Without one, every sequence is computed from its first
+    /// token on, and nothing is kept.
     pub cache: Option<&'a KvCache>,
 }
 
@@ -219,8 +220,14 @@ impl Session {
             }
         }
         if !self.plan.cache_widths.is_empty() {
-            let cache = batch.cache.ok_or_else(|| RuntimeError::Cache("none was given".to_owned()))?;
-            cache.check(&self.plan.cache_widths, batch.layout.spans())?;
+            let spans = batch.layout.spans();
+            match batch.cache {
+                Some(cache) => cache.check(&self.plan.cache_widths, spans)?,
+                None if spans.iter().any(|span| span.past > 0 || !span.pages.is_empty()) => {
+                    return Err(RuntimeError::Cache("none was given for sequences with a past or pages".to_owned()));
+                }
+                None => {}
+            }
         }
         lay_out(&self.plan, &batch.bindings, &mut self.slot_starts)?;
         Ok(())

@@ -9,13 +9,13 @@ use std::mem::{Discriminant, discriminant};
 use std::ops::Range;
 
 use centuple_kernels::{
-    ActivationBits, Int8Weight, Matrix, int8_table_columns, pack, pack_half, pack_int8, pack_right, pack_table,
-    packed_half_len, packed_int8_len, packed_len,
+    ActivationBits, Int4Weight, Int8Weight, Matrix, RowCodes, int8_table_columns, pack, pack_half, pack_int4,
+    pack_int8, pack_right, pack_table, packed_half_len, packed_int4_len, packed_int8_len, packed_len,
 };
 use centuple_tensor::{Buffer, DType, Tensor, TensorError};
 
 use crate::error::{Result, RuntimeError};
-use crate::plan::{Packed, PackedCodes};
+use crate::plan::{Packed, PackedCodes, PackedNibbles};
 use crate::store::Weights;
 
 /// Weights start on a cache line.
@@ -58,25 +58,31 @@ enum Form {
     Packed { n: usize, k: usize, half: bool },
     /// A matrix of codes for the integer GEMM.
     PackedCodes { n: usize, k: usize, bits: ActivationBits, scales: Tensor },
+    /// A matrix of 4-bit codes for the integer GEMM, in groups.
+    PackedNibbles { n: usize, k: usize, group: usize, scales: Tensor, zero_points: Option<Tensor> },
     /// Codes by row, each row with its scale.
     Table { columns: usize, scales: Tensor },
 }
 
-/// What tells the forms of a tensor apart: the kind, the bits that codes are proved for, the address of their scales.
-type FormKey = (Discriminant<Form>, Option<ActivationBits>, Option<(usize, usize)>);
+/// What tells the forms of a tensor apart: the kind, the rows that codes go with, the addresses of their scales and zero
+/// points.
+type FormKey = (Discriminant<Form>, Option<RowCodes>, [Option<(usize, usize)>; 2]);
 
 impl Form {
     fn key(&self) -> FormKey {
-        let (bits, scales) = match self {
+        let (rows, tensors) = match self {
             Form::Floats
             | Form::Indices
             | Form::Packed { .. }
             | Form::PackedRight { .. }
-            | Form::PackedGroups { .. } => (None, None),
-            Form::PackedCodes { bits, scales, .. } => (Some(*bits), Some(scales)),
-            Form::Table { scales, .. } => (None, Some(scales)),
+            | Form::PackedGroups { .. } => (None, [None, None]),
+            Form::PackedCodes { bits, scales, .. } => (Some(RowCodes::Whole(*bits)), [Some(scales), None]),
+            Form::PackedNibbles { group, scales, zero_points, .. } => {
+                (Some(RowCodes::Groups(*group)), [Some(scales), zero_points.as_ref()])
+            }
+            Form::Table { scales, .. } => (None, [Some(scales), None]),
         };
-        (discriminant(self), bits, scales.map(Tensor::identity))
+        (discriminant(self), rows, tensors.map(|tensor| tensor.map(Tensor::identity)))
     }
 }
 
@@ -132,6 +138,23 @@ impl WeightsBuilder {
         Ok(PackedCodes { offset: self.add(name, codes, form, packed_int8_len(n, k)), n, k, bits })
     }
 
+    /// Adds a matrix `[n, k]` of 4-bit codes with scales `[n, groups]` and zero points likewise, in packed form.
+    pub(crate) fn nibbles(
+        &mut self,
+        name: &str,
+        codes: &Tensor,
+        scales: &Tensor,
+        zero_points: Option<&Tensor>,
+        group: usize,
+    ) -> Result<PackedNibbles> {
+        expect(codes, &[DType::I8])?;
+        let (n, k) = (codes.shape()[0], codes.shape()[1]);
+        let length = packed_int4_len(n, k, group, zero_points.is_some());
+        let form = Form::PackedNibbles { n, k, group, scales: scales.clone(), zero_points: zero_points.cloned() };
+        let offset = self.add(name, codes, form, length);
+        Ok(PackedNibbles { offset, n, k, group, zero_points: zero_points.is_some() })
+    }
+
     /// Adds a table `[rows, columns]` of codes with a scale per row.
     pub(crate) fn table(&mut self, name: &str, codes: &Tensor, scales: &Tensor) -> Result<usize> {
         expect(codes, &[DType::I8])?;
@@ -146,9 +169,11 @@ impl WeightsBuilder {
             return offset;
         }
         let start = match form {
-            Form::Packed { .. } | Form::PackedRight { .. } | Form::PackedGroups { .. } | Form::PackedCodes { .. } => {
-                PAGE
-            }
+            Form::Packed { .. }
+            | Form::PackedRight { .. }
+            | Form::PackedGroups { .. }
+            | Form::PackedCodes { .. }
+            | Form::PackedNibbles { .. } => PAGE,
             Form::Floats | Form::Indices | Form::Table { .. } => LINE,
         };
         let offset = self.length.checked_next_multiple_of(start).unwrap_or(usize::MAX);
@@ -174,7 +199,7 @@ impl WeightsBuilder {
                 | Form::PackedGroups { .. } => ("F32", 4),
                 Form::Indices => ("U32", 4),
                 Form::Packed { half: true, .. } => ("F16", 2),
-                Form::PackedCodes { .. } | Form::Table { .. } => ("U8", 1),
+                Form::PackedCodes { .. } | Form::PackedNibbles { .. } | Form::Table { .. } => ("U8", 1),
             };
             let bytes = end.saturating_sub(part.offset).saturating_mul(4);
             StoredPart { name: part.name.clone(), dtype, elements: bytes / size, bytes, length: part.length }
@@ -234,6 +259,11 @@ impl WeightsBuilder {
                 Form::PackedCodes { n, k, bits, scales } => {
                     let (codes, scales) = (part.tensor.as_i8()?, scales.as_f32()?);
                     pack_int8(&Int8Weight { codes, scales, n, k, bits }, target)?;
+                }
+                Form::PackedNibbles { n, k, group, scales, zero_points } => {
+                    let (codes, scales) = (part.tensor.as_i8()?, scales.as_f32()?);
+                    let zero_points = zero_points.as_ref().map(Tensor::as_i8).transpose()?;
+                    pack_int4(&Int4Weight { codes, scales, zero_points, n, k, group }, target)?;
                 }
                 Form::Table { columns, scales } => pack_table(part.tensor.as_i8()?, scales.as_f32()?, columns, target)?,
             }

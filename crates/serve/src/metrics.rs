@@ -2,6 +2,7 @@
 //!
 //! A server has a recorder of its own, so that several servers in one process do not mix.
 
+mod generation;
 mod triton;
 
 use std::{
@@ -16,6 +17,8 @@ use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+pub(crate) use generation::GenerationMetrics;
 
 use crate::{
     queue::Load,
@@ -60,6 +63,11 @@ impl Metrics {
     /// The metrics of one model.
     pub(crate) fn model(&self, id: &str, version: &str, load: Arc<Load>, tally: Arc<Tally>) -> ModelMetrics {
         metrics::with_local_recorder(&self.recorder, || ModelMetrics::new(id, version, load, tally))
+    }
+
+    /// The metrics of a model that generates.
+    pub(crate) fn generation(&self, id: &str) -> GenerationMetrics {
+        metrics::with_local_recorder(&self.recorder, || GenerationMetrics::new(id))
     }
 
     /// The metrics of one model's batches.
@@ -391,6 +399,7 @@ fn describe() {
     describe_counter!("te_cache_miss", "Sequences whose output was looked for in the cache in vain");
     describe_gauge!("te_cache_bytes", "Bytes of outputs in the cache");
     triton::describe();
+    generation::describe();
     describe_counter!("te_shadow_compared", "Sequences that the shadow engine computed again");
     describe_counter!("te_shadow_dropped", "Sequences that were picked for the shadow engine while too many waited");
     describe_counter!("te_shadow_failed", "Sequences whose outputs could not be compared with the shadow engine's");

@@ -93,6 +93,7 @@ fn has_labels(head: &Head) -> bool {
         | Head::TokenClassification { .. }
         | Head::QuestionAnswering
         | Head::MaskedLm { .. }
+        | Head::CausalLm { .. }
         | Head::SparseEmbedding { .. }
         | Head::LateInteraction { .. } => false,
     }

@@ -35,7 +35,8 @@ impl Form {
             Head::Classification { .. }
             | Head::TokenClassification { .. }
             | Head::QuestionAnswering
-            | Head::MaskedLm { .. } => None,
+            | Head::MaskedLm { .. }
+            | Head::CausalLm { .. } => None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! What can go wrong between a body and its reply.
 
+use centuple_generate::Refusal;
 use centuple_text::TextError;
 
 use crate::{engine::EngineError, task::Task};
@@ -55,6 +56,9 @@ pub enum TaskError {
         /// What the engine's limits say.
         source: EngineError,
     },
+    /// A text can't be generated as it is asked for.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -92,6 +96,7 @@ impl TaskError {
             TaskError::Shape { .. }
             | TaskError::Unsupported { .. }
             | TaskError::Parameter { .. }
+            | TaskError::Refused(_)
             | TaskError::Ids { .. } => Category::Invalid,
             TaskError::Empty(_) => Category::Empty,
             TaskError::Text { .. } => Category::Tokenization,
@@ -108,6 +113,7 @@ impl TaskError {
             | TaskError::Unsupported { .. }
             | TaskError::Text { .. }
             | TaskError::Ids { .. }
+            | TaskError::Refused(_)
             | TaskError::Engine(_)
             | TaskError::NotFinite { .. } => None,
         }

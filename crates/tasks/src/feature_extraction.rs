@@ -123,6 +123,7 @@ impl Request {
             | Head::TokenClassification { .. }
             | Head::QuestionAnswering
             | Head::MaskedLm { .. }
+            | Head::CausalLm { .. }
             | Head::SparseEmbedding { .. } => false,
         };
         let normalise = match normalize {
@@ -187,6 +188,7 @@ impl Finish {
             | Head::TokenClassification { .. }
             | Head::QuestionAnswering
             | Head::MaskedLm { .. }
+            | Head::CausalLm { .. }
             | Head::LateInteraction { .. } => Layout::Matrices,
         };
         Features { outputs, layout, format: self.format }

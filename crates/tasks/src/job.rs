@@ -134,8 +134,7 @@ impl Job {
     pub fn prepare(model: &Model, request: Request) -> Result<Self, TaskError> {
         let task = request.task();
         if !model.card.tasks().contains(&task) {
-            let offers = model.card.tasks().iter().map(|task| task.name()).collect::<Vec<_>>().join(", ");
-            return Err(TaskError::Unsupported { model: model.card.id.clone(), task, offers });
+            return Err(TaskError::Unsupported { model: model.card.id.clone(), task, offers: model.card.offers() });
         }
         let (sequences, usage, step) = match request {
             Request::FeatureExtraction(request) => {

@@ -18,10 +18,13 @@ mod scores;
 pub mod sentence_similarity;
 mod task;
 pub mod text_classification;
+pub mod text_generation;
 pub mod text_ranking;
 pub mod token_classification;
 mod tokens;
 pub mod zero_shot_classification;
+
+pub use centuple_generate as generation;
 
 pub use body::{OneOrMany, from_json, use_cache};
 pub use engine::{Engine, EngineError, Limits, Output, Sequence};

@@ -70,6 +70,11 @@ pub enum Head {
         /// Number of logits: one per token id.
         vocabulary: usize,
     },
+    /// One row per selected token: the logits of the token after it.
+    CausalLm {
+        /// Number of logits: one per token id.
+        vocabulary: usize,
+    },
     /// One row per text: the weight of each token id, mostly 0.
     SparseEmbedding {
         /// Number of weights.
@@ -92,6 +97,7 @@ impl Head {
             | Head::TokenClassification { .. }
             | Head::QuestionAnswering
             | Head::MaskedLm { .. }
+            | Head::CausalLm { .. }
             | Head::SparseEmbedding { .. }
             | Head::LateInteraction { .. } => None,
         }
@@ -105,7 +111,7 @@ impl Head {
             | Head::QuestionAnswering
             | Head::LateInteraction { .. } => sequence.len(),
             Head::SentenceEmbedding(_) | Head::Classification { .. } | Head::SparseEmbedding { .. } => 1,
-            Head::MaskedLm { .. } => sequence.selected.len(),
+            Head::MaskedLm { .. } | Head::CausalLm { .. } => sequence.selected.len(),
         }
     }
 
@@ -116,7 +122,9 @@ impl Head {
             Head::SentenceEmbedding(embedding) => embedding.dimension,
             Head::Classification { labels, .. } | Head::TokenClassification { labels } => labels.len(),
             Head::QuestionAnswering => 2,
-            Head::MaskedLm { vocabulary } | Head::SparseEmbedding { vocabulary } => *vocabulary,
+            Head::MaskedLm { vocabulary } | Head::CausalLm { vocabulary } | Head::SparseEmbedding { vocabulary } => {
+                *vocabulary
+            }
         }
     }
 
@@ -181,7 +189,17 @@ impl ModelCard {
             Head::TokenClassification { .. } => &[Task::TokenClassification],
             Head::QuestionAnswering => &[Task::QuestionAnswering],
             Head::MaskedLm { .. } => &[Task::FillMask],
+            // text-generation, which is no task of one run.
+            Head::CausalLm { .. } => &[],
         }
+    }
+
+    /// What it answers, in words.
+    pub fn offers(&self) -> String {
+        if let Head::CausalLm { .. } = self.head {
+            return crate::text_generation::NAME.to_owned();
+        }
+        self.tasks().iter().map(|task| task.name()).collect::<Vec<_>>().join(", ")
     }
 
     /// The task that is meant where none is named.

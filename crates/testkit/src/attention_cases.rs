@@ -21,6 +21,8 @@ struct Setting {
     /// Columns of a head that are rotated.
     rotated: usize,
     interleaved: bool,
+    /// Whether the heads of queries and keys are normed.
+    normed: bool,
     /// Whether keys and values are projections of another value than the queries.
     cross: bool,
 }
@@ -29,13 +31,22 @@ impl Setting {
     fn new(heads: usize, kv_heads: usize, head_dim: usize, causal: bool) -> Setting {
         let scale = 1.0 / (head_dim as f32).sqrt();
         let (window, position, cache) = (None, PositionScores::None, None);
-        let attention = Attention { heads, kv_heads, head_dim, scale, causal, window, position, cache };
-        Setting { attention, distance: 0, rotated: 0, interleaved: false, cross: false }
+        let attention = Attention { heads, kv_heads, head_dim, scale, soft_cap: None, causal, window, position, cache };
+        Setting { attention, distance: 0, rotated: 0, interleaved: false, normed: false, cross: false }
     }
 
     fn window(mut self, window: usize) -> Setting {
         self.attention.window = Some(window);
         self
+    }
+
+    fn capped(mut self, cap: f32) -> Setting {
+        self.attention.soft_cap = Some(cap);
+        self
+    }
+
+    fn normed(self) -> Setting {
+        Setting { normed: true, ..self }
     }
 
     fn position(mut self, position: PositionScores, distance: usize) -> Setting {
@@ -48,7 +59,7 @@ impl Setting {
     }
 
     fn name(&self) -> String {
-        let Attention { heads, kv_heads, head_dim, causal, window, position, .. } = &self.attention;
+        let Attention { heads, kv_heads, head_dim, soft_cap, causal, window, position, .. } = &self.attention;
         let mut name = format!("attention {heads}/{kv_heads}x{head_dim} causal {causal}");
         window.inspect(|window| name += &format!(" window {window}"));
         if *position != PositionScores::None {
@@ -56,6 +67,10 @@ impl Setting {
         }
         if self.rotated > 0 {
             name += &format!(" rotated {} interleaved {}", self.rotated, self.interleaved);
+        }
+        soft_cap.inspect(|cap| name += &format!(" capped at {cap}"));
+        if self.normed {
+            name += " normed";
         }
         if self.cross { name + " cross" } else { name }
     }
@@ -69,6 +84,10 @@ impl Setting {
         for (name, source, heads) in [("query", x, heads), ("key", other, kv_heads), ("value", other, kv_heads)] {
             let weight = graph.constant(name, random.tensor(&[heads * head_dim, width], 0.6)?)?;
             let mut projection = graph.push(name, PLAIN, &[source, weight])?;
+            if self.normed && name != "value" {
+                let gamma = graph.constant("gamma", random.tensor(&[head_dim], 1.0)?)?;
+                projection = graph.push("normed", Op::HeadNorm { heads, epsilon: 1e-5 }, &[projection, gamma])?;
+            }
             if self.rotated > 0 && name != "value" {
                 let positions = graph.push("positions", Op::Positions { offset: 0, padding: None }, &[])?;
                 let angles = graph.constant("angles", angles(140, self.rotated)?)?;
@@ -181,6 +200,10 @@ pub(crate) fn cases() -> Result<Vec<Case>> {
         setting(4, 2, 32, false).rotated(32, true),
         setting(2, 2, 20, true).rotated(6, false).window(12),
         setting(2, 2, 20, false).rotated(6, true),
+        setting(2, 2, 20, false).capped(0.5),
+        setting(4, 2, 16, true).capped(2.0).window(9),
+        setting(3, 1, 20, true).normed(),
+        setting(4, 2, 32, false).normed().rotated(32, false),
         Setting { cross: true, ..setting(2, 2, 16, false) },
         Setting { cross: true, ..setting(4, 2, 8, false).position(PositionScores::Bias, 20) },
     ];
@@ -191,7 +214,11 @@ pub(crate) fn cases() -> Result<Vec<Case>> {
         cached.clone().window(18).position(PositionScores::Bias, 4),
         cached.clone().position(PositionScores::Bias, 33),
         cached.clone().position(c2p, 30),
-        cached.rotated(8, false),
+        cached.clone().rotated(8, false),
+        cached.clone().capped(1.0).window(7),
+        cached.normed().rotated(12, false),
+        setting(6, 2, 12, true),
+        setting(6, 2, 20, true).window(11),
     ];
     let mut all = settings.iter().map(Setting::case).collect::<Result<Vec<Case>>>()?;
     all.extend(with_a_past.into_iter().map(Setting::case_with_a_past).collect::<Result<Vec<Case>>>()?);

@@ -47,6 +47,15 @@ pub(crate) fn cases() -> Result<Vec<Case>> {
     ] {
         all.push(quantized_linear(bits, activation, residual, size)?);
     }
+    for (group, zero_points, activation, residual, size) in [
+        (16, false, None, false, [33, 21]),
+        (32, true, Some(Activation::Gelu), true, [48, 64]),
+        (128, false, Some(Activation::Silu), false, [65, 576]),
+        (8, true, None, true, [1, 1]),
+    ] {
+        all.push(group_quantized_linear((group, zero_points), activation, residual, size)?);
+    }
+    all.push(group_quantized_behind_norm()?);
     all.extend([
         ids_of_ids()?,
         rms_norm(false)?,
@@ -180,6 +189,66 @@ fn quantized_linear(bits: u8, activation: Option<Activation>, residual: bool, si
     let (mut graph, x) = packed(size[1])?;
     let out = quantized(&mut graph, x, bits, activation, residual, size)?;
     case(format!("quantized {bits} bits {activation:?} residual {residual} {size:?}"), graph, size[1], out)
+}
+
+/// Nibbles of the given shape.
+fn nibbles(random: &mut Random, shape: [usize; 2]) -> Result<Tensor> {
+    let codes: Vec<i8> = (0..shape[0] * shape[1]).map(|_| random.below(16) as i8 - 8).collect();
+    Ok(Tensor::from_i8(&shape, &codes)?)
+}
+
+/// A layer over `x` whose weights have 4 bits in groups.
+fn group_quantized(
+    graph: &mut Graph,
+    x: NodeId,
+    (group, zero_points): (usize, bool),
+    activation: Option<Activation>,
+    residual: bool,
+    size: [usize; 2],
+) -> Result<NodeId> {
+    let mut random = Random::new(89);
+    let groups = [size[0], size[1].div_ceil(group)];
+    let mut inputs = vec![
+        x,
+        graph.constant("codes", nibbles(&mut random, size)?)?,
+        graph.constant("scales", random.tensor(&groups, 0.2)?)?,
+    ];
+    if zero_points {
+        inputs.push(graph.constant("zero_points", nibbles(&mut random, groups)?)?);
+    }
+    inputs.push(graph.constant("bias", random.tensor(&[size[0]], 1.0)?)?);
+    if residual {
+        let plain = Op::Linear { bias: false, activation: None, residual: false };
+        let other = graph.constant("other", random.tensor(&size, 0.5)?)?;
+        inputs.push(graph.push("residual", plain, &[x, other])?);
+    }
+    let op = Op::GroupQuantizedLinear { bits: 4, group, zero_points, bias: true, activation, residual };
+    Ok(graph.push("quantized", op, &inputs)?)
+}
+
+fn group_quantized_linear(
+    groups: (usize, bool),
+    activation: Option<Activation>,
+    residual: bool,
+    size: [usize; 2],
+) -> Result<Case> {
+    let (mut graph, x) = packed(size[1])?;
+    let out = group_quantized(&mut graph, x, groups, activation, residual, size)?;
+    case(format!("4 bits by {groups:?} {activation:?} residual {residual} {size:?}"), graph, size[1], out)
+}
+
+/// Two layers with other groups read what a norm has yielded, and so does an integer one.
+fn group_quantized_behind_norm() -> Result<Case> {
+    let (mut graph, x) = packed(40)?;
+    let gamma = graph.constant("gamma", Random::new(97).tensor(&[40], 2.0)?)?;
+    let norm = graph.push("norm", Op::RmsNorm { epsilon: 1e-6, residual: true }, &[x, x, gamma])?;
+    let by_16 = group_quantized(&mut graph, norm, (16, false), None, false, [24, 40])?;
+    let by_32 = group_quantized(&mut graph, norm, (32, true), None, false, [24, 40])?;
+    let whole = quantized(&mut graph, norm, 8, None, false, [24, 40])?;
+    let out = graph.push("out", Op::Concat { axis: 1 }, &[by_16, by_32, whole, norm])?;
+    let mut case = case("4 bits behind rms_norm".to_owned(), graph, 40, out)?;
+    case.tolerance = one_code(8);
+    Ok(case)
 }
 
 /// Positions that leave out a padding id, and ids shifted in both ways, as rows of tables.

@@ -52,6 +52,9 @@ pub struct FamilyCase {
     /// What is taken off the beginning of the weights' names.
     #[serde(default)]
     without_prefix: String,
+    /// Indices of the inputs that its greedy continuations begin with.
+    #[serde(default)]
+    pub greedy: Vec<usize>,
     /// The config field that must be refused by name.
     #[serde(default)]
     pub refuse: Option<String>,
@@ -89,6 +92,13 @@ impl FamilyGolden {
     /// Row-major values of a case's output, one input after the other, and the length of a row.
     pub fn output(&self, case: &FamilyCase) -> Option<(Vec<f32>, usize)> {
         tensor(&self.outputs, &format!("{}.{}", case.name, case.kind))
+    }
+
+    /// The tokens that `generate` of transformers goes on with, for each of [`FamilyCase::greedy`].
+    pub fn continuations(&self, case: &FamilyCase) -> Vec<Vec<u32>> {
+        let Some((tokens, length)) = tensor(&self.outputs, &format!("{}.greedy", case.name)) else { return Vec::new() };
+        let rows = tokens.chunks_exact(length.max(1));
+        rows.map(|row| row.iter().map(|&token| token as u32).collect()).collect()
     }
 
     /// Writes the case's model folder, with a tokenizer of single characters.

@@ -18,6 +18,12 @@ impl Tokenizer {
         added.map(|token| token.content.clone()).or_else(|| self.inner().get_model().id_to_token(id))
     }
 
+    /// Whether a token is special, so that text is written without it.
+    pub fn is_special(&self, id: u32) -> bool {
+        let added = self.inner().get_added_vocabulary();
+        added.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
+    }
+
     /// The text of tokens, as transformers' `decode` has it; ids that the vocabulary lacks are left out.
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, TextError> {
         let added = self.inner().get_added_vocabulary();

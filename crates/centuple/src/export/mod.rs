@@ -316,7 +316,8 @@ fn outputs(graph: &Graph, head: &Head, apart: bool) -> Vec<Output> {
         Head::QuestionAnswering
         | Head::Classification { .. }
         | Head::TokenClassification { .. }
-        | Head::MaskedLm { .. } => vec![output("logits", value, None)],
+        | Head::MaskedLm { .. }
+        | Head::CausalLm { .. } => vec![output("logits", value, None)],
     }
 }
 

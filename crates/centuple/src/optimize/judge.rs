@@ -296,7 +296,10 @@ impl Asking<'_> {
             | Head::SparseEmbedding { .. }
             | Head::LateInteraction { .. } => Task::FeatureExtraction,
             Head::Classification { .. } => Task::TextClassification,
-            Head::TokenClassification { .. } | Head::QuestionAnswering | Head::MaskedLm { .. } => {
+            Head::TokenClassification { .. }
+            | Head::QuestionAnswering
+            | Head::MaskedLm { .. }
+            | Head::CausalLm { .. } => {
                 return self.replied(example, place);
             }
         };
@@ -344,7 +347,8 @@ impl Asking<'_> {
         }
     }
 
-    /// A text as it is. A masked language model has to find the token in its middle.
+    /// A text as it is. A masked language model has to find the token in its middle, one that
+    /// generates each next one.
     fn plain(&self, text: &str, pair: Option<&str>, place: usize) -> Result<Sequence, OptimizeError> {
         let text = pair.map_or(Text::Single(text), |pair| Text::Pair(text, pair));
         let encoding = self.model.tokenizer.encode(text, Truncation::Right);
@@ -356,6 +360,8 @@ impl Asking<'_> {
             let middle = sequence.len() / 2;
             sequence.ids[middle] = mask.id;
             sequence.selected = vec![middle];
+        } else if let Head::CausalLm { .. } = self.model.card.head {
+            sequence.selected = (0..sequence.len()).collect();
         }
         let checked = self.model.limits.check(&sequence);
         checked.map_err(|error| of_example(place, &error))?;
@@ -379,7 +385,9 @@ impl Truth {
             wanted().map(score).collect()
         };
         match (kind, &model.card.head) {
-            (Kind::Plain, Head::Classification { .. } | Head::MaskedLm { .. }) => Ok(Truth::Unknown { classes: true }),
+            (Kind::Plain, Head::Classification { .. } | Head::MaskedLm { .. } | Head::CausalLm { .. }) => {
+                Ok(Truth::Unknown { classes: true })
+            }
             (
                 Kind::Plain,
                 Head::SentenceEmbedding(_)
@@ -481,7 +489,7 @@ fn unfit(model: &Model, kind: Kind) -> OptimizeError {
             "texts without labels"
         }
         Head::Classification { .. } => "texts with labels, or without",
-        Head::MaskedLm { .. } => "texts without labels",
+        Head::MaskedLm { .. } | Head::CausalLm { .. } => "texts without labels",
         Head::TokenClassification { .. } => "texts with entities, or without labels",
         Head::QuestionAnswering => "questions with a context and answers, or texts without labels",
     };

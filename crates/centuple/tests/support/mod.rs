@@ -1,6 +1,8 @@
 //! The real models of several tests.
 #![allow(dead_code, reason = "each test uses some of it")]
 
+pub(crate) mod steps;
+
 use std::path::PathBuf;
 
 use centuple::hub::{DEFAULT_MODEL, HubError, HubOptions, Packaged, packaged, resolve};

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use centuple::tasks::{Engine, Head, Task};
+use centuple::tasks::{Engine, Head};
 use centuple::{Compiled, Loaded};
 
 use super::unless_closed;
@@ -24,10 +24,9 @@ pub(crate) fn inspect(command: &Inspect) -> anyhow::Result<ExitCode> {
 fn summary(out: &mut impl Write, loaded: &Loaded, compiled: &Compiled) -> io::Result<()> {
     let card = &loaded.model.card;
     let (description, limits, memory) = (&compiled.description, loaded.engine.limits(), loaded.engine.memory());
-    let tasks: Vec<&str> = card.tasks().iter().copied().map(Task::name).collect();
     writeln!(out, "model         {}", card.id)?;
     writeln!(out, "architecture  {}", card.architecture)?;
-    writeln!(out, "tasks         {}", tasks.join(", "))?;
+    writeln!(out, "tasks         {}", card.offers())?;
     writeln!(out, "output        {}", describe(&card.head))?;
     writeln!(out, "layers        {}, {} wide", description.layers, description.width)?;
     writeln!(out, "vocabulary    {} tokens", description.vocabulary)?;
@@ -58,6 +57,7 @@ fn describe(head: &Head) -> String {
         Head::TokenClassification { labels } => format!("a label per token: {}", labels.join(", ")),
         Head::QuestionAnswering => "start and end of an answer".to_owned(),
         Head::MaskedLm { vocabulary } => format!("masked tokens out of {vocabulary}"),
+        Head::CausalLm { vocabulary } => format!("the next token out of {vocabulary}"),
         Head::SparseEmbedding { vocabulary } => format!("sparse embedding, weights of {vocabulary} tokens"),
         Head::LateInteraction { dimension } => format!("late interaction, {dimension} numbers per token"),
     }

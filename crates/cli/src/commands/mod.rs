@@ -9,6 +9,7 @@ mod progress;
 mod pull;
 mod run;
 mod serve;
+mod text_generation;
 
 use std::io;
 

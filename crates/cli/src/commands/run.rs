@@ -9,14 +9,24 @@ use centuple::tasks::{Finish, Job, Model, Request, Sequence, Task, run_in_batche
 use centuple::{Host, LoadOptions, Loaded, Purpose};
 
 use super::parallel;
-use crate::args::Run;
+use crate::args::{Asked, Run};
 use crate::lines::{BYTES_TOGETHER, Input, Line, PARTS_AHEAD, open, progress, read_line};
+
+/// What to give instead of a folder.
+pub(super) const REMEDY: &str = "give a file with one JSON object a line";
 
 /// Answers JSON Lines.
 pub(crate) fn run(command: &Run) -> anyhow::Result<ExitCode> {
-    let (input, bytes) = open(&command.input, "give a file with one JSON object a line")?;
+    match command.task {
+        Asked::Once(task) => run_once(command, task),
+        Asked::TextGeneration => super::text_generation::run(command),
+    }
+}
+
+fn run_once(command: &Run, task: Task) -> anyhow::Result<ExitCode> {
+    let (input, bytes) = open(&command.input, REMEDY)?;
     let host = command.machine.host()?;
-    let mut loaded = load(command, &host)?;
+    let mut loaded = load(command, task, &host)?;
     let progress = progress(bytes);
     let (sender, parts) = sync_channel(PARTS_AHEAD);
     std::thread::spawn(move || read_lines(input, |lines| sender.send(lines).is_ok()));
@@ -24,7 +34,7 @@ pub(crate) fn run(command: &Run) -> anyhow::Result<ExitCode> {
     let mut failed = false;
     while let Some(lines) = next_lines(&parts) {
         progress.inc(bytes_of(&lines) as u64);
-        let group = Group::prepare(lines, &loaded.model, command.task, host.threads());
+        let group = Group::prepare(lines, &loaded.model, task, host.threads());
         failed |= group.answers.iter().any(|(answer, _)| answer.is_err());
         match answer(group, &mut loaded, &mut out) {
             Ok(engine_failed) => failed |= engine_failed,
@@ -37,30 +47,25 @@ pub(crate) fn run(command: &Run) -> anyhow::Result<ExitCode> {
 }
 
 /// Loads the model; feature-extraction of a model with another head gives its token features, as in transformers.
-fn load(command: &Run, host: &Host) -> anyhow::Result<Loaded> {
+fn load(command: &Run, task: Task, host: &Host) -> anyhow::Result<Loaded> {
     let options = command.machine.load_options();
     let loaded = host.load(&command.model, &options)?;
     let card = &loaded.model.card;
-    if card.tasks().contains(&command.task) {
+    if card.tasks().contains(&task) {
         return Ok(loaded);
     }
-    let offers = card.tasks().iter().map(|task| task.name()).collect::<Vec<_>>().join(", ");
-    anyhow::ensure!(
-        command.task == Task::FeatureExtraction,
-        "model `{}` does not do {}; it does {offers}",
-        card.id,
-        command.task
-    );
+    let offers = card.offers();
+    anyhow::ensure!(task == Task::FeatureExtraction, "model `{}` does not do {task}; it does {offers}", card.id);
     Ok(host.load(&command.model, &LoadOptions { purpose: Purpose::TokenFeatures, ..options })?)
 }
 
 /// Bytes of the lines that could be read.
-fn bytes_of(lines: &[Line]) -> usize {
+pub(super) fn bytes_of(lines: &[Line]) -> usize {
     lines.iter().flatten().map(Vec::len).sum()
 }
 
 /// Reads lines until the end, an error, or until nobody takes them; those that came together are taken together.
-fn read_lines(input: Input, mut take: impl FnMut(Vec<Line>) -> bool) {
+pub(super) fn read_lines(input: Input, mut take: impl FnMut(Vec<Line>) -> bool) {
     let mut reader = BufReader::with_capacity(BYTES_TOGETHER, input);
     let (mut lines, mut bytes) = (Vec::new(), 0);
     loop {
@@ -86,7 +91,7 @@ fn read_lines(input: Input, mut take: impl FnMut(Vec<Line>) -> bool) {
 }
 
 /// Waits for lines, then takes what else is there, up to a few batches.
-fn next_lines(parts: &Receiver<Vec<Line>>) -> Option<Vec<Line>> {
+pub(super) fn next_lines(parts: &Receiver<Vec<Line>>) -> Option<Vec<Line>> {
     let mut lines = parts.recv().ok()?;
     while bytes_of(&lines) < BYTES_TOGETHER {
         match parts.try_recv() {

@@ -7,6 +7,7 @@ mod broken_models;
 mod clients;
 mod dedupe;
 mod export;
+mod generation;
 mod http;
 mod inspect;
 mod onnx;

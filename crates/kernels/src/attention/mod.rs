@@ -48,6 +48,8 @@ pub struct AttentionBlock<'a> {
     pub position: PositionScores<'a>,
     /// Factor of the scores, usually 1 / √head_dim.
     pub scale: f32,
+    /// Scores `s` become `cap · tanh(s / cap)` before any mask.
+    pub soft_cap: Option<f32>,
     /// Added to the scaled scores: `[1, keys]` for all queries, or `[queries, keys]`.
     pub mask: Option<Matrix<'a>>,
 }
@@ -193,6 +195,9 @@ pub(crate) unsafe fn attend<S: Simd>(s: S, job: &Job<'_>) {
             for (panel, scale) in scales.iter_mut().enumerate().take(lanes.panels) {
                 let scores = lanes.scores.add(panel * lanes.score_stride);
                 position::add(s, block, &lanes, panel, scores);
+                if let Some(cap) = block.soft_cap {
+                    cap_scores(s, scores, lanes.keys.len(), cap);
+                }
                 apply_masks(s, block, &lanes, panel, scores);
                 *scale = soften(s, scores, lanes.keys.len());
             }
@@ -286,6 +291,22 @@ unsafe fn score<S: Simd>(s: S, job: &Job<'_>, lanes: &Lanes) {
             };
             // SAFETY: the keys exist, and their scores have a place.
             unsafe { tile::compute::<S, f32, false>(s, &tile, rows.len(), lanes.panels) };
+        }
+    }
+}
+
+/// Bounds the scores of one panel by a tanh.
+///
+/// # Safety
+/// `scores` holds 16 elements for each key.
+#[inline(always)]
+unsafe fn cap_scores<S: Simd>(s: S, scores: *mut f32, keys: usize, cap: f32) {
+    let cap = s.splat(cap);
+    for key in 0..keys {
+        // SAFETY: as promised by the caller.
+        unsafe {
+            let at = scores.add(key * LANES);
+            s.store(s.mul(math::tanh(s, s.div(s.load(at), cap)), cap), at);
         }
     }
 }

@@ -10,14 +10,14 @@ use std::ops::Range;
 
 use super::ActivationBits;
 use super::pack::PackedInt8;
-use super::rows::{QuantizedRows, code_words};
+use super::rows::{QuantizedRows, RowCodes, code_words};
 use crate::dispatch::Kernels;
 use crate::error::{KernelError, expect_dimension, expect_length};
 use crate::gemm::{Epilogue, Sums, Target, finish};
 use crate::matrix::MatrixMut;
 use crate::pack::PANEL;
 use crate::simd::dot::Dot;
-use crate::tile::Pieces;
+use crate::tile::{FEW_ROWS, Pieces};
 
 /// Checked operands of [`multiply`].
 pub(crate) struct Job<'a> {
@@ -40,7 +40,11 @@ impl<'a> Job<'a> {
     ) -> Result<Self, KernelError> {
         const NAME: &str = "gemm_int8";
         expect_dimension(NAME, "k of x", x.k(), b.k())?;
-        expect_dimension(NAME, "bits of x", x.bits().count() as usize, b.bits().count() as usize)?;
+        let bits = match x.form() {
+            RowCodes::Whole(bits) => bits.count(),
+            RowCodes::Groups(_) => 0,
+        };
+        expect_dimension(NAME, "bits of x", bits as usize, b.bits().count() as usize)?;
         expect_length(NAME, "range of panels", b.panels(), panels.end)?;
         let mut target = Target::new(NAME, (x.rows(), b.n()), epilogue, out)?;
         let bias = target.take_bias();
@@ -50,7 +54,7 @@ impl<'a> Job<'a> {
     /// Rows that are kept in the second-level cache while the panels pass by, at least so many.
     #[inline(always)]
     pub(super) fn block_rows(&self, least: usize) -> usize {
-        let row_bytes = self.x.k() * self.x.bits().bytes();
+        let row_bytes = self.x.k() * self.b.bits().bytes();
         (ROW_BLOCK_BYTES / row_bytes.max(1)).max(least)
     }
 
@@ -126,7 +130,9 @@ pub(crate) unsafe fn multiply<S: Dot>(s: S, job: &Job<'_>) {
     for block in Pieces::new(0..job.x.rows(), job.block_rows(S::DOT_ROWS)) {
         let mut panel = job.panels.start;
         while panel < job.panels.end {
-            let panels = panel..job.panels.end.min(panel + S::DOT_PANELS);
+            // One panel after the other comes from memory faster than two side by side.
+            let width = if block.len() <= FEW_ROWS { 1 } else { S::DOT_PANELS };
+            let panels = panel..job.panels.end.min(panel + width);
             // The first tiles of these panels fetch the next panels from afar, one each. With very few rows there
             // is no time for that, and the CPU's own prefetching does better.
             let busy = block.len() >= S::DOT_ROWS;

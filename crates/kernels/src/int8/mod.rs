@@ -13,7 +13,7 @@
 pub(crate) mod gemm;
 mod pack;
 pub(crate) mod quantize;
-mod rows;
+pub(crate) mod rows;
 mod table;
 #[cfg(any(target_arch = "x86_64", test))]
 pub(crate) mod tiled;
@@ -21,7 +21,7 @@ mod weight;
 
 pub use pack::{PackedInt8, pack_int8, packed_int8_len};
 pub use quantize::Quantization;
-pub use rows::{QuantizedRows, QuantizedRowsMut, quantized_columns};
+pub use rows::{QuantizedRows, QuantizedRowsMut, RowCodes, quantized_columns};
 pub use table::{Int8Table, int8_table_columns, pack_table};
 pub use weight::{Int8Weight, check_overflow};
 

@@ -4,10 +4,11 @@
 use std::ops::Range;
 
 use super::SPLIT;
-use super::rows::{QuantizedRowsMut, code_words, row_words};
+use super::rows::{QuantizedRowsMut, RowCodes, code_words, row_words};
 use crate::dispatch::Kernels;
 use crate::error::{KernelError, expect_dimension};
 use crate::gate::{self, Gate};
+use crate::int4;
 use crate::matrix::{Matrix, MatrixMut};
 use crate::norm::{self, LayerNorm, RmsNorm};
 use crate::rows::RowJob;
@@ -58,7 +59,7 @@ impl<'a> Target<'a> {
 }
 
 impl Kernels {
-    /// Quantises each row of `x · factor`, asymmetrically, to the bits of `out`.
+    /// Quantises each row of `x · factor` to the codes of `out`, as a whole asymmetrically.
     ///
     /// With `low` and `high` the least and greatest of the row and 0, `scale = (high - low) / levels`,
     /// `zero point = round(-low / scale)` and `code = min(round(v / scale) + zero point, levels)`; halves
@@ -66,6 +67,10 @@ impl Kernels {
     /// range is zero, or so small that `1 / scale` is infinite, becomes zeros with scale 0. A row with a
     /// NaN, an infinity or a range beyond f32 becomes zeros with scale NaN, so that what is computed from
     /// it is NaN.
+    ///
+    /// In groups, each group of a row is quantised on its own, symmetrically: with `largest` the greatest magnitude,
+    /// `scale = largest / 127` and `code = round(v / scale)`, rounded and multiplied likewise. What is said of the
+    /// range of a row holds for a group.
     pub fn quantize_rows(
         self,
         x: Matrix<'_>,
@@ -168,7 +173,7 @@ pub(crate) unsafe fn computed_rows<S: Simd, J: RowJob>(s: S, job: &Computed<'_, 
 }
 
 /// Adding it rounds what is small to an integer, halves to even; subtracting it again leaves the integer.
-const ROUND: f32 = 12_582_912.0;
+pub(crate) const ROUND: f32 = 12_582_912.0;
 
 /// How one row is quantised.
 #[derive(Clone, Copy)]
@@ -186,9 +191,19 @@ struct Steps {
 unsafe fn quantize<S: Simd>(s: S, x: impl Fn(usize) -> *const f32, target: &Target<'_>, rows: Range<usize>) {
     let columns = target.out.k();
     let factor = target.factor.map(<[f32]>::as_ptr);
-    let levels = f32::from(target.out.bits().levels());
-    let words = row_words(columns, target.out.bits());
-    let two_bytes = target.out.bits().bytes() == 2;
+    let bits = match target.out.form() {
+        RowCodes::Whole(bits) => bits,
+        RowCodes::Groups(group) => {
+            for row in rows {
+                // SAFETY: as promised by the caller; rows have words for their codes, and two for each group.
+                unsafe { int4::quantize::row(s, (x(row), factor), columns, group, target.out.row_pointer(row)) };
+            }
+            return;
+        }
+    };
+    let levels = f32::from(bits.levels());
+    let words = row_words(columns, bits);
+    let two_bytes = bits.bytes() == 2;
     let mut steps = [Steps { scale: 0.0, inverse: 0.0, zero_point: 0.0 }; BLOCK];
     // SAFETY: the rows have `words + 2` words, `x` and `factor` `columns` elements.
     unsafe {
@@ -221,7 +236,13 @@ unsafe fn quantize<S: Simd>(s: S, x: impl Fn(usize) -> *const f32, target: &Targ
 /// # Safety
 /// The elements exist.
 #[inline(always)]
-unsafe fn scaled<S: Simd>(s: S, x: *const f32, factor: Option<*const f32>, start: usize, count: usize) -> S::Vector {
+pub(crate) unsafe fn scaled<S: Simd>(
+    s: S,
+    x: *const f32,
+    factor: Option<*const f32>,
+    start: usize,
+    count: usize,
+) -> S::Vector {
     // SAFETY: as promised by the caller.
     unsafe {
         let x = s.load_up_to(x.add(start), count);

@@ -100,7 +100,7 @@ unsafe fn multiply_rows<T: TileUnit>(t: T, job: &Job<'_>, rows: Range<usize>, he
             let mut tiles = [const { TileSums(MaybeUninit::uninit()) }; MAX_BYTES];
             // SAFETY: rows and panels exist, and `to` has room for the rows of a part.
             unsafe {
-                for (byte, sums) in tiles.iter_mut().enumerate().take(job.x.bits().bytes()) {
+                for (byte, sums) in tiles.iter_mut().enumerate().take(job.b.bits().bytes()) {
                     clear(t, &block);
                     add_products(t, &block, job, byte);
                     store(t, &block, sums);
@@ -108,7 +108,7 @@ unsafe fn multiply_rows<T: TileUnit>(t: T, job: &Job<'_>, rows: Range<usize>, he
                 for part in Pieces::new(piece, SUM_ROWS) {
                     let mut sums = Sums::new();
                     let (direct, to) = job.destination(part.start, &panels, &mut sums, PAIR_PANELS);
-                    if gemm::is_chained::<T::Vectors>(job.x.bits()) {
+                    if gemm::is_chained::<T::Vectors>(job.b.bits()) {
                         scale::<T, true>(t, job, &block, &tiles, part.clone(), to);
                     } else {
                         scale::<T, false>(t, job, &block, &tiles, part.clone(), to);
@@ -221,7 +221,7 @@ unsafe fn scale<T: TileUnit, const CHAINED: bool>(
             for (i, row) in rows.clone().enumerate() {
                 let x = job.x.words().row_pointer(row);
                 let mut sums = s.no_sums();
-                for (byte, tiles) in tiles.iter().enumerate().take(job.x.bits().bytes()) {
+                for (byte, tiles) in tiles.iter().enumerate().take(job.b.bits().bytes()) {
                     sums = s.shift_sums(sums);
                     for word in (words / TILE_WORDS * TILE_WORDS..words).step_by(2) {
                         let (x, b) = (x.add(byte * words + word), b.add(word * PANEL));
@@ -231,7 +231,7 @@ unsafe fn scale<T: TileUnit, const CHAINED: bool>(
                     let tiles: *const i32 = tiles.0.as_ptr().cast();
                     sums = t.add_sums(sums, tiles.add(((row - block.row) * PAIR_PANELS + p) * PANEL));
                 }
-                let x = x.add(row_words(job.b.k(), job.x.bits()));
+                let x = x.add(row_words(job.b.k(), job.b.bits()));
                 let scale = s.mul(s.splat(*x), s.load(job.b.scales_pointer(panel)));
                 let zero_point = (*x.add(1)).to_bits().cast_signed();
                 let value = s.dequantize(sums, zero_point, job.b.sums_pointer(panel), scale);

@@ -72,6 +72,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
 
     const TILE_ROWS: usize = 6;
     const TILE_PANELS: usize = 1;
+    const STREAM_ROWS: usize = 2;
 
     #[inline(always)]
     fn splat(self, value: f32) -> [__m256; 2] {

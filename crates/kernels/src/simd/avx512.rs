@@ -47,6 +47,7 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
 
     const TILE_ROWS: usize = 12;
     const TILE_PANELS: usize = 2;
+    const STREAM_ROWS: usize = 4;
 
     #[inline(always)]
     fn splat(self, value: f32) -> __m512 {

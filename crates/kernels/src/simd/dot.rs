@@ -63,6 +63,19 @@ pub(crate) trait Dot: Simd {
         column_sums: *const i32,
         scale: Self::Vector,
     ) -> Self::Vector;
+    /// 4 activations with a sign.
+    ///
+    /// # Safety
+    /// 4 bytes at `from` are readable.
+    #[inline(always)]
+    unsafe fn load_signed_word(self, from: *const f32) -> Self::Word {
+        // SAFETY: as promised by the caller.
+        unsafe { self.load_word(from) }
+    }
+    /// The lower halves of 64 bytes, and the upper ones: weights in 0..=15.
+    fn split_line(self, line: Self::Line) -> [Self::Line; 2];
+    /// [`Dot::dot`] of activations with a sign and weights in 0..=15; 16 bits hold any chain of such products.
+    fn dot_signed(self, sums: Self::Sums, x: [Self::Word; 2], w: [Self::Line; 2]) -> Self::Sums;
     /// The sums taken for weights, so that a measurement can make every product depend on the last.
     fn as_line(self, sums: Self::Sums) -> Self::Line;
 }
@@ -141,6 +154,35 @@ impl<const VNNI: bool> Dot for Avx2<VNNI> {
         }
     }
     #[inline(always)]
+    fn split_line(self, line: [__m256i; 2]) -> [[__m256i; 2]; 2] {
+        // SAFETY: the token vouches for AVX2.
+        unsafe {
+            let low = _mm256_set1_epi8(15);
+            let lower = |half| _mm256_and_si256(half, low);
+            let upper = |half| _mm256_and_si256(_mm256_srli_epi16::<4>(half), low);
+            [[lower(line[0]), lower(line[1])], [upper(line[0]), upper(line[1])]]
+        }
+    }
+    #[inline(always)]
+    fn dot_signed(self, sums: [__m256i; 2], x: [__m256i; 2], w: [[__m256i; 2]; 2]) -> [__m256i; 2] {
+        let mut out = sums;
+        let mut half = 0;
+        while half < 2 {
+            // SAFETY: the token vouches for AVX2, and for AVX-VNNI if `VNNI`.
+            out[half] = unsafe {
+                if VNNI {
+                    _mm256_dpbusd_avx_epi32(_mm256_dpbusd_avx_epi32(sums[half], w[0][half], x[0]), w[1][half], x[1])
+                } else {
+                    let products = [_mm256_maddubs_epi16(w[0][half], x[0]), _mm256_maddubs_epi16(w[1][half], x[1])];
+                    let pairs = _mm256_add_epi16(products[0], products[1]);
+                    _mm256_add_epi32(sums[half], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+                }
+            };
+            half += 1;
+        }
+        out
+    }
+    #[inline(always)]
     fn as_line(self, sums: [__m256i; 2]) -> [__m256i; 2] {
         sums
     }
@@ -199,6 +241,26 @@ impl<const VNNI: bool> Dot for Avx512<VNNI> {
         unsafe {
             let shift = _mm512_mullo_epi32(_mm512_set1_epi32(zero_point), _mm512_loadu_si512(column_sums.cast()));
             self.mul(_mm512_cvtepi32_ps(_mm512_sub_epi32(sums, shift)), scale)
+        }
+    }
+    #[inline(always)]
+    fn split_line(self, line: __m512i) -> [__m512i; 2] {
+        // SAFETY: the token vouches for AVX-512 BW.
+        unsafe {
+            let low = _mm512_set1_epi8(15);
+            [_mm512_and_si512(line, low), _mm512_and_si512(_mm512_srli_epi16::<4>(line), low)]
+        }
+    }
+    #[inline(always)]
+    fn dot_signed(self, sums: __m512i, x: [__m512i; 2], w: [__m512i; 2]) -> __m512i {
+        // SAFETY: the token vouches for AVX-512 BW, and for AVX-512 VNNI if `VNNI`.
+        unsafe {
+            if VNNI {
+                return _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(sums, w[0], x[0]), w[1], x[1]);
+            }
+            let products = [_mm512_maddubs_epi16(w[0], x[0]), _mm512_maddubs_epi16(w[1], x[1])];
+            let pairs = _mm512_add_epi16(products[0], products[1]);
+            _mm512_add_epi32(sums, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))
         }
     }
     #[inline(always)]
@@ -303,6 +365,26 @@ impl Dot for Portable {
             *out *= sum.wrapping_sub(zero_point.wrapping_mul(column_sums[i])) as f32;
         }
         out
+    }
+    #[inline(always)]
+    unsafe fn load_signed_word(self, from: *const f32) -> [[i16; HALF]; 2] {
+        // SAFETY: the caller vouches for 4 bytes.
+        let [a, b, c, d] = unsafe { from.cast::<[i8; 4]>().read() }.map(i16::from);
+        [[a, c, a, c, a, c, a, c], [b, d, b, d, b, d, b, d]]
+    }
+    #[inline(always)]
+    fn split_line(self, line: [[i16; HALF]; 4]) -> [[[i16; HALF]; 4]; 2] {
+        let lower = line.map(|pairs| eight!(i => pairs[i] & 0x0F0F));
+        [lower, line.map(|pairs| eight!(i => (pairs[i] >> 4) & 0x0F0F))]
+    }
+    #[inline(always)]
+    fn dot_signed(
+        self,
+        sums: [[i32; HALF]; 4],
+        x: [[[i16; HALF]; 2]; 2],
+        w: [[[i16; HALF]; 4]; 2],
+    ) -> [[i32; HALF]; 4] {
+        self.dot::<true>(sums, x, w)
     }
     #[inline(always)]
     fn as_line(self, sums: [[i32; HALF]; 4]) -> [[i16; HALF]; 4] {

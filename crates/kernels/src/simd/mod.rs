@@ -40,6 +40,8 @@ pub(crate) trait Simd: Copy {
     const TILE_ROWS: usize;
     /// Panels of [`LANES`] columns that a tile is wide.
     const TILE_PANELS: usize;
+    /// Rows up to which products stream their weights, two panels side by side; at most 4.
+    const STREAM_ROWS: usize;
 
     /// All lanes equal to `value`.
     fn splat(self, value: f32) -> Self::Vector;

@@ -63,6 +63,7 @@ impl<const DOT: bool> Simd for Neon<DOT> {
 
     const TILE_ROWS: usize = 6;
     const TILE_PANELS: usize = 1;
+    const STREAM_ROWS: usize = 2;
 
     #[inline(always)]
     fn splat(self, value: f32) -> [float32x4_t; 4] {
@@ -340,6 +341,19 @@ impl<const DOT: bool> Dot for Neon<DOT> {
         };
         let values = quarters!(vcvtq_f32_s32(differences));
         self.mul(values, scale)
+    }
+    #[inline(always)]
+    fn split_line(self, line: [int8x16_t; 4]) -> [[int8x16_t; 4]; 2] {
+        // SAFETY: the token vouches for NEON.
+        unsafe {
+            let low = vdupq_n_s8(15);
+            let upper = |part| vreinterpretq_s8_u8(vshrq_n_u8::<4>(vreinterpretq_u8_s8(part)));
+            [line.map(|part| vandq_s8(part, low)), line.map(upper)]
+        }
+    }
+    #[inline(always)]
+    fn dot_signed(self, sums: [int32x4_t; 4], x: [int8x16_t; 2], w: [[int8x16_t; 4]; 2]) -> [int32x4_t; 4] {
+        self.dot::<true>(sums, x, w)
     }
     #[inline(always)]
     fn as_line(self, sums: [int32x4_t; 4]) -> [int8x16_t; 4] {

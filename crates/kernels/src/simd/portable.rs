@@ -49,6 +49,7 @@ impl Simd for Portable {
 
     const TILE_ROWS: usize = if cfg!(target_arch = "aarch64") { 6 } else { 2 };
     const TILE_PANELS: usize = 1;
+    const STREAM_ROWS: usize = 0;
 
     #[inline(always)]
     fn splat(self, value: f32) -> [f32; LANES] {

@@ -61,6 +61,7 @@ impl Disentangled {
             kv_heads: self.heads,
             head_dim: self.head_dim,
             scale: self.scale,
+            soft_cap: None,
             causal: false,
             window: None,
             position,

@@ -3,6 +3,7 @@
 use centuple_graph::{NodeId, Op};
 use centuple_tensor::Tensor;
 
+use super::frequencies::{Base, Frequencies};
 use crate::ModelError;
 use crate::builder::Builder;
 
@@ -36,10 +37,15 @@ impl Rotary {
         columns: usize,
         base: f64,
     ) -> Result<Rotary, ModelError> {
+        let base = Base { columns, theta: base, positions: max_positions };
+        Rotary::with(builder, name, &base.unscaled())
+    }
+
+    /// Rotation of two columns of each head for every frequency.
+    pub(crate) fn with(builder: &mut Builder, name: &str, frequencies: &Frequencies) -> Result<Rotary, ModelError> {
         let positions =
             builder.graph.push(format!("{name}.positions"), Op::Positions { offset: 0, padding: None }, &[])?;
-        let table = angles(max_positions, columns, base)?;
-        let table = builder.constant(&format!("{name}.table"), table)?;
+        let table = builder.constant(&format!("{name}.table"), angles(frequencies)?)?;
         Ok(Rotary { positions, table, interleaved: false, values: false })
     }
 
@@ -57,17 +63,15 @@ impl Rotary {
     }
 }
 
-/// Cosines, then sines of each position's angles: `[positions, columns]`. Frequencies and angles are rounded to f32, as
-/// PyTorch rounds them.
-fn angles(positions: usize, columns: usize, base: f64) -> Result<Tensor, ModelError> {
-    let pairs = columns / 2;
-    let frequency = |pair: usize| base.powf(-2.0 * pair as f64 / columns as f64) as f32;
-    let frequencies: Vec<f32> = (0..pairs).map(frequency).collect();
-    let mut table = Vec::with_capacity(positions * columns);
-    for position in 0..positions {
+/// Cosines, then sines of each position's angles: `[positions, columns]`. Angles are rounded to f32, as PyTorch rounds
+/// them.
+fn angles(frequencies: &Frequencies) -> Result<Tensor, ModelError> {
+    let Frequencies { of_pairs, magnitude, positions } = frequencies;
+    let mut table = Vec::with_capacity(positions * 2 * of_pairs.len());
+    for position in 0..*positions {
         let angle = |frequency: &f32| f64::from(position as f32 * frequency);
-        table.extend(frequencies.iter().map(|frequency| angle(frequency).cos() as f32));
-        table.extend(frequencies.iter().map(|frequency| angle(frequency).sin() as f32));
+        table.extend(of_pairs.iter().map(|frequency| angle(frequency).cos() as f32 * magnitude));
+        table.extend(of_pairs.iter().map(|frequency| angle(frequency).sin() as f32 * magnitude));
     }
-    Ok(Tensor::from_f32(&[positions, columns], &table)?)
+    Ok(Tensor::from_f32(&[*positions, 2 * of_pairs.len()], &table)?)
 }

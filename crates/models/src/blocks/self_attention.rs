@@ -4,7 +4,7 @@ use centuple_graph::{Attention, NodeId, Op, PositionScores};
 
 use super::Rotary;
 use crate::ModelError;
-use crate::builder::Builder;
+use crate::builder::{Builder, Gamma};
 
 /// Attention over the tokens of each sequence, mostly of a value to itself.
 pub(crate) struct SelfAttention {
@@ -14,9 +14,13 @@ pub(crate) struct SelfAttention {
     pub(crate) projections: [String; 4],
     pub(crate) width: usize,
     pub(crate) heads: usize,
+    /// Heads of keys and values; each serves as many query heads.
+    pub(crate) kv_heads: usize,
     pub(crate) head_dim: usize,
     /// Factor on the scores.
     pub(crate) scale: f32,
+    /// Bound of the scores.
+    pub(crate) soft_cap: Option<f32>,
     /// Whether the first three projections, and the last one, have a bias.
     pub(crate) biases: [bool; 2],
     pub(crate) causal: bool,
@@ -24,8 +28,20 @@ pub(crate) struct SelfAttention {
     pub(crate) window: Option<usize>,
     /// What is added to the scores by distance: `[heads, 2D + 1]`.
     pub(crate) bias: Option<NodeId>,
+    /// How the heads of queries and keys are normed.
+    pub(crate) norms: Option<HeadNorms>,
     /// How queries and keys are rotated.
     pub(crate) rotary: Option<Rotary>,
+    /// Slot of the key/value cache.
+    pub(crate) cache: Option<usize>,
+}
+
+/// Norms of the heads of queries and keys, each by the root mean square.
+pub(crate) struct HeadNorms {
+    /// Names of the norms of queries and keys.
+    pub(crate) names: [String; 2],
+    pub(crate) gamma: Gamma,
+    pub(crate) epsilon: f32,
 }
 
 impl SelfAttention {
@@ -36,13 +52,17 @@ impl SelfAttention {
             projections,
             width,
             heads,
+            kv_heads: heads,
             head_dim,
             scale: 1.0 / (head_dim as f32).sqrt(),
+            soft_cap: None,
             biases: [true, true],
             causal: false,
             window: None,
             bias: None,
+            norms: None,
             rotary: None,
+            cache: None,
         }
     }
 
@@ -53,28 +73,33 @@ impl SelfAttention {
 
     /// Appends attention of `x` to another value over the same sequences; `[Tokens, width]` in and out.
     pub(crate) fn build_over(&self, builder: &mut Builder, x: NodeId, memory: NodeId) -> Result<NodeId, ModelError> {
-        let inner = self.heads * self.head_dim;
+        let [inner, of_keys] = [self.heads, self.kv_heads].map(|heads| heads * self.head_dim);
         let [query, key, value, output] = &self.projections;
         let [into, out_of] = self.biases;
         let mut q = builder.linear_with(x, query, [inner, self.width], into)?;
-        let mut k = builder.linear_with(memory, key, [inner, self.width], into)?;
-        let mut v = builder.linear_with(memory, value, [inner, self.width], into)?;
+        let mut k = builder.linear_with(memory, key, [of_keys, self.width], into)?;
+        let mut v = builder.linear_with(memory, value, [of_keys, self.width], into)?;
+        if let Some(HeadNorms { names: [of_query, of_key], gamma, epsilon }) = &self.norms {
+            q = builder.head_norm(q, of_query, [self.heads, self.head_dim], *gamma, *epsilon)?;
+            k = builder.head_norm(k, of_key, [self.kv_heads, self.head_dim], *gamma, *epsilon)?;
+        }
         if let Some(rotary) = &self.rotary {
             q = rotary.rotate(builder, query, q, self.heads, self.head_dim)?;
-            k = rotary.rotate(builder, key, k, self.heads, self.head_dim)?;
+            k = rotary.rotate(builder, key, k, self.kv_heads, self.head_dim)?;
             if rotary.values {
-                v = rotary.rotate(builder, value, v, self.heads, self.head_dim)?;
+                v = rotary.rotate(builder, value, v, self.kv_heads, self.head_dim)?;
             }
         }
         let attention = Attention {
             heads: self.heads,
-            kv_heads: self.heads,
+            kv_heads: self.kv_heads,
             head_dim: self.head_dim,
             scale: self.scale,
+            soft_cap: self.soft_cap,
             causal: self.causal,
             window: self.window,
             position: if self.bias.is_some() { PositionScores::Bias } else { PositionScores::None },
-            cache: None,
+            cache: self.cache,
         };
         let operands: Vec<NodeId> = [q, k, v].into_iter().chain(self.bias).collect();
         let context = builder.graph.push(self.name.as_str(), Op::Attention(attention), &operands)?;

@@ -24,6 +24,7 @@ pub use sentence_transformers::SentenceTransformer;
 pub use weights::{READ_LIMIT, Weights};
 
 const CONFIG: &str = "config.json";
+const GENERATION_CONFIG: &str = "generation_config.json";
 
 /// The configuration and the weights of one transformer.
 ///
@@ -91,6 +92,12 @@ impl Checkpoint {
     pub fn tensor(&self, name: &str, expected: &[usize]) -> Result<Tensor, CheckpointError> {
         self.weights.tensor(name, expected)
     }
+}
+
+/// Reads `generation_config.json` of a folder, where it has one; returns it with its path.
+pub fn read_generation_config(folder: &Path) -> Result<Option<(Value, PathBuf)>, CheckpointError> {
+    let path = folder.join(GENERATION_CONFIG);
+    Ok(json::read_json_if_present(&path)?.map(|config| (config, path)))
 }
 
 /// Reads `config.json` of a folder without touching its weights; returns it with its path.

@@ -6,7 +6,7 @@ use crate::ModelError;
 use crate::builder::Builder;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
-use crate::heads::HeadLayers;
+use crate::heads::{HeadLayers, generates};
 
 /// Declares the families' modules and lists them.
 macro_rules! families {
@@ -17,7 +17,10 @@ macro_rules! families {
     };
 }
 
-families![albert, bart, bert, deberta, distilbert, electra, modernbert, mpnet, nomic_bert, roberta, roformer, t5,];
+families![
+    albert, bart, bert, deberta, distilbert, electra, gemma, gemma3, gpt2, gpt_neox, llama, modernbert, mpnet,
+    nomic_bert, opt, roberta, roformer, t5,
+];
 
 /// An architecture: how its configuration is read, its weights named, its layers and heads wired.
 pub(crate) struct Family {
@@ -67,7 +70,7 @@ pub(crate) fn missing_model_type(checkpoint: &Checkpoint) -> Option<&'static str
     }
     let names = || FAMILIES.iter().flat_map(|family| family.names.iter().map(move |name| (*family, *name)));
     if let Some(architecture) = config.architecture() {
-        let is_class = |rest: &str, family: &Family| rest == family.base || rest.starts_with("For");
+        let is_class = |rest: &str, family: &Family| rest == family.base || rest.starts_with("For") || generates(rest);
         let found = names()
             .find(|(family, (_, class))| architecture.strip_prefix(class).is_some_and(|rest| is_class(rest, family)));
         return found.map(|(_, (model_type, _))| model_type);

@@ -1,6 +1,7 @@
 //! The layers that a family puts on its hidden state for a class of transformers, as data.
 
-use centuple_graph::{Activation, NodeId, Op, Pooling};
+use centuple_graph::{Activation, Binary, NodeId, Op, Pooling};
+use centuple_tensor::Tensor;
 
 use super::labels::{labels, problem};
 use super::{Head, OUTPUT};
@@ -18,8 +19,18 @@ pub(crate) struct HeadLayers {
     pub(crate) layers: Vec<Layer>,
     /// The last matrix.
     pub(crate) output: Projection,
+    /// Bound of the logits: `cap · tanh(logit / cap)`.
+    pub(crate) soft_cap: Option<f32>,
     /// What comes out.
     pub(crate) meaning: Meaning,
+}
+
+/// What follows a family's name in the names of classes that tell the next token.
+const GENERATING: [&str; 2] = ["ForCausalLM", "LMHeadModel"];
+
+/// Whether the class `{family}{ending}` tells the next token.
+pub(crate) fn generates(ending: &str) -> bool {
+    GENERATING.contains(&ending)
 }
 
 /// Rows of the hidden state.
@@ -71,6 +82,8 @@ pub(crate) enum Meaning {
     QuestionAnswering,
     /// Logits of the vocabulary, for each picked token.
     MaskedLm,
+    /// Logits of the vocabulary for the token after each picked one.
+    CausalLm,
 }
 
 impl Meaning {
@@ -86,6 +99,7 @@ impl Meaning {
                 return Err(config.error(format!("a question-answering head has 2 outputs, this one {count}")));
             }
             Meaning::MaskedLm => Head::MaskedLm { vocabulary: count },
+            Meaning::CausalLm => Head::CausalLm { vocabulary: count },
         })
     }
 }
@@ -98,6 +112,7 @@ impl HeadLayers {
             rows: Rows::Pooled(pooling),
             layers,
             output: Projection::Linear { name: output.to_owned(), bias: true },
+            soft_cap: None,
             meaning: Meaning::Classification,
         }
     }
@@ -109,6 +124,7 @@ impl HeadLayers {
             rows: Rows::Tokens,
             layers: Vec::new(),
             output: Projection::Linear { name: output.to_owned(), bias: true },
+            soft_cap: None,
             meaning: Meaning::TokenClassification,
         }
     }
@@ -125,7 +141,17 @@ impl HeadLayers {
             rows: Rows::Selected,
             layers,
             output: Projection::Vocabulary { weight, bias: bias.iter().map(|name| (*name).to_owned()).collect() },
+            soft_cap: None,
             meaning: Meaning::MaskedLm,
+        }
+    }
+
+    /// `…ForCausalLM`: picked tokens onto the vocabulary.
+    pub(crate) fn next_token(weight: String) -> HeadLayers {
+        HeadLayers {
+            class: GENERATING[0],
+            meaning: Meaning::CausalLm,
+            ..HeadLayers::vocabulary(Vec::new(), weight, &[])
         }
     }
 
@@ -156,14 +182,26 @@ impl HeadLayers {
                 Layer::Norm { name, epsilon } => builder.layer_norm(x, name, builder.width(x), *epsilon)?,
             };
         }
-        match &self.output {
-            Projection::Linear { name, bias } => dense(builder, x, name, *bias),
+        let logits = match &self.output {
+            Projection::Linear { name, bias } => dense(builder, x, name, *bias)?,
             Projection::Vocabulary { weight, bias } => {
                 let bias = bias.iter().find(|name| builder.shape(name).is_some());
-                builder.project(x, "head.vocabulary", weight, bias.map(String::as_str))
+                builder.project(x, "head.vocabulary", weight, bias.map(String::as_str))?
             }
+        };
+        match self.soft_cap {
+            Some(cap) => soft_cap(builder, logits, cap),
+            None => Ok(logits),
         }
     }
+}
+
+/// `cap · tanh(x / cap)`.
+fn soft_cap(builder: &mut Builder, x: NodeId, cap: f32) -> Result<NodeId, ModelError> {
+    let limit = builder.graph.constant("head.cap", Tensor::from_f32(&[1], &[cap])?)?;
+    let x = builder.graph.push("head.capped.part", Op::Binary(Binary::Div), &[x, limit])?;
+    let x = builder.graph.push("head.capped.tanh", Op::Activation(Activation::Tanh), &[x])?;
+    Ok(builder.graph.push("head.capped", Op::Binary(Binary::Mul), &[x, limit])?)
 }
 
 /// `x · weightᵀ`, with a bias where the flag says so; the checkpoint says how many rows the weight has.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use labels::ranks_by_logit;
 pub(crate) use late_interaction::{COLBERT, colbert, late_interaction};
-pub(crate) use layers::{HeadLayers, Layer, Meaning, Rows};
+pub(crate) use layers::{HeadLayers, Layer, Meaning, Rows, generates};
 pub(crate) use sentence_embedding::sentence_embedding;
 pub(crate) use sparse_embedding::{pooled_logits, sparse_embedding};
 
@@ -53,6 +53,11 @@ pub enum Head {
     QuestionAnswering,
     /// `[Selected, vocabulary]`: logits of the picked tokens.
     MaskedLm {
+        /// Number of token ids.
+        vocabulary: usize,
+    },
+    /// `[Selected, vocabulary]`: logits of the token after each picked one. Attentions keep keys and values in a cache.
+    CausalLm {
         /// Number of token ids.
         vocabulary: usize,
     },

@@ -9,9 +9,7 @@ use crate::proto::tensor_proto::DataType;
 
 impl Exporter<'_> {
     pub(super) fn attention(&mut self, node: &Node, attention: &Attention) -> Result {
-        if attention.cache.is_some() {
-            return Err(self.unsupported(node, "a cache of keys and values has no place in the file"));
-        }
+        // The file has no cache: it computes texts from their beginning.
         let &[q, k, v, ref scores @ ..] = node.inputs.as_slice() else {
             return Err(self.unsupported(node, "it lacks an operand"));
         };
@@ -34,6 +32,12 @@ impl Exporter<'_> {
         }
         if disentangled {
             sum = self.times(&sum, attention.scale);
+        }
+        if let Some(cap) = attention.soft_cap {
+            let limit = self.emitter.float(cap);
+            let part = self.emitter.node("Div", &[&sum, &limit]);
+            let tanh = self.emitter.node("Tanh", &[&part]);
+            sum = self.emitter.node("Mul", &[&tanh, &limit]);
         }
         let mask = self.additive_mask(attention.causal, attention.window);
         let sum = self.emitter.node("Add", &[&sum, &mask]);

@@ -108,10 +108,15 @@ impl<'a> Exporter<'a> {
             Op::QuantizedLinear { bits: _, bias, activation, residual } => {
                 self.quantized_linear(id, node, *bias, *activation, *residual)
             }
+            Op::GroupQuantizedLinear { .. } => {
+                Err(self
+                    .unsupported(node, "weights of 4 bits in groups are not written; export the model without them"))
+            }
             Op::GroupedLinear { groups } => self.grouped_linear(id, node, *groups),
             Op::Dequantize => Ok(self.dequantize(node)),
             Op::LayerNorm { epsilon, residual } => Ok(self.layer_norm(node, *epsilon, *residual)),
             Op::RmsNorm { epsilon, residual } => Ok(self.rms_norm(node, *epsilon, *residual)),
+            Op::HeadNorm { heads, epsilon } => Ok(self.head_norm(node, *heads, *epsilon)),
             Op::Activation(activation) => Ok(self.activation_of(node, *activation)),
             Op::Gate { activation } => {
                 let (a, b) = (x(self, 0), x(self, 1));
@@ -184,8 +189,10 @@ fn is_row_wise(op: &Op) -> bool {
         Op::Embedding
         | Op::Linear { .. }
         | Op::QuantizedLinear { .. }
+        | Op::GroupQuantizedLinear { .. }
         | Op::LayerNorm { .. }
         | Op::RmsNorm { .. }
+        | Op::HeadNorm { .. }
         | Op::Activation(_)
         | Op::Gate { .. }
         | Op::L2Normalize { .. }

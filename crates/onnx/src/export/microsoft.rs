@@ -18,7 +18,7 @@ impl Exporter<'_> {
         attention: &Attention,
     ) -> Result<Option<String>> {
         let disentangled = matches!(attention.position, PositionScores::Disentangled { .. });
-        if disentangled || attention.heads != attention.kv_heads {
+        if disentangled || attention.heads != attention.kv_heads || attention.soft_cap.is_some() {
             return Ok(None);
         }
         let mask = self.shared("mask_as_int32", |exporter| exporter.cast(MASK, DataType::Int32));

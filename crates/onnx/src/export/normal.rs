@@ -22,14 +22,28 @@ impl Exporter<'_> {
         let operands: Vec<String> = node.inputs.iter().map(|&input| self.value(input)).collect();
         let operand = |place: usize| operands.get(place).map_or("", String::as_str);
         let sum = if residual { self.emitter.node("Add", &[operand(0), operand(1)]) } else { operand(0).to_owned() };
+        self.scaled_by_root_mean_square(&sum, operand(1 + usize::from(residual)), epsilon)
+    }
+
+    /// The norm of each head by itself.
+    pub(super) fn head_norm(&mut self, node: &Node, heads: usize, epsilon: f32) -> String {
+        let columns = node.fact.shape.last().and_then(|dim| dim.constant()).unwrap_or(0);
+        let &[x, gamma] = node.inputs.as_slice() else { return String::new() };
+        let (x, gamma) = (self.value(x), self.value(gamma));
+        let x = self.reshaped(&x, &[0, 0, heads as i64, (columns / heads.max(1)) as i64]);
+        let normal = self.scaled_by_root_mean_square(&x, &gamma, epsilon);
+        self.reshaped(&normal, &[0, 0, columns as i64])
+    }
+
+    fn scaled_by_root_mean_square(&mut self, x: &str, gamma: &str, epsilon: f32) -> String {
         let two = self.emitter.float(2.0);
-        let squares = self.emitter.node("Pow", &[&sum, &two]);
+        let squares = self.emitter.node("Pow", &[x, &two]);
         let mean = self.emitter.with("ReduceMean", &[&squares], vec![ints("axes", &[-1]), int("keepdims", 1)]);
         let epsilon = self.emitter.float(epsilon);
         let mean = self.emitter.node("Add", &[&mean, &epsilon]);
         let root = self.emitter.node("Sqrt", &[&mean]);
-        let normal = self.emitter.node("Div", &[&sum, &root]);
-        self.emitter.node("Mul", &[&normal, operand(1 + usize::from(residual))])
+        let normal = self.emitter.node("Div", &[x, &root]);
+        self.emitter.node("Mul", &[&normal, gamma])
     }
 
     /// An activation function as a node of the graph.

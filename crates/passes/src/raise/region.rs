@@ -139,10 +139,12 @@ fn is_of(kind: Kind, node: &Node) -> bool {
         | Op::Embedding
         | Op::Linear { .. }
         | Op::QuantizedLinear { .. }
+        | Op::GroupQuantizedLinear { .. }
         | Op::GroupedLinear { .. }
         | Op::Dequantize
         | Op::LayerNorm { .. }
         | Op::RmsNorm { .. }
+        | Op::HeadNorm { .. }
         | Op::Gate { .. }
         | Op::Attention(_)
         | Op::Rotary { .. }

@@ -61,10 +61,12 @@ fn number(graph: &Graph, node: &Node, operands: &[Option<f32>]) -> Option<f32> {
         | Op::Embedding
         | Op::Linear { .. }
         | Op::QuantizedLinear { .. }
+        | Op::GroupQuantizedLinear { .. }
         | Op::GroupedLinear { .. }
         | Op::Dequantize
         | Op::LayerNorm { .. }
         | Op::RmsNorm { .. }
+        | Op::HeadNorm { .. }
         | Op::Gate { .. }
         | Op::Attention(_)
         | Op::Rotary { .. }

@@ -208,7 +208,11 @@ fn plan(graph: &Graph, node: &Node, form: &Form) -> Option<(Op, Vec<Operand>)> {
         Op::LayerNorm { residual, .. } | Op::RmsNorm { residual, .. } if has_columns => {
             layer(1 + usize::from(*residual), false)
         }
-        Op::Linear { residual, .. } | Op::QuantizedLinear { residual, .. } if keeps_rows && has_columns => {
+        Op::Linear { residual, .. }
+        | Op::QuantizedLinear { residual, .. }
+        | Op::GroupQuantizedLinear { residual, .. }
+            if keeps_rows && has_columns =>
+        {
             layer(1, *residual)
         }
         Op::GroupedLinear { .. } if keeps_rows && has_columns => layer(1, false),
@@ -240,10 +244,12 @@ fn plan(graph: &Graph, node: &Node, form: &Form) -> Option<(Op, Vec<Operand>)> {
         | Op::Embedding
         | Op::Linear { .. }
         | Op::QuantizedLinear { .. }
+        | Op::GroupQuantizedLinear { .. }
         | Op::GroupedLinear { .. }
         | Op::Dequantize
         | Op::LayerNorm { .. }
         | Op::RmsNorm { .. }
+        | Op::HeadNorm { .. }
         | Op::Gate { .. }
         | Op::Attention(_)
         | Op::Rotary { .. }

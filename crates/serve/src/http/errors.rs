@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{cohere, infinity, json, text_embeddings};
+use super::{cohere, generation, infinity, json, text_embeddings};
 use crate::{
     grpc,
     service::{Failure, Kind},
@@ -61,7 +61,7 @@ impl Family {
             Family::OpenInference
         } else if within(&["/v1", "/openai"]) || within(&infinity::PATHS) {
             Family::OpenAi
-        } else if within(&text_embeddings::PATHS) {
+        } else if within(&text_embeddings::PATHS) || within(&generation::PATHS) {
             Family::TextEmbeddings
         } else {
             Family::HuggingFace

@@ -15,18 +15,23 @@ use axum::{
 use centuple_tasks::{
     Model, Request, Task, Usage,
     schema::{self, Components, any_of},
+    text_generation,
 };
 use serde_json::{Value, json};
 
 use super::{
-    Shared,
+    Shared, access,
     errors::Family,
-    exchange,
+    exchange, generation,
     openapi::{Operation, Tag},
     pages,
     routes::Routes,
 };
-use crate::service::{Dialect, Done, Failure, Kind, Models, Served, Work, Written};
+use crate::{
+    call::Call,
+    generation::Wanted,
+    service::{Dialect, Done, Failure, Kind, Models, Served, Work, Written},
+};
 
 /// The routes.
 pub(super) fn routes() -> Routes {
@@ -74,7 +79,7 @@ fn main_example(model: &Model) -> Vec<(&'static str, Value)> {
 
 /// `POST /`, and `POST /invocations` as SageMaker has it: the only model, its main task.
 async fn root(State(service): State<Shared>, request: HttpRequest) -> Response {
-    answer(&service, Ok(Target { model: None, task: None, use_cache: None }), request).await
+    answer(&service, Ok(Target::default()), request).await
 }
 
 /// `POST /models/{id}` and `POST /models/{id}/pipeline/{task}`.
@@ -105,7 +110,14 @@ async fn pipeline(
 
 async fn answer(service: &Shared, target: Result<Target, Failure>, request: HttpRequest) -> Response {
     let outcome = match target {
-        Ok(target) => exchange(service, target, request).await,
+        Ok(mut target) => {
+            let call = access::call(&request);
+            if target.generates(service, call).await {
+                let wanted = target.found.map_or(Wanted::Named(target.model), Wanted::Found);
+                return generation::Task::answer(service, wanted, request).await;
+            }
+            exchange(service, target, request).await
+        }
         Err(failure) => Err(failure),
     };
     outcome.unwrap_or_else(|failure| Family::HuggingFace.failure(&failure))
@@ -116,27 +128,52 @@ fn bad_path(rejection: PathRejection) -> Failure {
 }
 
 /// The model and the task that a path names.
+#[derive(Default)]
 struct Target {
     model: Option<String>,
     task: Option<Task>,
+    /// Whether the path asks for generation.
+    generates: bool,
+    /// The model, once it was looked up: it answers, whatever has become of it since.
+    found: Option<Arc<Served>>,
     /// What the body says of it, once it is read.
     use_cache: Option<bool>,
 }
 
 impl Target {
     fn new(model: &str, task: Option<&str>) -> Result<Self, Failure> {
+        if task == Some(text_generation::NAME) {
+            return Ok(Self { model: Some(model.to_owned()), generates: true, ..Self::default() });
+        }
         let task = task.map(str::parse).transpose();
         let task =
             task.map_err(|error: centuple_tasks::UnknownTask| Failure::new(Kind::UnknownRoute, error.to_string()))?;
-        Ok(Self { model: Some(model.to_owned()), task, use_cache: None })
+        Ok(Self { model: Some(model.to_owned()), task, ..Self::default() })
+    }
+}
+
+impl Target {
+    /// Whether the request is for a model that generates. What can't be found here is told by who answers.
+    async fn generates(&mut self, service: &Shared, call: Result<Call, Failure>) -> bool {
+        if self.generates || self.task.is_some() {
+            return self.generates;
+        }
+        let Ok(call) = call else { return false };
+        let look = |models: &Models| match &self.model {
+            Some(id) => models.find(id),
+            None => models.find_or_only(None),
+        };
+        self.found = service.find(&call, look).await.ok();
+        self.found.as_ref().is_some_and(|served| served.generator.is_some())
     }
 }
 
 impl Dialect for Target {
     fn read(&mut self, models: &Models, body: &[u8]) -> Result<(Arc<Served>, Work), Failure> {
-        let served = match &self.model {
-            Some(id) => models.find(id)?,
-            None => models.find_or_only(None)?,
+        let served = match (&self.found, &self.model) {
+            (Some(served), _) => Arc::clone(served),
+            (None, Some(id)) => models.find(id)?,
+            (None, None) => models.find_or_only(None)?,
         };
         let request = match self.task {
             Some(task) => Request::parse(task, body)?,

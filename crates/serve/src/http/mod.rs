@@ -9,6 +9,7 @@ pub(crate) mod body;
 mod closing;
 mod cohere;
 pub(crate) mod errors;
+mod generation;
 mod huggingface;
 mod infinity;
 mod observe;
@@ -53,8 +54,9 @@ type Shared = Arc<Service>;
 fn table() -> Routes {
     Routes::new()
         .merge(huggingface::routes())
-        .nest("/v1", openai::routes())
-        .nest("/openai/v1", openai::routes())
+        .nest("/v1", openai::routes().merge(generation::openai_routes()))
+        .nest("/openai/v1", openai::routes().merge(generation::openai_routes()))
+        .merge(generation::routes())
         .merge(text_embeddings::routes())
         .merge(infinity::routes())
         .merge(cohere::routes())

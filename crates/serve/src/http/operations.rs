@@ -58,7 +58,7 @@ async fn health(State(service): State<Shared>) -> Response {
 
 /// `GET /metrics` in the text format of Prometheus.
 async fn metrics(State(service): State<Shared>) -> Response {
-    service.models.all().iter().for_each(|served| served.metrics.refresh());
+    service.models.all().iter().for_each(|served| served.refresh());
     service.metrics.cached(service.cache.bytes());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], service.metrics.render()).into_response()
 }
@@ -166,6 +166,7 @@ fn model_type(model: &Model) -> Value {
             let mask = model.tokenizer.special_tokens().mask.as_ref().map(|mask| mask.text.as_str());
             json!({"masked_lm": {"vocabulary": vocabulary, "mask": mask}})
         }
+        Head::CausalLm { vocabulary } => json!({"causal_lm": {"vocabulary": vocabulary}}),
         Head::SparseEmbedding { vocabulary } => {
             json!({"embedding": {"pooling": "splade", "dimension": vocabulary}})
         }

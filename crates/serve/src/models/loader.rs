@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use centuple_tasks::{Engine, Model};
 
 use super::Report;
-use crate::shadow::Shadow;
+use crate::{generation::Generation, shadow::Shadow};
 
 /// A model and what computes it.
 pub struct ServedModel {
@@ -13,6 +13,8 @@ pub struct ServedModel {
     pub model: Arc<Model>,
     /// Its engine, which moves to a thread of its own.
     pub engine: Box<dyn Engine>,
+    /// What makes it generate, if it does. Its engine then computes nothing else.
+    pub generation: Option<Generation>,
     /// Bytes that the engine takes, weights included; 0 where that is not known.
     pub memory: u64,
     /// What measures the engine's drift on served sequences, if anything does.

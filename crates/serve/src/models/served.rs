@@ -6,14 +6,19 @@ use std::{
     time::Duration,
 };
 
-use centuple_tasks::{Engine, EngineError, Limits, Model, Output, Sequence};
+use centuple_tasks::{
+    Engine, EngineError, Limits, Model, Output, Sequence,
+    generation::{Step, StepEngine, StepError, StepLimits},
+    text_generation::TextGenerator,
+};
 
 use super::{catalogue::Key, loader::ServedModel, registry::Registry};
 use crate::{
     batcher::Batcher,
     config::Config,
     failure::{Failure, Kind},
-    metrics::{Metrics, ModelMetrics, Tally},
+    generation::Generation,
+    metrics::{GenerationMetrics, Metrics, ModelMetrics, Tally},
     queue::{Capacity, Queue},
     shadow::Shadow,
     turns::Turns,
@@ -25,6 +30,9 @@ pub(crate) struct Served {
     /// Its version as clients see it.
     pub(crate) version: String,
     pub(crate) queue: Queue,
+    /// What generates, where the model does.
+    pub(crate) generator: Option<TextGenerator>,
+    generation: Option<GenerationMetrics>,
     pub(crate) metrics: ModelMetrics,
     pub(crate) report: Option<Arc<Report>>,
 }
@@ -40,6 +48,14 @@ pub struct Report {
 }
 
 impl Served {
+    /// Brings gauges up to date.
+    pub(crate) fn refresh(&self) {
+        self.metrics.refresh();
+        if let (Some(generator), Some(metrics)) = (&self.generator, &self.generation) {
+            metrics.show(generator.generator.statistics());
+        }
+    }
+
     /// The model's report.
     pub(crate) fn report(&self) -> Result<&Report, Failure> {
         self.report.as_deref().ok_or_else(|| {
@@ -142,7 +158,7 @@ impl Ground {
         tally: Arc<Tally>,
     ) -> std::io::Result<(Arc<Served>, Instance)> {
         let Self { config, metrics, bell, turns } = self;
-        let ServedModel { model, engine, memory, shadow, report } = loaded;
+        let ServedModel { model, engine, generation, memory, shadow, report } = loaded;
         let alive = Arc::new(Alive(Arc::clone(bell)));
         let id = model.card.id.as_str();
         let batch_tokens = config.max_batch_tokens.min(engine.limits().max_tokens_per_batch);
@@ -155,6 +171,12 @@ impl Ground {
             }
             None => None,
         };
+        let generator = generation.map(|Generation { defaults, engine, tokenizer }| {
+            let engine = Watched { engine, _alive: Arc::clone(&alive) };
+            TextGenerator::start(Arc::clone(&model), defaults, Box::new(engine), tokenizer)
+        });
+        let generator = generator.transpose()?;
+        let generation = generator.is_some().then(|| metrics.generation(id));
         let version = version.to_string();
         let batches = metrics.batches(id, &version, Arc::clone(&tally));
         let (engine, alive) = (Watched::boxed(engine, &alive), Arc::downgrade(&alive));
@@ -162,30 +184,40 @@ impl Ground {
             Batcher { engine, tickets, load: Arc::clone(&load), batch_tokens, metrics: batches, sampler, seat };
         let thread = batcher.spawn(id)?;
         let metrics = metrics.model(id, &version, load, tally);
-        let served = Arc::new(Served { model, version, queue, metrics, report });
+        let served = Arc::new(Served { model, version, queue, generator, generation, metrics, report });
         let instance = Instance { key, bytes: memory, served: Arc::downgrade(&served), alive, thread };
         Ok((served, instance))
     }
 }
 
 /// An engine that shows whether it is still there. Fields are dropped in their order.
-struct Watched {
-    engine: Box<dyn Engine>,
+struct Watched<E> {
+    engine: E,
     _alive: Arc<Alive>,
 }
 
-impl Watched {
+impl Watched<Box<dyn Engine>> {
     fn boxed(engine: Box<dyn Engine>, alive: &Arc<Alive>) -> Box<dyn Engine> {
         Box::new(Self { engine, _alive: Arc::clone(alive) })
     }
 }
 
-impl Engine for Watched {
+impl Engine for Watched<Box<dyn Engine>> {
     fn run(&mut self, batch: &[&Sequence]) -> Result<Vec<Output>, EngineError> {
         self.engine.run(batch)
     }
 
     fn limits(&self) -> Limits {
         self.engine.limits()
+    }
+}
+
+impl StepEngine for Watched<Box<dyn StepEngine>> {
+    fn limits(&self) -> StepLimits {
+        self.engine.limits()
+    }
+
+    fn run(&mut self, step: &Step, logits: &mut Vec<f32>) -> Result<(), StepError> {
+        self.engine.run(step, logits)
     }
 }

@@ -16,7 +16,8 @@ pub(super) fn native_output(head: &Head) -> &'static str {
         Head::Classification { .. }
         | Head::TokenClassification { .. }
         | Head::QuestionAnswering
-        | Head::MaskedLm { .. } => "logits",
+        | Head::MaskedLm { .. }
+        | Head::CausalLm { .. } => "logits",
     }
 }
 
@@ -29,7 +30,7 @@ pub(crate) fn takes_texts(model: &Model) -> bool {
         | Head::TokenClassification { .. }
         | Head::SparseEmbedding { .. }
         | Head::LateInteraction { .. } => true,
-        Head::QuestionAnswering | Head::MaskedLm { .. } => false,
+        Head::QuestionAnswering | Head::MaskedLm { .. } | Head::CausalLm { .. } => false,
     }
 }
 

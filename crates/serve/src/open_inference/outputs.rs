@@ -129,6 +129,7 @@ pub(super) fn is_by_token(head: &Head) -> bool {
         | Head::TokenClassification { .. }
         | Head::QuestionAnswering
         | Head::MaskedLm { .. }
+        | Head::CausalLm { .. }
         | Head::LateInteraction { .. } => true,
         Head::SentenceEmbedding(_) | Head::Classification { .. } | Head::SparseEmbedding { .. } => false,
     }
@@ -198,6 +199,7 @@ fn best(output: &Output, model: &Model, classes: usize) -> Vec<String> {
         | Head::TokenClassification { .. }
         | Head::QuestionAnswering
         | Head::MaskedLm { .. }
+        | Head::CausalLm { .. }
         | Head::SparseEmbedding { .. }
         | Head::LateInteraction { .. } => &[],
     };

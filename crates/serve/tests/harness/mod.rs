@@ -30,7 +30,14 @@ pub fn config() -> Config {
 
 /// A model with neither shadow nor report.
 pub fn served(model: Model, engine: impl Engine + 'static) -> ServedModel {
-    ServedModel { model: Arc::new(model), engine: Box::new(engine), memory: 0, shadow: None, report: None }
+    ServedModel {
+        model: Arc::new(model),
+        engine: Box::new(engine),
+        generation: None,
+        memory: 0,
+        shadow: None,
+        report: None,
+    }
 }
 
 impl Running {
@@ -199,6 +206,23 @@ impl Client {
         response.body = String::from_utf8(body.clone()).unwrap_or_default();
         response.bytes = body;
         Some(response)
+    }
+
+    /// Reads a body that comes in chunks.
+    pub fn chunks(&mut self) -> String {
+        let mut body = Vec::new();
+        loop {
+            let mut line = String::new();
+            self.0.read_line(&mut line).unwrap();
+            let size = usize::from_str_radix(line.trim_end(), 16).unwrap();
+            let start = body.len();
+            body.resize(start + size, 0);
+            self.0.read_exact(&mut body[start..]).unwrap();
+            self.0.read_line(&mut String::new()).unwrap();
+            if size == 0 {
+                return String::from_utf8(body).unwrap();
+            }
+        }
     }
 
     /// Reads a response up to its body, which an answer to HEAD lacks.

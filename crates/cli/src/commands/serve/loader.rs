@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
-use centuple::tasks::{Engine, Sequence};
-use centuple::{Host, HostOptions, LoadOptions, Loaded, Precision};
-use centuple_serve::{LoadError, Loader, Origin, Report, ServedModel, Shadow, Source};
+use centuple::generation::{Step, StepEngine, StepSpan};
+use centuple::tasks::{Engine, EngineError, Head, Limits, Output, Sequence};
+use centuple::{Compiled, Generating, GenerationOptions, Host, HostOptions, LoadOptions, Loaded, Precision};
+use centuple_serve::{Generation, LoadError, Loader, Origin, Report, ServedModel, Shadow, Source};
 
 use super::repository::{Files, Repository};
 use crate::args::Serve;
@@ -19,6 +20,7 @@ const WARM_UP_TOKENS: usize = 16;
 pub(super) struct Folders {
     host: Host,
     options: LoadOptions,
+    generation: GenerationOptions,
     shadow: Option<f64>,
     shadow_model: Option<String>,
     accept_over_budget: bool,
@@ -52,6 +54,7 @@ impl Folders {
         Ok(Folders {
             host: command.machine.host()?,
             options,
+            generation: command.generation.options(),
             shadow: command.shadow.filter(|share| *share > 0.0),
             shadow_model: command.shadow_model.clone(),
             accept_over_budget: command.accept_over_budget,
@@ -100,14 +103,18 @@ impl Folders {
     fn load_one(&self, source: &Source) -> anyhow::Result<ServedModel> {
         let named = self.named.iter().find(|named| named.folder == source.place);
         let name = named.map_or_else(|| source.place.display().to_string(), |named| named.name.clone());
-        let mut loaded = self.host.load_folder(&source.place, &source.name, &self.options)?;
-        if let Some(artefact) = &loaded.artefact {
+        let compiled = self.host.compile_folder(&source.place, &source.name, &self.options)?;
+        if let Some(artefact) = &compiled.artefact {
             ensure!(
                 self.accept_over_budget || !artefact.is_over_budget(),
                 "{name} has lost more accuracy than its budget allowed, as its report.html shows; optimise it again, or \
                  serve it all the same with --accept-over-budget"
             );
         }
+        if let Head::CausalLm { .. } = compiled.model.card.head {
+            return self.generating(&name, source, &compiled);
+        }
+        let mut loaded = self.host.start(&compiled)?;
         // The first client finds every page touched and every thread awake.
         let tokens = WARM_UP_TOKENS.min(loaded.engine.limits().max_tokens_per_sequence);
         loaded.engine.run(&[&Sequence::from_ids(vec![0; tokens])])?;
@@ -117,7 +124,31 @@ impl Folders {
         let shadow = self.shadow.map(|share| self.shadow(&name, source, &loaded, share)).transpose()?.flatten();
         let report = loaded.artefact.as_ref().and_then(|artefact| artefact.report());
         let report = report.map(|(html, json)| Arc::new(Report { html, json }));
-        Ok(ServedModel { model: loaded.model, engine: Box::new(loaded.engine), memory, shadow, report })
+        let engine = Box::new(loaded.engine);
+        Ok(ServedModel { model: loaded.model, engine, generation: None, memory, shadow, report })
+    }
+
+    /// A model that generates.
+    fn generating(&self, name: &str, source: &Source, compiled: &Compiled) -> anyhow::Result<ServedModel> {
+        let Generating { model, defaults, mut engine, folder, .. } =
+            self.host.start_generating(compiled, &source.place, &self.generation)?;
+        let span = StepSpan { ids: vec![0], pages: vec![0], selected: vec![0], ..StepSpan::default() };
+        engine.run(&Step { spans: vec![span], ..Step::default() }, &mut Vec::new())?;
+        let (memory, cache) = (engine.memory(), engine.cache_bytes());
+        tracing::info!(
+            "loaded {name}: {} threads, {}, {} MiB for keys and values of {} tokens",
+            self.host.threads(),
+            self.host.isa(),
+            cache >> 20,
+            engine.limits().pages * engine.limits().page_tokens
+        );
+        let memory = (memory.weights + memory.arena + memory.workers + cache) as u64;
+        let report = compiled.artefact.as_ref().and_then(|artefact| artefact.report());
+        let report = report.map(|(html, json)| Arc::new(Report { html, json }));
+        let limits = model.limits;
+        let generation = Generation { defaults, engine: Box::new(engine), tokenizer: folder.join("tokenizer.json") };
+        let engine = Box::new(OnlyGenerates(limits));
+        Ok(ServedModel { model, engine, generation: Some(generation), memory, shadow: None, report })
     }
 
     /// The same model in f32, on a thread of its own.
@@ -142,6 +173,19 @@ impl Folders {
         let shadow = host.load_folder(&folder, &loaded.model.card.id, &options)?;
         tracing::info!("comparing {share} of the sequences of {name} with {origin} in f32");
         Ok(Some(Shadow { engine: Box::new(shadow.engine), share }))
+    }
+}
+
+/// What a model that generates answers to all else.
+struct OnlyGenerates(Limits);
+
+impl Engine for OnlyGenerates {
+    fn run(&mut self, _: &[&Sequence]) -> Result<Vec<Output>, EngineError> {
+        Err(EngineError::execution("this model generates text and does nothing else; ask for text-generation"))
+    }
+
+    fn limits(&self) -> Limits {
+        self.0
     }
 }
 

@@ -102,6 +102,7 @@ impl Search<'_> {
             kv_heads: heads,
             head_dim,
             scale,
+            soft_cap: None,
             causal,
             window,
             position: position.kind(),

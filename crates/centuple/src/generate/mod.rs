@@ -1,0 +1,111 @@
+//! Generation: from a model folder to something that takes requests and yields tokens.
+//!
+//! ```text
+//! folder ── Compiled ── PlanSteps: the plan over a cache of keys and values ── Generator ── TextGenerator
+//! ```
+
+mod defaults;
+mod memory;
+mod steps;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use centuple_generate::{Parameters, StepEngine, StepLimits};
+use centuple_tasks::text_generation::TextGenerator;
+use centuple_tasks::{Head, Model};
+
+pub use steps::PlanSteps;
+
+use crate::error::Error;
+use crate::host::Host;
+use crate::load::{Compiled, LoadOptions, Precision};
+
+/// What generation may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GenerationOptions {
+    /// Bytes for keys and values of all sequences together; by default a share of the free memory, at most what
+    /// `sequences_per_step` longest sequences need.
+    pub kv_memory: Option<usize>,
+    /// Most tokens that are computed together, at which prompts are cut. Many let prompts pass sooner, few let the streams
+    /// beside them wait less.
+    pub tokens_per_step: usize,
+    /// Most sequences that are computed together.
+    pub sequences_per_step: usize,
+}
+
+impl Default for GenerationOptions {
+    fn default() -> GenerationOptions {
+        GenerationOptions { kv_memory: None, tokens_per_step: 256, sequences_per_step: 64 }
+    }
+}
+
+/// A model that is ready to generate.
+pub struct Generating {
+    /// What tasks need to know of it.
+    pub model: Arc<Model>,
+    /// How it generates where a request doesn't say.
+    pub defaults: Parameters,
+    /// What computes.
+    pub engine: PlanSteps,
+    /// The numbers that linear layers compute with.
+    pub precision: Precision,
+    /// The folder that it was loaded from.
+    pub folder: PathBuf,
+}
+
+impl Generating {
+    /// What its engine takes.
+    pub fn limits(&self) -> StepLimits {
+        self.engine.limits()
+    }
+
+    /// Starts the thread that runs the engine.
+    ///
+    /// # Errors
+    /// The system grants none.
+    pub fn start(self) -> io::Result<TextGenerator> {
+        let Generating { model, defaults, engine, folder, .. } = self;
+        TextGenerator::start(model, defaults, Box::new(engine), folder.join("tokenizer.json"))
+    }
+}
+
+impl Host {
+    /// Loads a model that generates, by folder or hub id.
+    ///
+    /// # Errors
+    /// As for [`Host::load`]; the model doesn't generate; what it says of how it generates has no meaning; or the memory for keys
+    /// and values isn't granted.
+    pub fn load_generating(
+        &self,
+        name: &str,
+        options: &LoadOptions,
+        generation: &GenerationOptions,
+    ) -> Result<Generating, Error> {
+        let (folder, id) = options.locate(name)?;
+        let compiled = self.compile_folder(&folder, &id, options)?;
+        self.start_generating(&compiled, &folder, generation)
+    }
+
+    /// Gives a compiled model that generates its memory; `folder` is the one that it was compiled from.
+    ///
+    /// # Errors
+    /// As for [`Host::load_generating`].
+    pub fn start_generating(
+        &self,
+        compiled: &Compiled,
+        folder: &Path,
+        generation: &GenerationOptions,
+    ) -> Result<Generating, Error> {
+        let card = &compiled.model.card;
+        let Head::CausalLm { vocabulary } = card.head else {
+            return Err(Error::NotGenerating { model: card.id.clone(), offers: card.offers() });
+        };
+        let defaults = defaults::read(folder)?;
+        let positions = compiled.description.max_tokens;
+        let engine = PlanSteps::new(self, &compiled.plan, positions, vocabulary, generation)?;
+        let (model, precision) = (Arc::clone(&compiled.model), compiled.precision);
+        Ok(Generating { model, defaults, engine, precision, folder: folder.to_owned() })
+    }
+}

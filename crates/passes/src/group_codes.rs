@@ -1,0 +1,185 @@
+//! Weights as codes of 4 bits in groups along the depth, each group with the scale that leaves the smallest square error.
+
+use centuple_tensor::{Tensor, TensorError};
+
+/// The least and the greatest code.
+const LOWEST: f32 = -8.0;
+const HIGHEST: f32 = 7.0;
+
+/// What the largest magnitude becomes by the scales that are tried, of either sign; beyond the codes it is cut off.
+const LEVELS: [f32; 10] = [8.0, 7.0, 7.5, 8.5, 9.0, 9.5, 10.0, 11.0, 12.0, 13.5];
+/// How far beside the best of them is tried then, as a share of the scale.
+const FINE: f32 = 0.025;
+
+/// A weight in groups.
+#[derive(Clone)]
+pub(crate) struct GroupCodes {
+    /// `[n, k]` i8, in -8..=7.
+    pub(crate) codes: Tensor,
+    /// `[n, ⌈k / group⌉]`
+    pub(crate) scales: Tensor,
+    /// What rounding takes from the mean of each output, where the means of the inputs are known.
+    pub(crate) lost: Option<Tensor>,
+}
+
+impl GroupCodes {
+    /// Codes of a weight `[n, k]`, whose input channels have the given means.
+    pub(crate) fn of(weight: &Tensor, group: usize, means: Option<&[f32]>) -> Result<GroupCodes, TensorError> {
+        let [n, k] = [weight.shape()[0], weight.shape()[1]];
+        let (data, width, group) = (weight.to_f32()?, k.max(1), group.max(1));
+        let mut scales = Vec::with_capacity(n * k.div_ceil(group));
+        let mut lost = Vec::new();
+        let codes = Tensor::from_i8_with(&[n, k], |codes| {
+            for (row, codes) in data.chunks_exact(width).zip(codes.chunks_exact_mut(width)) {
+                let first = scales.len();
+                for (values, codes) in row.chunks(group).zip(codes.chunks_mut(group)) {
+                    scales.push(group_codes(values, codes));
+                }
+                if let Some(means) = means {
+                    lost.push(lost_mean(row, codes, means, |at| scales[first + at / group]));
+                }
+            }
+        })?;
+        let scales = Tensor::from_f32(&[n, k.div_ceil(group)], &scales)?;
+        let lost = means.map(|_| Tensor::from_f32(&[n], &lost)).transpose()?;
+        Ok(GroupCodes { codes, scales, lost })
+    }
+}
+
+/// What rounding takes from the mean of an output.
+fn lost_mean(row: &[f32], codes: &[i8], means: &[f32], scale: impl Fn(usize) -> f32) -> f32 {
+    let rounding = |(at, (weight, code)): (usize, (&f32, &i8))| weight - f32::from(*code) * scale(at);
+    let rounding = row.iter().zip(codes).enumerate().map(rounding);
+    rounding.zip(means).map(|(rounding, mean)| f64::from(rounding) * f64::from(*mean)).sum::<f64>() as f32
+}
+
+/// Writes the codes of a group and returns their scale, which may be negative: of 16 codes one more is below 0 than above,
+/// so the largest magnitude is best at -8, or not, whatever its sign.
+///
+/// For given codes `q` the best scale is `Σwq / Σq²`, and the square error is `Σw² - (Σwq)² / Σq²`.
+fn group_codes(values: &[f32], codes: &mut [i8]) -> f32 {
+    let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    if !(largest.is_normal() && largest.recip().is_normal()) {
+        codes.fill(0);
+        return 0.0;
+    }
+    let mut best = Trial::of(values, -largest / LEVELS[0]);
+    for scale in [-largest, largest].into_iter().flat_map(|largest| LEVELS.map(|levels| largest / levels)) {
+        best = best.or(Trial::of(values, scale));
+    }
+    for share in [1.0 - FINE, 1.0 + FINE] {
+        best = best.or(Trial::of(values, best.unit * share));
+    }
+    let inverse = best.unit.recip();
+    codes.iter_mut().zip(values).for_each(|(to, value)| *to = code(value * inverse) as i8);
+    best.scale
+}
+
+/// Codes by one scale, and what they are worth.
+#[derive(Clone, Copy)]
+struct Trial {
+    /// The scale by which the codes were found.
+    unit: f32,
+    /// The best scale for these codes.
+    scale: f32,
+    /// What they explain of the sum of squares.
+    explained: f32,
+}
+
+impl Trial {
+    fn of(values: &[f32], unit: f32) -> Trial {
+        /// Independent sums, for the compiler to vectorise.
+        const LANES: usize = 8;
+        let inverse = unit.recip();
+        let (mut products, mut squares) = ([0.0f32; LANES], [0.0f32; LANES]);
+        let mut add = |values: &[f32; LANES]| {
+            for (lane, value) in values.iter().enumerate() {
+                let code = code(value * inverse);
+                // By multiples of the unit, so that no square overflows or vanishes.
+                products[lane] += value * inverse * code;
+                squares[lane] += code * code;
+            }
+        };
+        let (whole, rest) = values.as_chunks::<LANES>();
+        whole.iter().for_each(&mut add);
+        let mut last = [0.0; LANES];
+        last[..rest.len()].copy_from_slice(rest);
+        add(&last);
+        let (products, squares): (f32, f32) = (products.iter().sum(), squares.iter().sum());
+        let ratio = if squares > 0.0 { products / squares } else { 0.0 };
+        Trial { unit, scale: unit * ratio, explained: products * ratio * (unit * unit) }
+    }
+
+    /// The better one, of equal ones the first.
+    fn or(self, other: Trial) -> Trial {
+        if other.explained > self.explained { other } else { self }
+    }
+}
+
+/// The code next to a value in units of the scale, of two the even one.
+fn code(value: f32) -> f32 {
+    // At this magnitude a float's last bit is 1, so adding it rounds. Unlike a call for each value, it vectorises.
+    const ROUND: f32 = 12_582_912.0;
+    (value.clamp(LOWEST, HIGHEST) + ROUND) - ROUND
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn squared_error(values: &[f32], codes: &[i8], scale: f32) -> f32 {
+        values.iter().zip(codes).map(|(value, code)| (value - f32::from(*code) * scale).powi(2)).sum()
+    }
+
+    #[test]
+    fn weights_that_are_codes_stay_what_they_are() {
+        for sign in [1.0f32, -1.0] {
+            let values: Vec<f32> = (0..32).map(|at| sign * 0.37 * ((at * 5 % 16) as f32 - 8.0)).collect();
+            let mut codes = [0; 32];
+            let scale = group_codes(&values, &mut codes);
+            assert!(squared_error(&values, &codes, scale) < 1e-9, "{scale}: {codes:?}");
+        }
+    }
+
+    #[test]
+    fn no_plain_scale_is_better() {
+        let values: Vec<f32> = (0..128).map(|at| ((at * 37 % 101) as f32 * 0.07).sin().powi(3)).collect();
+        let mut codes = [0; 128];
+        let scale = group_codes(&values, &mut codes);
+        let error = squared_error(&values, &codes, scale);
+        let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        for levels in [7.0, 7.5, 8.0] {
+            for sign in [1.0, -1.0] {
+                let plain = sign * largest / levels;
+                let codes: Vec<i8> = values.iter().map(|value| code(value / plain) as i8).collect();
+                assert!(error <= squared_error(&values, &codes, plain) * 1.0001, "{levels}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_no_scale_becomes_zeros() {
+        for wrong in [0.0, 1e-42, f32::INFINITY, f32::NAN] {
+            let mut codes = [1; 4];
+            let scale = group_codes(&[wrong; 4], &mut codes);
+            assert_eq!((codes, scale), ([0; 4], 0.0), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_row_ends_with_a_shorter_group() -> Result<(), TensorError> {
+        let values: Vec<f32> = (0..2 * 20).map(|at| (at as f32).cos()).collect();
+        let weight = Tensor::from_f32(&[2, 20], &values)?;
+        let groups = GroupCodes::of(&weight, 16, Some(&[0.5; 20]))?;
+        assert_eq!((groups.codes.shape(), groups.scales.shape()), (&[2, 20][..], &[2, 2][..]));
+        let (codes, scales) = (groups.codes.as_i8()?, groups.scales.as_f32()?);
+        let lost = groups.lost.expect("means are given");
+        for row in 0..2 {
+            let meant = |at: usize| f32::from(codes[20 * row + at]) * scales[2 * row + at / 16];
+            let lost_of: f32 = (0..20).map(|at| (values[20 * row + at] - meant(at)) * 0.5).sum();
+            assert!((lost.as_f32()?[row] - lost_of).abs() < 1e-5);
+            assert!((0..20).all(|at| (values[20 * row + at] - meant(at)).abs() < 0.1));
+        }
+        Ok(())
+    }
+}
