@@ -3,6 +3,7 @@
 One thread, one socket a client. A reply is read up to its Content-Length and not parsed further.
 """
 
+import itertools
 import selectors
 import socket
 import statistics
@@ -72,14 +73,14 @@ def post(path: str, body: bytes) -> bytes:
 def drive(address: tuple[str, int], requests: Iterator[bytes], clients: int) -> Load:
     """Sends all requests over `clients` connections, each with its next request as soon as its reply is there."""
     with selectors.DefaultSelector() as selector:
-        for _ in range(clients):
+        first = list(itertools.islice(requests, clients))
+        for _ in first:
             client = _Client(address)
             selector.register(client.socket, selectors.EVENT_READ, client)
-        start, latencies, waiting = time.perf_counter(), [], 0
-        for key, request in zip(list(selector.get_map().values()), requests, strict=False):
+        start, latencies = time.perf_counter(), []
+        for key, request in zip(list(selector.get_map().values()), first, strict=True):
             key.data.send(request)
-            waiting += 1
-        while waiting:
+        while selector.get_map():
             for key, _ in selector.select():
                 taken = key.data.receive()
                 if taken is None:
@@ -87,12 +88,12 @@ def drive(address: tuple[str, int], requests: Iterator[bytes], clients: int) -> 
                 latencies.append(taken)
                 following = next(requests, None)
                 if following is None:
-                    waiting -= 1
+                    # An idle connection is one that the server may close.
+                    selector.unregister(key.fileobj)
+                    key.data.socket.close()
                 else:
                     key.data.send(following)
         seconds = time.perf_counter() - start
-        for key in list(selector.get_map().values()):
-            key.data.socket.close()
     return Load(latencies, seconds)
 
 

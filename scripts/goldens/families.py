@@ -30,6 +30,8 @@ MOST_BYTES = 2_000_000
 CONTINUED = 64
 LEAST_AHEAD = 1e-3
 PROMPTS = 2
+# Beams of the search, and how many of them are told.
+BEAMS = {"num_beams": 4, "num_return_sequences": 2, "length_penalty": 0.5}
 # Spelling of `config.json` → class of an output.
 KINDS = {
     "ForSequenceClassification": "logits",
@@ -77,6 +79,9 @@ def _write_family(family: Family, folder: Path) -> None:
             prompts, tokens = _continue(model, list(inputs.values()), f"{family.name} {case.name}")
             cases[-1]["greedy"] = prompts
             continued[f"{case.name}.greedy"] = tokens
+            prompts, tokens = _search(model, list(inputs.values()), f"{family.name} {case.name}")
+            cases[-1]["beams"] = prompts
+            continued[f"{case.name}.beams"] = tokens
     _distinct(family, outputs)
     cases += [_refused(family, field, fields) for field, fields in family.refuse]
     _save(family, folder, pool, used, cases, list(inputs.values()), outputs | continued)
@@ -242,6 +247,28 @@ def _continue(model, inputs: list[dict], place: str) -> tuple[list[int], torch.T
     print(f"  {place}: continuations of {[kinds for kinds, _, _ in found]} different tokens")
     assert len(found) == PROMPTS and found[0][0] > 1, place
     return [index for _, index, _ in found], torch.stack([tokens for _, _, tokens in found]).float()
+
+
+def _search(model, inputs: list[dict], place: str) -> tuple[list[int], torch.Tensor]:
+    """Indices of a few inputs whose beam search finds the same in f32 and in f64, and what it finds: the best beams of each."""
+    found = []
+    for index, item in enumerate(inputs):
+        tokens = _beams(model, item["ids"])
+        if torch.equal(tokens, _beams(model.double(), item["ids"])):
+            found.append((len(set(tokens.flatten().tolist())), index, tokens))
+        model.float()
+    found = sorted(found, key=lambda entry: (-entry[0], entry[1]))[:PROMPTS]
+    print(f"  {place}: beams of {[kinds for kinds, _, _ in found]} different tokens")
+    assert len(found) == PROMPTS and found[0][0] > 1, place
+    return [index for _, index, _ in found], torch.cat([tokens for _, _, tokens in found]).float()
+
+
+def _beams(model, ids: list[int]) -> torch.Tensor:
+    """The best beams `[num_return_sequences, CONTINUED]` that go on from `ids`."""
+    model.generation_config = transformers.GenerationConfig(do_sample=False, max_new_tokens=CONTINUED, pad_token_id=0, **BEAMS)
+    ids = torch.tensor([ids])
+    with torch.inference_mode():
+        return model.generate(ids, attention_mask=torch.ones_like(ids))[:, ids.shape[1] :]
 
 
 def _check(family: Family, case: Case, model, inputs: list[dict], answer: torch.Tensor) -> None:

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use centuple_graph::{Document, DocumentError};
 use centuple_models::Description;
 use centuple_models::checkpoint::CheckpointError;
+use centuple_models::checkpoint::gguf::Gguf;
 use centuple_models::checkpoint::onnx::OnnxFile;
 use centuple_receipt::report::{Findings, Verdict};
 use centuple_runtime::{Plan, RuntimeError, lower_stored};
@@ -171,7 +172,20 @@ pub(crate) fn compile(host: &Host, folder: &Path, id: &str, options: &LoadOption
     let artefact = Some(Arc::new(Artefact { folder: folder.to_owned(), source, receipt }));
     let (model, plan) = (Arc::new(model), Arc::new(plan));
     let (passes, notes) = (Vec::new(), Vec::new());
-    Ok(Compiled { model, description, precision: found, text, plain: None, graph, passes, notes, plan, artefact })
+    Ok(Compiled {
+        model,
+        description,
+        precision: found,
+        text,
+        plain: None,
+        graph,
+        encoder: None,
+        passes,
+        notes,
+        gguf: None,
+        plan,
+        artefact,
+    })
 }
 
 /// What an artefact that was loaded says of itself.
@@ -429,6 +443,10 @@ fn parts(source: &Path) -> Result<(PathBuf, Option<PathBuf>), ArtefactError> {
         path: source.to_owned(),
         source: io::Error::other(error.to_string()),
     };
+    if let Some(path) = Gguf::find(source).map_err(failed)? {
+        let reason = "a GGUF file can't become an artefact or be exported; run or serve it as it is, with --precision";
+        return Err(ArtefactError::File { path, source: io::Error::new(io::ErrorKind::Unsupported, reason) });
+    }
     Ok(match OnnxFile::find(source).map_err(failed)? {
         Some(file) => (file.folder, Some(file.path)),
         None => (source.to_owned(), None),

@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use centuple_graph::{Graph, NodeId, Op};
-use centuple_passes::{Channels, Observations, observed_values};
-use centuple_runtime::{Batch, InputData, RuntimeError, Session, lower};
-use centuple_tensor::{Bindings, Layout, Span};
-use centuple_text::{Encoding, Text, Tokenizer, Truncation};
+use centuple_passes::{Channels, Moments, Observations, observed_values};
+use centuple_runtime::{Batch, InputData, KvCache, Plan, RuntimeError, Session, lower};
+use centuple_tensor::{Bindings, Layout, PAGE_TOKENS, Source, Span};
+use centuple_text::{Encoding, Text, TextError, Tokenizer, Truncation};
 
 use crate::error::Error;
+use crate::generate::encoder::SourceEncoder;
 use crate::host::Host;
+use centuple_kernels::KvPrecision;
 
 /// Sentences of many kinds and lengths, one a line.
 const TEXTS: &str = include_str!("calibration.txt");
@@ -21,16 +23,19 @@ const BATCH: usize = 128;
 /// Of so many tokens one is selected, where the graph computes on for selected ones only.
 const SELECTED_EVERY: usize = 5;
 
-/// Runs the shipped texts, and `own` ones, through a packed encoder and records the largest magnitude of each channel
-/// that feeds a linear layer.
+/// Runs the shipped texts, and `own` ones, through a packed graph and records magnitudes of each channel that feeds a linear
+/// layer, and if wanted their products, which weights in groups are rounded by. A decoder behind an `encoder` writes each text
+/// while it reads it.
 ///
 /// # Errors
 /// A text cannot be tokenised, or the graph cannot be run.
 pub(crate) fn observe<'a>(
     host: &Host,
     graph: &Graph,
+    encoder: Option<&Graph>,
     tokenizer: &Tokenizer,
     own: impl Iterator<Item = &'a str>,
+    moments: bool,
 ) -> Result<Observations, Error> {
     let values = observed_values(graph);
     let mut observed = graph.clone();
@@ -43,7 +48,13 @@ pub(crate) fn observe<'a>(
     let tokens = BATCH.max(longest);
     let selects = graph.nodes().iter().any(|node| node.op == Op::Select);
     let capacity = Bindings { tokens, sequences: tokens, selected: tokens, sequence: tokens, ..Bindings::default() };
-    let mut session = Session::new(Arc::new(lower(&observed, host.isa)?), Arc::clone(&host.pool), capacity)?;
+    let capacity = Bindings { past: encoder.map_or(0, |_| tokens), ..capacity };
+    let plan = Arc::new(lower(&observed, host.isa)?);
+    let mut sources = match encoder {
+        Some(encoder) => Some(Sources::new(host, encoder, &plan, tokens)?),
+        None => None,
+    };
+    let mut session = Session::new(plan, Arc::clone(&host.pool), capacity)?;
     let mut observations = Observations::new();
     let mut seen: HashMap<NodeId, usize> = HashMap::new();
     let mut rest = encodings.as_slice();
@@ -52,23 +63,31 @@ pub(crate) fn observe<'a>(
         let count = rest.iter().take_while(|encoding| fits(&mut left, encoding.ids.len())).count();
         let (batch, others) = rest.split_at(count);
         rest = others;
-        run(&mut session, batch, selects)?;
+        run(&mut session, sources.as_mut(), batch, selects)?;
         for (index, &value) in values.iter().enumerate() {
             let rows = session.output(first + index).ok_or(RuntimeError::Unbound("observed".to_owned()))?;
             *seen.entry(value).or_default() += rows.rows();
-            let nothing = || Channels { largest: vec![0.0; rows.columns()], mean: vec![0.0; rows.columns()] };
-            let Channels { largest, mean: sum } = observations.entry(value).or_insert_with(nothing);
-            for row in 0..rows.rows() {
-                for ((channel, sum), value) in largest.iter_mut().zip(sum.iter_mut()).zip(rows.row(row)) {
+            let nothing = || vec![0.0; rows.columns()];
+            let products = || if moments { Moments::new(rows.columns()) } else { Moments::default() };
+            let nothing = || Channels { largest: nothing(), mean: nothing(), square: nothing(), moments: products() };
+            let Channels { largest, mean: sum, square, moments: products } =
+                observations.entry(value).or_insert_with(nothing);
+            for row in (0..rows.rows()).map(|row| rows.row(row)) {
+                let sums = largest.iter_mut().zip(sum.iter_mut()).zip(square.iter_mut());
+                for (((channel, sum), square), value) in sums.zip(row) {
                     *channel = channel.max(value.abs());
                     *sum += value;
+                    *square += value * value;
+                }
+                if moments {
+                    products.add(row);
                 }
             }
         }
     }
     for (value, channels) in &mut observations {
         let rows = seen.get(value).copied().unwrap_or(0).max(1) as f32;
-        channels.mean.iter_mut().for_each(|sum| *sum /= rows);
+        channels.mean.iter_mut().chain(&mut channels.square).for_each(|sum| *sum /= rows);
     }
     Ok(observations)
 }
@@ -80,20 +99,77 @@ pub(crate) fn fits(left: &mut usize, tokens: usize) -> bool {
     enough
 }
 
+/// What a decoder looks at while it is observed: the texts, as the encoder has read them.
+struct Sources {
+    encoder: SourceEncoder,
+    decoder: Arc<Plan>,
+}
+
+/// Texts that an encoder has read.
+struct Read {
+    cache: KvCache,
+    /// Pages to write each text to, and what was read of it.
+    texts: Vec<(Vec<u32>, Source)>,
+}
+
+impl Sources {
+    /// For batches of so many tokens.
+    fn new(host: &Host, encoder: &Graph, decoder: &Arc<Plan>, tokens: usize) -> Result<Sources, RuntimeError> {
+        let encoder = SourceEncoder::new(host, &Arc::new(lower(encoder, host.isa)?), tokens)?;
+        Ok(Sources { encoder, decoder: Arc::clone(decoder) })
+    }
+
+    fn read(&mut self, batch: &[Arc<Encoding>]) -> Result<Read, RuntimeError> {
+        let mut next = 0;
+        let mut pages = |tokens: usize| {
+            let first = next;
+            next += tokens.div_ceil(PAGE_TOKENS) as u32;
+            (first..next).collect::<Vec<u32>>()
+        };
+        let texts: Vec<_> = batch
+            .iter()
+            .map(|text| centuple_generate::Encoding { ids: text.ids.clone(), pages: pages(text.ids.len()) })
+            .collect();
+        let used: usize = texts.iter().map(|text| text.pages.len()).sum();
+        let mut cache = KvCache::new(self.decoder.cache_slots(), KvPrecision::F32, 2 * used)?;
+        self.encoder.encode(&texts, &mut cache)?;
+        let of = |text: centuple_generate::Encoding| {
+            let tokens = text.ids.len();
+            (pages(tokens), Source { tokens, pages: text.pages })
+        };
+        Ok(Read { cache, texts: texts.into_iter().map(of).collect() })
+    }
+}
+
 /// Runs texts as one packed batch, some of whose tokens are selected.
-fn run(session: &mut Session, batch: &[Arc<Encoding>], selects: bool) -> Result<(), Error> {
+fn run(
+    session: &mut Session,
+    sources: Option<&mut Sources>,
+    batch: &[Arc<Encoding>],
+    selects: bool,
+) -> Result<(), Error> {
     let ids: Vec<i64> = batch.iter().flat_map(|encoding| encoding.ids.iter().map(|&id| id.into())).collect();
     let types: Vec<i64> = batch.iter().flat_map(|encoding| encoding.type_ids.iter().map(|&id| id.into())).collect();
+    let (cache, texts) = match sources {
+        Some(sources) => {
+            let Read { cache, texts } = sources.read(batch)?;
+            (Some(cache), texts)
+        }
+        None => (None, Vec::new()),
+    };
+    let mut texts = texts.into_iter();
     let span = |encoding: &Arc<Encoding>| {
         let tokens = encoding.ids.len();
+        let (pages, source) = texts.next().unzip();
         let every = |token: &u32| selects && (*token as usize) % SELECTED_EVERY == SELECTED_EVERY / 2;
-        Span { tokens, selected: (0..tokens as u32).filter(every).collect(), ..Span::default() }
+        let selected = (0..tokens as u32).filter(every).collect();
+        Span { tokens, selected, pages: pages.unwrap_or_default(), source, ..Span::default() }
     };
     let layout = Layout::new(batch.iter().map(span).collect());
     let layout = layout.map_err(|error| RuntimeError::Unbound(error.to_string()))?;
     let inputs = [("input_ids", InputData::I64(&ids)), ("token_type_ids", InputData::I64(&types))];
     let bindings = layout.bindings();
-    session.run(&Batch { inputs: &inputs, layout: &layout, bindings, cache: None })?;
+    session.run(&Batch { inputs: &inputs, layout: &layout, bindings, cache: cache.as_ref() })?;
     Ok(())
 }
 
@@ -103,7 +179,11 @@ fn encodings<'a>(tokenizer: &Tokenizer, own: impl Iterator<Item = &'a str>) -> R
     let mut add = |texts: &mut dyn Iterator<Item = &str>| -> Result<(), Error> {
         let mut left = TOKENS;
         for text in texts {
-            let encoding = tokenizer.encode(Text::Single(text), Truncation::Right)?;
+            let encoding = match tokenizer.encode(Text::Single(text), Truncation::Right) {
+                // Of a vocabulary that lacks every character of it.
+                Err(TextError::Empty) => continue,
+                encoding => encoding?,
+            };
             if !fits(&mut left, encoding.ids.len()) {
                 break;
             }

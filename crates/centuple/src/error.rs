@@ -24,6 +24,20 @@ pub enum Error {
     /// An ONNX file cannot be read or imported.
     #[error(transparent)]
     Onnx(#[from] centuple_onnx::OnnxError),
+    /// The model answers texts with texts only.
+    #[error("`{model}` answers a text with a text and does nothing else; ask it for text2text-generation")]
+    OnlyGenerates {
+        /// The model's name.
+        model: String,
+    },
+    /// The model consists of two graphs, which only its folder can hold.
+    #[error(
+        "`{model}` has an encoder and a decoder, of which neither artefacts nor exports are written; load its folder"
+    )]
+    TwoGraphs {
+        /// The model's name.
+        model: String,
+    },
     /// An artefact cannot be read or written.
     #[error(transparent)]
     Artefact(#[from] ArtefactError),

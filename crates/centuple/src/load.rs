@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use centuple_graph::Graph;
+use centuple_models::checkpoint::gguf::{Gguf, is_gguf};
 use centuple_models::checkpoint::hub;
 use centuple_models::checkpoint::onnx::{OnnxFile, has_only_onnx};
 use centuple_models::{Description, Head, ModelError, Problem, Purpose};
@@ -19,6 +20,7 @@ use crate::artefact::{self, Artefact, Draft, Manifest, Origin};
 use crate::calibrate;
 use crate::engine::PlanEngine;
 use crate::error::Error;
+use crate::gguf::{self, GgufSettings};
 use crate::host::Host;
 use crate::onnx::{self, Raised};
 
@@ -32,7 +34,12 @@ pub enum Precision {
     F16,
     /// Integers: 8-bit weights, 7-bit activations, calibrated on shipped texts.
     Int8,
+    /// Integers: 4-bit weights in groups along the depth, of [`INT4_GROUP`] elements where [`Quantization::groups`] doesn't say.
+    Int4,
 }
+
+/// Weights that share a scale in [`Precision::Int4`].
+pub const INT4_GROUP: usize = 128;
 
 impl Precision {
     /// The name of its number type.
@@ -41,7 +48,33 @@ impl Precision {
             Precision::F32 => "float32",
             Precision::F16 => "float16",
             Precision::Int8 => "int8",
+            Precision::Int4 => "int4",
         }
+    }
+
+    /// Whether its weights are rounded by the products of their inputs' channels.
+    pub(crate) fn moments(self) -> bool {
+        self == Precision::Int4
+    }
+
+    /// How a model of this precision is quantised, where options leave something open; none where it is not.
+    ///
+    /// What generates reads few rows at a time, so that finer activations cost little beside reading the weights.
+    pub(crate) fn quantization(self, options: &Quantization, generates: bool) -> Option<Quantization> {
+        let usual = Quantization::default();
+        let finer = |bits: u8, usual: u8, finer: u8| if generates && bits == usual { finer } else { bits };
+        let (groups, selected_bits) = match self {
+            Precision::F32 | Precision::F16 => return None,
+            Precision::Int8 => (None, options.selected_bits),
+            Precision::Int4 => (Some(options.groups.unwrap_or(INT4_GROUP)), options.selected_bits.or(Some(8))),
+        };
+        Some(Quantization {
+            bits: finer(options.bits, usual.bits, 8),
+            activated_bits: finer(options.activated_bits, usual.activated_bits, 12),
+            groups,
+            selected_bits,
+            ..options.clone()
+        })
     }
 }
 
@@ -51,6 +84,7 @@ impl fmt::Display for Precision {
             Precision::F32 => "f32",
             Precision::F16 => "f16",
             Precision::Int8 => "int8",
+            Precision::Int4 => "int4",
         })
     }
 }
@@ -68,6 +102,8 @@ pub struct LoadOptions {
     pub max_batch_tokens: usize,
     /// Memory for recently tokenised texts in bytes; 0 switches the cache off.
     pub token_cache_bytes: u64,
+    /// Whether ops are fused; without it, measurements show what that brings. An artefact stays as it was made.
+    pub fusion: bool,
     /// Where names are looked up; by default where the environment says.
     pub hub: Option<hub::HubOptions>,
 }
@@ -80,13 +116,14 @@ impl Default for LoadOptions {
             quantization: Quantization::default(),
             max_batch_tokens: 4096,
             token_cache_bytes: 32 << 20,
+            fusion: true,
             hub: None,
         }
     }
 }
 
 impl LoadOptions {
-    /// The folder of a model by folder or hub id, or the ONNX file that is named.
+    /// The folder of a model by folder or hub id, or the ONNX or GGUF file that is named.
     ///
     /// # Errors
     /// The name leads to no model.
@@ -113,6 +150,7 @@ pub fn is_model(folder: &Path) -> bool {
     artefact::is_artefact(folder)
         || ["config.json", "modules.json"].iter().any(|file| folder.join(file).is_file())
         || has_only_onnx(folder)
+        || matches!(Gguf::find(folder), Ok(Some(_)))
 }
 
 /// A model that is ready to answer.
@@ -125,6 +163,14 @@ pub struct Loaded {
     pub precision: Precision,
     /// What the artefact says of itself, where the model is one.
     pub artefact: Option<Arc<Artefact>>,
+}
+
+/// The encoder in front of a decoder: it yields the keys and values that the decoder's layers look at.
+pub struct CompiledEncoder {
+    /// The graph after the passes.
+    pub graph: Graph,
+    /// The plan.
+    pub plan: Arc<Plan>,
 }
 
 /// A model folder after every step that needs no memory for batches.
@@ -141,10 +187,14 @@ pub struct Compiled {
     pub plain: Option<Graph>,
     /// The graph after the passes.
     pub graph: Graph,
+    /// What comes before it, where it is a decoder that answers a text.
+    pub encoder: Option<CompiledEncoder>,
     /// What each pass did.
     pub passes: Vec<Report>,
     /// What is to be known of the file that the model was imported from.
     pub notes: Vec<String>,
+    /// What the GGUF file says of generation, where the model is one.
+    pub(crate) gguf: Option<GgufSettings>,
     /// The plan.
     pub plan: Arc<Plan>,
     /// What the artefact says of itself, where the model is one.
@@ -156,8 +206,11 @@ impl Compiled {
     /// from. An artefact that is at `target` is replaced, anything else is left alone.
     ///
     /// # Errors
-    /// `target` is taken by something else, or a file cannot be read or written.
+    /// `target` is taken by something else, a file cannot be read or written, or the model has an encoder and a decoder.
     pub fn save(&self, source: &Path, target: &Path) -> Result<Manifest, Error> {
+        if self.encoder.is_some() {
+            return Err(Error::TwoGraphs { model: self.model.card.id.clone() });
+        }
         let origin = Origin::of(&self.model.card.id, source)?;
         Ok(Draft { source, origin, compiled: self, receipt: None, files: &[], reports: &[] }.write(target)?)
     }
@@ -198,24 +251,47 @@ impl Host {
             return artefact::compile(self, folder, id, options);
         }
         let mut source = Source::open(folder, id, options)?;
-        let (graph, reports) = centuple_passes::optimize(&source.plain)?;
+        let (graph, reports) = match options.fusion {
+            true => centuple_passes::optimize(&source.plain)?,
+            false => (centuple_passes::fold_constants(&source.plain)?, Vec::new()),
+        };
         let mut passes = [std::mem::take(&mut source.reports), reports].concat();
         let precision = options.precision.unwrap_or(source.precision);
-        let graph = match options.precision.unwrap_or(Precision::F32) {
-            Precision::F32 => graph,
-            Precision::F16 => {
-                let (halved, report) = centuple_passes::halve_weights(&graph)?;
-                passes.push(report);
-                halved
+        let encoder = match source.encoder.take() {
+            Some(plain) => {
+                let (encoder, reports) = centuple_passes::optimize(&plain)?;
+                passes.extend(reports);
+                Some(encoder)
             }
-            Precision::Int8 => {
-                let observations = calibrate::observe(self, &graph, &source.model.tokenizer, std::iter::empty())?;
-                let (quantized, report) = centuple_passes::quantize(&graph, &observations, &options.quantization)?;
-                passes.push(report);
-                quantized
-            }
+            None => None,
         };
+        let model = &source.model;
+        let graph = self.round(graph, encoder.as_ref(), model, options, &mut passes)?;
+        source.encoder = encoder.map(|encoder| self.round(encoder, None, model, options, &mut passes)).transpose()?;
         self.lower(source, graph, passes, precision)
+    }
+
+    /// Gives a graph, which may be a decoder behind an `encoder`, the numbers that the options ask for.
+    fn round(
+        &self,
+        graph: Graph,
+        encoder: Option<&Graph>,
+        model: &Model,
+        options: &LoadOptions,
+        passes: &mut Vec<Report>,
+    ) -> Result<Graph, Error> {
+        let asked = options.precision.unwrap_or(Precision::F32);
+        let (graph, report) = match asked.quantization(&options.quantization, model.card.head.generates()) {
+            Some(quantization) => {
+                let observations =
+                    calibrate::observe(self, &graph, encoder, &model.tokenizer, std::iter::empty(), asked.moments())?;
+                centuple_passes::quantize(&graph, &observations, &quantization)?
+            }
+            None if asked == Precision::F16 => centuple_passes::halve_weights(&graph)?,
+            None => return Ok(graph),
+        };
+        passes.push(report);
+        Ok(graph)
     }
 
     /// Makes a plan of a graph that was made of `source`.
@@ -228,7 +304,15 @@ impl Host {
     ) -> Result<Compiled, Error> {
         let mut plan = lower(&graph, self.isa)?;
         plan.share(&self.weights);
-        let Source { mut model, description, text, plain, notes, .. } = source;
+        let Source { mut model, description, text, plain, encoder, notes, gguf, .. } = source;
+        let encoder = match encoder {
+            Some(graph) => {
+                let mut plan = lower(&graph, self.isa)?;
+                plan.share(&self.weights);
+                Some(CompiledEncoder { graph, plan: Arc::new(plan) })
+            }
+            None => None,
+        };
         model.card.dtype = precision.dtype().to_owned();
         Ok(Compiled {
             model: Arc::new(model),
@@ -237,8 +321,10 @@ impl Host {
             text,
             plain: Some(plain),
             graph,
+            encoder,
             passes,
             notes,
+            gguf,
             plan: Arc::new(plan),
             artefact: None,
         })
@@ -247,8 +333,11 @@ impl Host {
     /// Gives a compiled model its memory for batches.
     ///
     /// # Errors
-    /// The memory is beyond the address space.
+    /// The memory is beyond the address space, or the model has a decoder behind an encoder: see [`Host::start_generating`].
     pub fn start(&self, compiled: &Compiled) -> Result<Loaded, Error> {
+        if compiled.encoder.is_some() {
+            return Err(Error::OnlyGenerates { model: compiled.model.card.id.clone() });
+        }
         let engine = PlanEngine::new(self, &compiled.plan, compiled.model.limits)?;
         Ok(Loaded {
             model: Arc::clone(&compiled.model),
@@ -265,17 +354,24 @@ pub(crate) struct Source {
     pub(crate) description: Description,
     pub(crate) text: TextSettings,
     pub(crate) plain: Graph,
+    /// The encoder that the graph is a decoder behind.
+    pub(crate) encoder: Option<Graph>,
     /// What raising the graph of an ONNX file has done.
     pub(crate) reports: Vec<Report>,
     /// What is to be known of that file.
     pub(crate) notes: Vec<String>,
     /// The precision that the weights have come in.
     pub(crate) precision: Precision,
+    /// What the GGUF file says of generation, where the model is one.
+    pub(crate) gguf: Option<GgufSettings>,
 }
 
 impl Source {
-    /// Reads a checkpoint folder, or an ONNX file, under the name `id`.
+    /// Reads a checkpoint folder, or an ONNX or GGUF file, under the name `id`.
     pub(crate) fn open(place: &Path, id: &str, options: &LoadOptions) -> Result<Source, Error> {
+        if let Some(path) = Gguf::find(place).map_err(ModelError::from)? {
+            return gguf::open(&path, id, options);
+        }
         let file = OnnxFile::find(place).map_err(ModelError::from)?;
         let folder = file.as_ref().map_or(place, |file| &file.folder);
         let Raised { model, reports, notes } = match &file {
@@ -286,7 +382,7 @@ impl Source {
                 notes: Vec::new(),
             },
         };
-        let centuple_models::Model { graph, description, sentence_transformer } = model;
+        let centuple_models::Model { graph, encoder, description, sentence_transformer } = model;
         let precision = if onnx::is_quantized(&graph) { Precision::Int8 } else { Precision::F32 };
         let text = sentence_transformer.map_or_else(TextSettings::default, |modules| TextSettings {
             folder: modules.transformer.strip_prefix(folder).unwrap_or(Path::new("")).to_owned(),
@@ -296,7 +392,17 @@ impl Source {
             default_prompt: modules.default_prompt_name,
         });
         let model = model_of(folder, id, &description, &text, options)?;
-        Ok(Source { model, description, text, plain: graph, reports, notes, precision })
+        Ok(Source { model, description, text, plain: graph, encoder, reports, notes, precision, gguf: None })
+    }
+}
+
+impl Source {
+    /// Refuses a model that consists of two graphs.
+    pub(crate) fn of_one_graph(self) -> Result<Source, Error> {
+        match self.encoder {
+            Some(_) => Err(Error::TwoGraphs { model: self.model.card.id }),
+            None => Ok(self),
+        }
     }
 }
 
@@ -327,6 +433,18 @@ pub(crate) fn model_of(
         cache_bytes: options.token_cache_bytes,
     };
     let tokenizer = Tokenizer::open(&text_folder, &text)?;
+    Ok(model_with(tokenizer, folder, id, description, settings, options))
+}
+
+/// The same with a tokenizer that has been read.
+pub(crate) fn model_with(
+    tokenizer: Tokenizer,
+    place: &Path,
+    id: &str,
+    description: &Description,
+    settings: &TextSettings,
+    options: &LoadOptions,
+) -> Model {
     let limits = Limits {
         max_tokens_per_sequence: description.max_tokens,
         max_tokens_per_batch: options.max_batch_tokens.max(description.max_tokens),
@@ -334,7 +452,7 @@ pub(crate) fn model_of(
     };
     let card = ModelCard {
         id: id.to_owned(),
-        revision: revision_of(folder),
+        revision: revision_of(place),
         architecture: description.architecture.clone(),
         dtype: Precision::F32.dtype().to_owned(),
         head: head(&description.head),
@@ -342,12 +460,18 @@ pub(crate) fn model_of(
         default_prompt: settings.default_prompt.clone(),
         ranks_by_logit: description.ranks_by_logit,
     };
-    Ok(Model { card, tokenizer, limits })
+    Model { card, tokenizer, limits }
 }
 
-/// The id that clients use: the hub id without its revision, the folder's name, or that of an ONNX file which is called
-/// otherwise than `model.onnx`.
+/// The id that clients use: the hub id without its revision, the folder's name, or that of an ONNX or GGUF file which is
+/// called otherwise than `model`.
 pub(crate) fn id_of(name: &str, folder: &Path) -> String {
+    if folder.is_file()
+        && is_gguf(folder)
+        && let Some(stem) = folder.file_stem().and_then(|stem| stem.to_str()).filter(|stem| *stem != "model")
+    {
+        return stem.to_owned();
+    }
     let place = match OnnxFile::find(folder) {
         Ok(Some(file)) if folder.is_file() => match file.path.file_stem().and_then(|stem| stem.to_str()) {
             Some(stem) if stem != "model" => return stem.to_owned(),
@@ -393,6 +517,7 @@ fn head(head: &Head) -> tasks::Head {
         Head::QuestionAnswering => tasks::Head::QuestionAnswering,
         Head::MaskedLm { vocabulary } => tasks::Head::MaskedLm { vocabulary: *vocabulary },
         Head::CausalLm { vocabulary } => tasks::Head::CausalLm { vocabulary: *vocabulary },
+        Head::Seq2SeqLm { vocabulary } => tasks::Head::Seq2SeqLm { vocabulary: *vocabulary },
         Head::SparseEmbedding { vocabulary } => tasks::Head::SparseEmbedding { vocabulary: *vocabulary },
         Head::LateInteraction { dimension } => tasks::Head::LateInteraction { dimension: *dimension },
     }

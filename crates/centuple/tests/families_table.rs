@@ -21,6 +21,8 @@ values by `UPDATE_DOCS=1 cargo test --release -p centuple --test families_table`
   Every model answers `feature-extraction` where the folder is a sentence-transformers, SPLADE or ColBERT model.
 - `text-generation` models keep keys and values in a cache. Their logits are also compared token by token and with the prompt
   cut into chunks, and 64 tokens of greedy search with what `generate` of transformers finds.
+- `text2text-generation` models have an encoder, which reads a text once, and a decoder that answers it. They are compared in the
+  same way, with greedy search, beams, and beams with forced tokens; NLLB is `m2m_100`.
 
 | model_type | class | task | precisions | recorded |
 |---|---|---|---|---|
@@ -51,7 +53,8 @@ fn recorded(families: &[FamilyGolden], architecture: &Architecture) -> usize {
 
 #[test]
 fn the_table_is_what_the_code_does() {
-    let families = FamilyGolden::all().expect("fixtures");
+    let mut families = FamilyGolden::all().expect("fixtures");
+    families.extend(FamilyGolden::seq2seq().expect("fixtures"));
     let mut table = HEAD.to_owned();
     for architecture in architectures().expect("families take their own defaults") {
         let Architecture { model_type, class, task } = &architecture;

@@ -3,6 +3,7 @@
 mod support;
 
 use centuple::{Compiled, Host, HostOptions, LoadOptions, Precision};
+use centuple_runtime::KvPrecision;
 use centuple_testkit::{FamilyCase, FamilyGolden, FamilyInput};
 use support::steps::{Part, Steps};
 use tempfile::TempDir;
@@ -21,7 +22,16 @@ fn compile(family: &FamilyGolden, case: &FamilyCase, precision: Precision) -> Co
 }
 
 /// Calls `check` for each class that generates, by its plan.
-fn each(precision: Precision, mut check: impl FnMut(&FamilyGolden, &FamilyCase, &mut Steps, &str)) -> usize {
+fn each(precision: Precision, check: impl FnMut(&FamilyGolden, &FamilyCase, &mut Steps, &str)) -> usize {
+    each_with(precision, KvPrecision::F32, check)
+}
+
+/// The same with keys and values of a precision.
+fn each_with(
+    precision: Precision,
+    kv_precision: KvPrecision,
+    mut check: impl FnMut(&FamilyGolden, &FamilyCase, &mut Steps, &str),
+) -> usize {
     let mut checked = 0;
     for family in FamilyGolden::all().expect("fixtures") {
         for case in family.cases.iter().filter(|case| case.refuse.is_none()) {
@@ -29,7 +39,8 @@ fn each(precision: Precision, mut check: impl FnMut(&FamilyGolden, &FamilyCase, 
             if !["ForCausalLM", "LMHeadModel"].iter().any(|ending| architecture.ends_with(ending)) {
                 continue;
             }
-            let mut steps = Steps::new(&compile(&family, case, precision), 2, 150, PAGES);
+            let compiled = compile(&family, case, precision);
+            let mut steps = Steps::with_cache_of(kv_precision, &compiled, 2, (150, PAGES));
             check(&family, case, &mut steps, &format!("{} {}", family.name, case.name));
             checked += 1;
         }
@@ -102,13 +113,39 @@ fn logits_are_those_of_transformers_however_a_prompt_is_cut() {
 
 #[test]
 fn a_cache_changes_no_bit_in_any_precision() {
-    for precision in [Precision::F16, Precision::Int8] {
+    for precision in [Precision::F16, Precision::Int8, Precision::Int4] {
         each(precision, |family, _, steps, place| {
             let input = family.inputs.iter().max_by_key(|input| input.ids.len()).expect("inputs");
             let selected = input.masked.iter().map(|&token| token as u32).collect();
             let whole = steps.run(&[Part { ids: &input.ids, selected, ..Part::default() }]);
             for size in [1, 16] {
                 assert!(bits(&in_chunks(steps, input, size)) == bits(&whole), "{place} in {precision}: {size}");
+            }
+        });
+    }
+}
+
+/// The root of the mean square.
+fn magnitude(values: impl ExactSizeIterator<Item = f32>) -> f64 {
+    let count = values.len() as f64;
+    (values.map(|value| f64::from(value).powi(2)).sum::<f64>() / count).sqrt()
+}
+
+#[test]
+fn rounded_keys_and_values_change_logits_little() {
+    // What rounding once takes at most: of a number, or of the largest of its head.
+    for (kv_precision, rounding) in [(KvPrecision::F16, 1.0 / 2048.0), (KvPrecision::Int8, 1.0 / 254.0)] {
+        each_with(Precision::F32, kv_precision, |family, _, steps, place| {
+            let input = family.inputs.iter().max_by_key(|input| input.ids.len()).expect("inputs");
+            let selected = input.masked.iter().map(|&token| token as u32).collect();
+            let exact = steps.run(&[Part { ids: &input.ids, selected, ..Part::default() }]).concat();
+            let whole = in_chunks(steps, input, input.ids.len());
+            let off = magnitude(whole.concat().iter().zip(&exact).map(|(found, exact)| found - exact));
+            let off = off / magnitude(exact.iter().copied()) / rounding;
+            println!("{place}, {kv_precision:?}: off by {off:.2} roundings");
+            assert!(off > 0.0 && off < 20.0, "{place}, {kv_precision:?}: off by {off} roundings");
+            for size in [1, 7, 16] {
+                assert!(bits(&in_chunks(steps, input, size)) == bits(&whole), "{place}: chunks of {size} matter");
             }
         });
     }

@@ -8,8 +8,9 @@ use centuple::generation::{
     Finish, Generator, Parameters, Refusal, Request, RequestId, Scheduler, Step, StepEngine, StepError, StepLimits,
     Ticket, TokenLogprob, Update,
 };
+use centuple::kernels::KvPrecision;
 use centuple::{Generating, GenerationOptions, Host, HostOptions, LoadOptions, PlanSteps, Precision};
-use centuple_testkit::FamilyGolden;
+use centuple_testkit::{FamilyCase, FamilyGolden};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use tempfile::TempDir;
@@ -18,17 +19,27 @@ const EOS: u32 = 3;
 /// Bytes for more pages than any request of a tiny model needs.
 const ROOMY: usize = 8 << 20;
 
-/// A tiny model of a family.
-fn tiny(family: &str, precision: Precision, options: &GenerationOptions) -> Generating {
-    let families = FamilyGolden::all().expect("fixtures");
-    let family = families.iter().find(|one| one.name == family).expect("the family");
-    let case = family.cases.iter().find(|case| case.name == "causal").expect("the case");
+/// A model that generates, of one of its cases.
+fn generating(
+    family: &FamilyGolden,
+    case: &FamilyCase,
+    precision: Precision,
+    options: &GenerationOptions,
+) -> Generating {
     let folder = TempDir::new().expect("a temporary folder");
     family.assemble(case, folder.path()).expect("the fixtures are there");
     let host = Host::new(&HostOptions { threads: Some(2), isa: None }).expect("threads start");
     let load = LoadOptions { precision: Some(precision), ..LoadOptions::default() };
     let name = folder.path().to_str().expect("a path of text");
     host.load_generating(name, &load, options).expect("the model loads")
+}
+
+/// A tiny model of a family.
+fn tiny(family: &str, precision: Precision, options: &GenerationOptions) -> Generating {
+    let families = FamilyGolden::all().expect("fixtures");
+    let family = families.iter().find(|one| one.name == family).expect("the family");
+    let case = family.cases.iter().find(|case| case.name == "causal").expect("the case");
+    generating(family, case, precision, options)
 }
 
 fn request(prompt: Vec<u32>, parameters: Parameters) -> Request {
@@ -99,13 +110,46 @@ fn run(engine: &mut dyn StepEngine, requests: &[(usize, Request)]) -> (Vec<Answe
 }
 
 #[test]
+fn beams_are_those_of_transformers() {
+    let options = GenerationOptions { kv_memory: Some(ROOMY), ..GenerationOptions::default() };
+    let parameters = Parameters {
+        max_new_tokens: Some(64),
+        num_beams: 4,
+        num_return_sequences: 2,
+        length_penalty: 0.5,
+        ..Parameters::default()
+    };
+    let mut searches = 0;
+    for family in FamilyGolden::all().expect("fixtures") {
+        for case in family.cases.iter().filter(|case| !case.beams.is_empty()) {
+            let mut engine = generating(&family, case, Precision::F32, &options).engine;
+            let asked = |&place: &usize| (0, request(family.inputs[place].ids.clone(), parameters.clone()));
+            let requests: Vec<_> = case.beams.iter().map(asked).collect();
+            let (found, _) = run(&mut engine, &requests);
+            for (found, expected) in found.iter().zip(family.searches(case)) {
+                let tokens = |answer: &u32| found[answer].0.iter().map(|token| token.0).collect::<Vec<_>>();
+                assert_eq!([tokens(&0), tokens(&1)], expected, "{} {}", family.name, case.name);
+                searches += 1;
+            }
+        }
+    }
+    assert!(searches >= 60, "only {searches} searches were compared");
+}
+
+#[test]
 fn company_chunks_and_preemption_change_no_bit() {
-    for (family, precision) in [("llama", Precision::F32), ("gpt2", Precision::F32), ("mistral", Precision::Int8)] {
-        let roomy = GenerationOptions { kv_memory: Some(ROOMY), ..GenerationOptions::default() };
+    for (family, precision, kv_precision) in [
+        ("llama", Precision::F32, KvPrecision::F32),
+        ("gpt2", Precision::F32, KvPrecision::F16),
+        ("mistral", Precision::Int8, KvPrecision::Int8),
+        ("qwen2", Precision::Int4, KvPrecision::F32),
+    ] {
+        let roomy = GenerationOptions { kv_memory: Some(ROOMY), kv_precision, ..GenerationOptions::default() };
         let alone = tiny(family, precision, &roomy).engine;
         // Pages for the largest request, and steps that cut most prompts.
         let page = alone.cache_bytes() / alone.limits().pages;
-        let tight = GenerationOptions { kv_memory: Some(page * 11), tokens_per_step: 16, sequences_per_step: 8 };
+        let kv_memory = Some(page * 11);
+        let tight = GenerationOptions { kv_memory, kv_precision, tokens_per_step: 16, sequences_per_step: 8 };
         let together = tiny(family, precision, &tight).engine;
         let mut runner =
             TestRunner::new(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() });
@@ -124,6 +168,20 @@ fn company_chunks_and_preemption_change_no_bit() {
         outcome.unwrap_or_else(|error| panic!("{family} {precision}: {error}"));
         assert!(preempted.get() > 0, "no request ever lost its pages");
     }
+}
+
+#[test]
+fn narrower_keys_and_values_hold_more_tokens() {
+    let pages = |kv_precision| {
+        let options = GenerationOptions { kv_memory: Some(1 << 20), kv_precision, ..GenerationOptions::default() };
+        let engine = tiny("llama", Precision::F32, &options).engine;
+        assert!(engine.cache_bytes() <= 1 << 20);
+        engine.limits().pages
+    };
+    let [f32, f16, int8] = [KvPrecision::F32, KvPrecision::F16, KvPrecision::Int8].map(pages);
+    assert!(f16 == 2 * f32 || f16 == 2 * f32 + 1, "{f16} instead of {f32}");
+    // The scales of a head of 8 elements weigh more than those of 64.
+    assert!(int8 > f16 + f32 / 2, "{int8} instead of {f32}");
 }
 
 /// An engine whose steps wait for leave, until the test has dropped its end.
@@ -145,7 +203,8 @@ fn held(pages: usize) -> (Generator, Sender<()>) {
     let options = GenerationOptions { kv_memory: Some(ROOMY), ..GenerationOptions::default() };
     let engine = tiny("llama", Precision::F32, &options).engine;
     let page = engine.cache_bytes() / engine.limits().pages;
-    let options = GenerationOptions { kv_memory: Some(page * pages), tokens_per_step: 32, sequences_per_step: 8 };
+    let kv_memory = Some(page * pages);
+    let options = GenerationOptions { kv_memory, tokens_per_step: 32, sequences_per_step: 8, ..options };
     let (leave, wait) = channel();
     let engine = Held(tiny("llama", Precision::F32, &options).engine, wait);
     (Generator::start(Box::new(engine)).expect("a thread"), leave)

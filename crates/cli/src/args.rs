@@ -1,27 +1,34 @@
 //! Every command and flag.
 
+mod chat;
 mod network;
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use centuple::evaluate::EvaluateOptions;
 use centuple::export::{self, ExportOptions};
 use centuple::hub::DEFAULT_MODEL;
 use centuple::kernels::Isa;
 use centuple::optimize::OptimizeOptions;
+use centuple::receipt::Bootstrap;
 use centuple::receipt::data::{Columns, DataOptions, Format, Kind, Role};
 use centuple::receipt::metrics::Metric;
-use centuple::tasks::{Task, UnknownTask, text_generation};
-use centuple::{GenerationOptions, Host, HostOptions, LoadOptions};
+use centuple::tasks::{GenerationTask, Task, UnknownTask};
+use centuple::{GenerationOptions, Host, HostOptions, LoadOptions, Quantization};
 use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::Output;
+pub(crate) use chat::Chat;
 use network::Network;
 
 /// Most tokens of a batch that can be asked for; far more than a machine computes in a second.
 const MAX_TOKENS: u64 = 1 << 20;
+
+/// Weights that may share a scale in 4 bits.
+const INT4_GROUPS: RangeInclusive<usize> = 8..=1024;
 
 /// Reads a whole number in a range.
 fn number(range: RangeInclusive<u64>) -> RangedU64ValueParser<usize> {
@@ -40,7 +47,7 @@ fn isa() -> impl TypedValueParser<Value = Isa> {
 /// Runs and serves Hugging Face transformers, fast, without Python.
 ///
 /// MODEL is a folder with config.json, tokenizer.json and model.safetensors or model.onnx, an .onnx file with the others
-/// beside it or one folder up, or a hub id org/name[@revision].
+/// beside it or one folder up, a .gguf file, or a hub id org/name[@revision].
 /// Ids are looked up in the hub's cache and downloaded if they are not there.
 #[derive(Debug, Parser)]
 #[command(name = "centuple", version, max_term_width = 100)]
@@ -53,8 +60,10 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     Serve(Box<Serve>),
     Run(Run),
+    Chat(Chat),
     Dedupe(Dedupe),
     Optimize(Optimize),
+    Eval(Eval),
     Export(Export),
     Bench(Bench),
     Inspect(Inspect),
@@ -63,8 +72,8 @@ pub(crate) enum Command {
 
 /// Serve models over HTTP, to the clients of the Hugging Face and OpenAI APIs.
 ///
-/// Routes: POST / and /models/{id} (Hugging Face tasks), POST /v1/embeddings and /v1/completions (OpenAI), POST /generate and
-/// /generate_stream (text-generation-inference), POST /embed, /predict, /rerank and
+/// Routes: POST / and /models/{id} (Hugging Face tasks), POST /v1/embeddings, /v1/completions and
+/// /v1/chat/completions (OpenAI), POST /generate and /generate_stream (text-generation-inference), POST /embed, /predict, /rerank and
 /// others (text-embeddings-inference, Infinity), POST /v2/rerank (Cohere), /v2 (Open Inference Protocol, Triton), POST
 /// /invocations (SageMaker), GET /health, /info, /metrics, /report.
 /// Ctrl-C or SIGTERM finishes what is in flight and exits.
@@ -74,7 +83,7 @@ pub(crate) enum Command {
 /// environment, and that before the file.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Serve {
-    /// Models to serve: folders, .onnx files or hub ids [default: sentence-transformers/all-MiniLM-L6-v2, unless there is a
+    /// Models to serve: folders, .onnx or .gguf files or hub ids [default: sentence-transformers/all-MiniLM-L6-v2, unless there is a
     /// --model-repository].
     #[arg(value_name = "MODEL")]
     pub(crate) models: Vec<String>,
@@ -151,7 +160,7 @@ pub(crate) struct Serve {
     /// Share of the sequences that are answered again in f32, after the answer, to measure the drift; see /metrics.
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub(crate) shadow: Option<f64>,
-    /// The model that an optimised one was made of, for --shadow: a folder, an .onnx file or a hub id; by default where it came from.
+    /// The model that an optimised one was made of, for --shadow: a folder, an .onnx or .gguf file or a hub id; by default where it came from.
     #[arg(long, value_name = "MODEL", requires = "shadow")]
     pub(crate) shadow_model: Option<String>,
     /// Serve a model that has lost more accuracy than its budget allowed.
@@ -160,12 +169,35 @@ pub(crate) struct Serve {
     /// Log lines as text or as JSON, on standard error; RUST_LOG sets the level.
     #[arg(long, default_value = "text")]
     pub(crate) log: LogFormat,
+    /// Leave out stages of computing, to measure what each brings; answers stay the same.
+    #[arg(long, hide = true, value_delimiter = ',', value_name = "STAGES")]
+    pub(crate) without: Vec<Stage>,
     #[command(flatten)]
     pub(crate) machine: Machine,
     #[command(flatten)]
     pub(crate) generation: Generation,
     #[command(flatten)]
     pub(crate) network: Network,
+}
+
+impl Serve {
+    /// Whether a stage is to be left out.
+    pub(crate) fn lacks(&self, stage: Stage) -> bool {
+        self.without.contains(&stage)
+    }
+}
+
+/// What of computing can be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Stage {
+    /// Ops are computed one by one, as the checkpoint's family has them.
+    Fusion,
+    /// Texts are padded to the longest one of their batch.
+    Packing,
+    /// Texts are computed one by one.
+    Batching,
+    /// Texts that are generated are computed anew for each token.
+    KvCache,
 }
 
 /// Which requests may be answered by outputs of earlier ones.
@@ -193,10 +225,11 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// feature-extraction, sentence-similarity, text-classification, zero-shot-classification, token-classification,
-    /// question-answering, fill-mask, text-ranking or text-generation.
+    /// question-answering, fill-mask, text-ranking, text-generation, text2text-generation, summarization or translation, which is also
+    /// translation_en_to_fr for any languages.
     #[arg(value_name = "TASK")]
     pub(crate) task: Asked,
-    /// A folder, an .onnx file or a hub id.
+    /// A folder, an .onnx or .gguf file or a hub id.
     #[arg(value_name = "MODEL")]
     pub(crate) model: String,
     /// The requests; - is standard input.
@@ -209,23 +242,22 @@ pub(crate) struct Run {
 }
 
 /// What `run` may be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     /// What a model answers in one run.
     Once(Task),
     /// What it answers token by token.
-    TextGeneration,
+    Generated(GenerationTask),
 }
 
 impl std::str::FromStr for Asked {
-    type Err = String;
+    type Err = UnknownTask;
 
-    fn from_str(name: &str) -> Result<Asked, String> {
-        if name == text_generation::NAME {
-            return Ok(Asked::TextGeneration);
+    fn from_str(name: &str) -> Result<Asked, UnknownTask> {
+        if let Ok(task) = name.parse() {
+            return Ok(Asked::Generated(task));
         }
-        let unknown = |error: UnknownTask| format!("{error}, {}", text_generation::NAME);
-        name.parse().map(Asked::Once).map_err(unknown)
+        name.parse().map(Asked::Once)
     }
 }
 
@@ -237,13 +269,37 @@ pub(crate) struct Generation {
     /// text that could never fit is refused; others wait.
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(crate) kv_memory: Option<u64>,
+    /// Numbers that keys and values are kept as: f32 exactly; f16 and int8 round them, and hold 2 and almost 4 times the tokens.
+    #[arg(long, value_name = "PRECISION", default_value = "f32")]
+    pub(crate) kv_precision: KvPrecision,
 }
 
 impl Generation {
     /// What these flags ask for.
     pub(crate) fn options(&self) -> GenerationOptions {
         let kv_memory = self.kv_memory.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-        GenerationOptions { kv_memory, ..GenerationOptions::default() }
+        GenerationOptions { kv_memory, kv_precision: self.kv_precision.into(), ..GenerationOptions::default() }
+    }
+}
+
+/// Numbers that keys and values are kept as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KvPrecision {
+    /// As they are computed.
+    F32,
+    /// Half of the memory.
+    F16,
+    /// A bit more than a quarter, with a scale for each token and head.
+    Int8,
+}
+
+impl From<KvPrecision> for centuple::kernels::KvPrecision {
+    fn from(precision: KvPrecision) -> Self {
+        match precision {
+            KvPrecision::F32 => Self::F32,
+            KvPrecision::F16 => Self::F16,
+            KvPrecision::Int8 => Self::Int8,
+        }
     }
 }
 
@@ -262,7 +318,7 @@ pub(crate) struct Dedupe {
     /// A text a line, JSON Lines, CSV or TSV; - is standard input.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
-    /// A folder, an .onnx file or a hub id of a model that embeds texts.
+    /// A folder, an .onnx or .gguf file or a hub id of a model that embeds texts.
     #[arg(long, default_value = DEFAULT_MODEL, value_name = "MODEL")]
     pub(crate) model: String,
     /// Cosine from which on two texts say the same, in steps of 0.001. The default is for the default model and files whose texts
@@ -335,33 +391,24 @@ fn threshold(text: &str) -> Result<f32, String> {
 /// judges it on examples that the search has not seen. The result is a folder for serve, run, bench and inspect.
 #[derive(Debug, Args)]
 pub(crate) struct Optimize {
-    /// A folder, an .onnx file or a hub id.
+    /// A folder, an .onnx or .gguf file or a hub id.
     #[arg(value_name = "MODEL")]
     pub(crate) model: String,
     /// The folder to write; an optimised model that is there is replaced.
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output: PathBuf,
-    /// Precision of the linear layers; auto takes the fastest one within the budget on this machine.
-    #[arg(long, default_value = "int8")]
+    /// Precision of the linear layers: f32, f16, int8, int4 or int4:GROUP, layers that suffer from integers excepted; auto takes
+    /// the fastest one within the budget on this machine.
+    #[arg(long, default_value = "int8", value_name = "PRECISION", value_parser = target)]
     pub(crate) precision: Target,
     /// Examples: JSON Lines, CSV, TSV, Parquet or plain text; by default texts that are shipped, on which the model is
     /// compared with itself.
     #[arg(long, value_name = "FILE")]
     pub(crate) eval: Option<PathBuf>,
-    /// Name a column of the examples, as label=stars; roles are inputs, pair, label, score, context, question, answers,
-    /// entities, tokens and tags.
-    #[arg(long, value_name = "ROLE=NAME", value_parser = column)]
-    pub(crate) eval_column: Vec<(Role, String)>,
-    /// Format of the examples, where the file's name doesn't say it: jsonl, csv, tsv, parquet or txt.
-    #[arg(long, value_name = "FORMAT")]
-    pub(crate) eval_format: Option<Format>,
-    /// What the examples are, where their columns leave it open: text, similarity, entities, answer or plain.
-    #[arg(long, value_name = "KIND")]
-    pub(crate) eval_kind: Option<Kind>,
-    /// Names of the classes that the examples give by number, in the order of their numbers.
-    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
-    pub(crate) eval_names: Vec<String>,
-    /// Metric of the verdict, as accuracy, f1_macro, matthews_correlation, spearman or pearson; by default the task's.
+    #[command(flatten)]
+    pub(crate) reading: Reading,
+    /// Metric of the verdict, as accuracy, f1_macro, matthews_correlation, spearman or pearson; by default the task's, which for
+    /// models that generate is log_perplexity: a point of it is a percent of perplexity.
     #[arg(long, value_name = "METRIC", value_parser = metric)]
     pub(crate) metric: Option<Metric>,
     /// Most points that the metric may lose.
@@ -389,50 +436,110 @@ pub(crate) struct Optimize {
     pub(crate) machine: MachineOnly,
 }
 
-/// What a model can be optimised to.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Target {
-    /// The fastest one within the budget on this machine.
-    Auto,
-    /// 32-bit floats.
-    F32,
-    /// 32-bit floats over weights that are stored in 16 bits.
-    F16,
-    /// Integers, layers that suffer from them excepted.
-    Int8,
+/// How a file of examples is read.
+#[derive(Debug, Args)]
+pub(crate) struct Reading {
+    /// Name a column of the examples, as label=stars; roles are inputs, pair, label, score, context, question, answers,
+    /// entities, tokens and tags.
+    #[arg(long, value_name = "ROLE=NAME", value_parser = column)]
+    pub(crate) eval_column: Vec<(Role, String)>,
+    /// Format of the examples, where the file's name doesn't say it: jsonl, csv, tsv, parquet or txt.
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) eval_format: Option<Format>,
+    /// What the examples are, where their columns leave it open: text, similarity, entities, answer or plain.
+    #[arg(long, value_name = "KIND")]
+    pub(crate) eval_kind: Option<Kind>,
+    /// Names of the classes that the examples give by number, in the order of their numbers.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub(crate) eval_names: Vec<String>,
+}
+
+impl Reading {
+    /// What these flags ask for.
+    fn options(&self) -> DataOptions {
+        let mut columns = Columns::default();
+        for (role, name) in &self.eval_column {
+            columns.set(*role, name);
+        }
+        let (format, kind, names) = (self.eval_format, self.eval_kind, self.eval_names.clone());
+        DataOptions { format, kind, columns, names, ..DataOptions::default() }
+    }
+}
+
+/// Print what each precision of a model is worth on examples, beside f32.
+///
+/// For models that generate that is the perplexity of texts: each alone, cut at the model's longest sequence, over all tokens
+/// but the first of each.
+#[derive(Debug, Args)]
+pub(crate) struct Eval {
+    /// A folder, an .onnx file or a hub id.
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: String,
+    /// Examples: JSON Lines, CSV, TSV, Parquet or plain text.
+    #[arg(value_name = "FILE")]
+    pub(crate) examples: PathBuf,
+    /// Evaluate the first examples only.
+    #[arg(long, value_name = "N", value_parser = number(1..=u64::MAX >> 1))]
+    pub(crate) first: Option<usize>,
+    /// Precisions of the linear layers: f32, f16, int8, int4 or int4:GROUP; by default all, or that of an optimised model. What
+    /// comes after f32 is compared with it.
+    #[arg(long, value_delimiter = ',', value_name = "PRECISIONS", value_parser = precision)]
+    pub(crate) precision: Vec<Precision>,
+    #[command(flatten)]
+    pub(crate) reading: Reading,
+    /// The metric; by default the task's, which for models that generate is perplexity.
+    #[arg(long, value_name = "METRIC", value_parser = metric)]
+    pub(crate) metric: Option<Metric>,
+    /// Seed of the bootstrap.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) seed: u64,
+    /// Resamples of the bootstrap.
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) resamples: u32,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) machine: MachineOnly,
+}
+
+impl Eval {
+    /// What these flags ask for.
+    pub(crate) fn options(&self) -> EvaluateOptions {
+        EvaluateOptions {
+            examples: self.examples.clone(),
+            data: self.reading.options(),
+            first: self.first,
+            metric: self.metric,
+            precisions: self.precision.iter().map(|precision| precision.load_options()).collect(),
+            bootstrap: Bootstrap { resamples: self.resamples, seed: self.seed },
+        }
+    }
+}
+
+/// What a model can be optimised to: a precision, or the fastest one within the budget on this machine.
+type Target = Option<Precision>;
+
+fn target(text: &str) -> Result<Target, String> {
+    if text == "auto" { Ok(None) } else { precision(text).map(Some).map_err(|error| format!("{error}, or auto")) }
 }
 
 impl Optimize {
     /// What these flags ask for.
     pub(crate) fn options(&self) -> OptimizeOptions {
-        let mut columns = Columns::default();
-        for (role, name) in &self.eval_column {
-            columns.set(*role, name);
-        }
         OptimizeOptions {
-            precision: match self.precision {
-                Target::Auto => None,
-                Target::F32 => Some(centuple::Precision::F32),
-                Target::F16 => Some(centuple::Precision::F16),
-                Target::Int8 => Some(centuple::Precision::Int8),
-            },
+            precision: self.precision.map(|precision| precision.of),
             max_drop: self.max_drop,
             budget_ms: self.budget_ms,
             eval: self.eval.clone(),
-            data: DataOptions {
-                format: self.eval_format,
-                kind: self.eval_kind,
-                columns,
-                names: self.eval_names.clone(),
-                ..DataOptions::default()
-            },
+            data: self.reading.options(),
             metric: self.metric,
             seed: self.seed,
             verdict_share: self.verdict_share,
             resamples: self.resamples,
             evaluations: self.evaluations,
             keep_over_budget: self.keep_over_budget,
-            load: LoadOptions::default(),
+            load: LoadOptions { precision: None, ..self.precision.map(Precision::load_options).unwrap_or_default() },
         }
     }
 }
@@ -502,7 +609,7 @@ fn bytes(text: &str) -> Result<u64, String> {
 /// outputs have the names that Optimum gives them.
 #[derive(Debug, Args)]
 pub(crate) struct Export {
-    /// A folder, an .onnx file or a hub id.
+    /// A folder, an .onnx or .gguf file or a hub id.
     #[arg(value_name = "MODEL")]
     pub(crate) model: String,
     /// The folder to write; an export that is there is replaced.
@@ -586,7 +693,7 @@ impl Export {
 /// Time a model on batches of random tokens, without tokenising.
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
-    /// A folder, an .onnx file or a hub id.
+    /// A folder, an .onnx or .gguf file or a hub id.
     #[arg(value_name = "MODEL")]
     pub(crate) model: String,
     /// Batches as SEQUENCESxTOKENS, separated by commas.
@@ -605,7 +712,7 @@ pub(crate) struct Bench {
 /// Show what a model is, what it became and what it needs.
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
-    /// A folder, an .onnx file or a hub id.
+    /// A folder, an .onnx or .gguf file or a hub id.
     #[arg(value_name = "MODEL")]
     pub(crate) model: String,
     /// Also print the graph before and after the passes, and what each pass did or refused to do.
@@ -626,8 +733,9 @@ pub(crate) struct Pull {
 /// Flags of every command that runs a model.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Machine {
-    /// Precision of the computation; by default that of an optimised model, and f32 for every other.
-    #[arg(long)]
+    /// Precision of the computation: f32, f16, int8, int4, or int4:GROUP with so many weights to a scale; by default that of an
+    /// optimised model, and f32 for every other.
+    #[arg(long, value_name = "PRECISION", value_parser = precision)]
     pub(crate) precision: Option<Precision>,
     #[command(flatten)]
     pub(crate) only: MachineOnly,
@@ -648,14 +756,36 @@ pub(crate) struct MachineOnly {
 }
 
 /// Precision of the computation.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Precision {
-    /// 32-bit floats.
-    F32,
-    /// 32-bit floats over weights that are stored in 16 bits.
-    F16,
-    /// Integers, calibrated on shipped texts when the model is loaded.
-    Int8,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Precision {
+    of: centuple::Precision,
+    /// Weights of a group, where it has groups.
+    group: Option<usize>,
+}
+
+impl Precision {
+    /// How a model is loaded in it.
+    fn load_options(self) -> LoadOptions {
+        let quantization = Quantization { groups: self.group, ..Quantization::default() };
+        LoadOptions { precision: Some(self.of), quantization, ..LoadOptions::default() }
+    }
+}
+
+/// Reads f32, f16, int8, int4, or int4:GROUP with a whole number of eights.
+fn precision(text: &str) -> Result<Precision, String> {
+    use centuple::Precision::{F16, F32, Int4, Int8};
+
+    let all = [F32, F16, Int8, Int4];
+    if let Some(of) = all.into_iter().find(|precision| precision.to_string() == text) {
+        return Ok(Precision { of, group: None });
+    }
+    let group = text.strip_prefix("int4:").ok_or("the precisions are f32, f16, int8, int4 and int4:GROUP")?;
+    match group.parse() {
+        Ok(group) if INT4_GROUPS.contains(&group) && group % 8 == 0 => Ok(Precision { of: Int4, group: Some(group) }),
+        Ok(_) | Err(_) => {
+            Err(format!("a group is a multiple of 8 from {} to {}", INT4_GROUPS.start(), INT4_GROUPS.end()))
+        }
+    }
 }
 
 /// Device that computes.
@@ -683,12 +813,7 @@ impl Machine {
 
     /// How these flags want a model loaded.
     pub(crate) fn load_options(&self) -> LoadOptions {
-        let precision = self.precision.map(|precision| match precision {
-            Precision::F32 => centuple::Precision::F32,
-            Precision::F16 => centuple::Precision::F16,
-            Precision::Int8 => centuple::Precision::Int8,
-        });
-        LoadOptions { precision, ..LoadOptions::default() }
+        self.precision.map(Precision::load_options).unwrap_or_default()
     }
 }
 

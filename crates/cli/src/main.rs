@@ -17,8 +17,10 @@ fn main() -> ExitCode {
     let outcome = match &arguments.command {
         Command::Serve(command) => commands::serve(command),
         Command::Run(command) => commands::run(command),
+        Command::Chat(command) => commands::chat(command),
         Command::Dedupe(command) => commands::dedupe(command),
         Command::Optimize(command) => commands::optimize(command),
+        Command::Eval(command) => commands::eval(command),
         Command::Export(command) => commands::export(command),
         Command::Bench(command) => commands::bench(command),
         Command::Inspect(command) => commands::inspect(command),

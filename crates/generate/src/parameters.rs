@@ -180,11 +180,19 @@ impl Parameters {
     /// # Errors
     /// A value of another type or out of its range, or a parameter that would change the text and isn't supported.
     pub fn from_generation_config(config: &Map<String, Value>) -> Result<Self, ParameterError> {
+        Self::default().with_config(config)
+    }
+
+    /// These parameters, with what a model's configuration says in their place. Names that mean nothing are passed over.
+    ///
+    /// # Errors
+    /// As for [`from_generation_config`](Self::from_generation_config).
+    pub fn with_config(&self, config: &Map<String, Value>) -> Result<Self, ParameterError> {
         let known = config.iter().filter(|(name, _)| names::is_known(name));
         // A length of 20 is what every configuration has that was never asked.
         let said =
             known.filter(|(name, value)| *name != "max_length" || value.as_u64() != Some(DEFAULT_NEW_TOKENS as u64));
-        Self::default().with(&said.map(|(name, value)| (name.clone(), value.clone())).collect())
+        self.with(&said.map(|(name, value)| (name.clone(), value.clone())).collect())
     }
 
     /// These parameters, with what a request says in their place.

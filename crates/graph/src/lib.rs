@@ -13,5 +13,5 @@ mod verify;
 
 pub use document::{Document, DocumentError};
 pub use graph::{Fact, Graph, GraphError, Node, NodeId};
-pub use op::{Activation, Attention, Binary, Op, Pooling, PositionScores, Reduction, Unary};
+pub use op::{Activation, Attention, Binary, CrossAttention, Op, Pooling, PositionScores, Reduction, Unary};
 pub use shape::ShapeError;

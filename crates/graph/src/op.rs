@@ -130,6 +130,9 @@ pub enum Op {
     /// scaled dot-product attention within each sequence of the layout (Vaswani et al. 2017, arXiv:1706.03762).
     /// Queries and keys may be projections of different values.
     Attention(Attention),
+    /// Input `q [Tokens, heads·head_dim]`: scaled dot-product attention of each sequence's tokens to all keys and values that
+    /// the pages of its source hold, as an encoder has left them there. A sequence without a source gets zeros.
+    CrossAttention(CrossAttention),
     /// Inputs `x [..., heads·head_dim], positions [...]` i64, `table [P, R]` with an even `R` from 2 to `head_dim`: pairs
     /// of columns of each head are rotated by the angles of the position (Su et al. 2021, arXiv:2104.09864).
     ///
@@ -254,6 +257,21 @@ pub struct Attention {
     pub position: PositionScores,
     /// Slot of the key/value cache that new keys and values are appended to and past ones read from.
     pub cache: Option<usize>,
+}
+
+/// Attributes of [`Op::CrossAttention`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub struct CrossAttention {
+    /// Number of heads, of queries as of keys and values.
+    pub heads: usize,
+    /// Width of one head.
+    pub head_dim: usize,
+    /// Factor on the scores.
+    pub scale: f32,
+    /// Slot of the key/value cache in which the source's pages hold the keys and values. An [`Attention`] may have the same
+    /// one, since it uses other pages.
+    pub slot: usize,
 }
 
 /// What the distance `i - j` of a query at position `i` and a key at position `j` adds to the score of an attention. A
@@ -421,6 +439,7 @@ impl Op {
             Op::Activation(_) => "Activation",
             Op::Gate { .. } => "Gate",
             Op::Attention(_) => "Attention",
+            Op::CrossAttention(_) => "CrossAttention",
             Op::Rotary { .. } => "Rotary",
             Op::Pool(_) => "Pool",
             Op::Select => "Select",

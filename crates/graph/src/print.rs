@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Graph, Node, NodeId, Op, PositionScores};
+use crate::{CrossAttention, Graph, Node, NodeId, Op, PositionScores};
 
 impl fmt::Display for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,6 +92,9 @@ fn attributes(op: &Op) -> String {
             let cache = attention.cache.map(|slot| format!(", cache {slot}")).unwrap_or_default();
             let (heads, kv_heads, width) = (attention.heads, attention.kv_heads, attention.head_dim);
             format!("{name}[{heads}/{kv_heads}x{width}{cap}{causal}{window}{position}{cache}]")
+        }
+        Op::CrossAttention(CrossAttention { heads, head_dim, slot, .. }) => {
+            format!("{name}[{heads}x{head_dim}, cache {slot}]")
         }
         Op::GroupedLinear { groups } => format!("{name}[{groups}]"),
         Op::Rotary { heads, head_dim, interleaved } => {

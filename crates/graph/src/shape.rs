@@ -2,7 +2,7 @@
 
 use centuple_tensor::{DType, Dim, Shape, Symbol, shape_of};
 
-use crate::{Attention, Fact, Op, Pooling, PositionScores};
+use crate::{Attention, CrossAttention, Fact, Op, Pooling, PositionScores};
 
 /// Why an op does not fit its operands.
 #[derive(Debug, thiserror::Error)]
@@ -179,6 +179,7 @@ pub(crate) fn infer(op: &Op, facts: &[&Fact]) -> Result<Fact> {
             operands.float(0)?.clone()
         }
         Op::Attention(attention) => attend(&operands, attention)?,
+        Op::CrossAttention(attention) => cross_attend(&operands, attention)?,
         Op::Pool(pooling) => {
             let reads_ids = matches!(pooling, Pooling::LastEqual(_));
             operands.exactly(1 + usize::from(reads_ids))?;
@@ -452,6 +453,17 @@ fn attend(operands: &Operands, attention: &Attention) -> Result<Shape> {
     let keys = [tokens, Dim::from(kv_heads) * Dim::from(head_dim)];
     operands.is(1, &keys)?;
     operands.is(2, &keys)?;
+    Ok(shape)
+}
+
+fn cross_attend(operands: &Operands, attention: &CrossAttention) -> Result<Shape> {
+    let CrossAttention { heads, head_dim, .. } = *attention;
+    operands.exactly(1)?;
+    if heads == 0 || head_dim == 0 {
+        return Err(ShapeError::Attribute(format!("{heads} heads of width {head_dim}")));
+    }
+    let shape = vec![Dim::from(Symbol::Tokens), Dim::from(heads) * Dim::from(head_dim)];
+    operands.is(0, &shape)?;
     Ok(shape)
 }
 

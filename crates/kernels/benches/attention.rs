@@ -30,7 +30,7 @@ impl Variant<'_> {
             let data = &qkv.get()[index * 12 * head_dim..];
             Matrix::new(data, tokens, head_dim, stride).expect("the buffer fits")
         };
-        let runs = [KeyRun { keys: part(1), values: part(2) }];
+        let runs = [KeyRun::Rows { keys: part(1), values: part(2) }];
         let mut out = MatrixMut::contiguous(out.get_mut(), tokens, head_dim).expect("the buffer fits");
         let kernels = group.kernels;
         let (queries, scale) = (part(0), 1.0 / (head_dim as f32).sqrt());

@@ -143,6 +143,8 @@ kernel_table! { [portable avx2 avx512 neon] {
     gemm_half(job: &gemm::Job<'_, half::f16>) = gemm::multiply;
     /// Softmax attention of one head.
     attention(job: &attention::Job<'_>) = attention::attend;
+    /// Softmax attention of one token to what is in pages.
+    attend_token(job: &attention::TokenJob<'_>) = attention::attend_token;
     /// Rotation of pairs of columns.
     rotary(job: &mut rotary::Job<'_>) = rotary::rotate;
     /// Normalisation of rows.

@@ -7,6 +7,8 @@
 //!
 //! - matrices: [`Matrix`], [`MatrixMut`], [`row_stride`]; packed weights: [`PackedMatrix`], [`pack()`]
 //! - f16-stored weights with f32 arithmetic: [`PackedHalf`], [`pack_half`], [`Kernels::gemm_half`]
+//! - keys and values of earlier tokens: [`KvForm`] stores them in pages, [`PagedKeys`] reads them,
+//!   [`Kernels::attend_token`] attends to them
 //! - fused kernels: [`Kernels::gemm`], [`Kernels::attention`], [`Kernels::layer_norm`],
 //!   [`Kernels::rms_norm`], [`Kernels::gate`], [`Kernels::combine`], [`Kernels::rotary`], [`Kernels::activate`],
 //!   [`Kernels::softmax`], [`embed`], [`pool`], [`maximum`], [`l2_normalize`]
@@ -17,6 +19,7 @@
 //! - 4-bit weights in groups: [`Int4Weight`], [`pack_int4`] and [`PackedInt4`]; activations are [`QuantizedRows`] in
 //!   [`RowCodes::Groups`]; [`Kernels::gemm_int4`]
 //! - n-dimensional building blocks for graphs that no fused kernel fits: [`primitive`]
+//! - weights that are wanted soon: [`prefetch`]
 //! - threads: [`ThreadPool`], [`Worker`], [`CpuBudget`]
 
 mod activation;
@@ -36,6 +39,7 @@ mod matrix;
 mod norm;
 mod pack;
 mod pooling;
+mod prefetch;
 pub mod primitive;
 mod rotary;
 mod rows;
@@ -45,7 +49,9 @@ mod thread_pool;
 mod tile;
 
 pub use activation::Activation;
-pub use attention::{AttentionBlock, KeyRun, PositionScores, attention_scratch};
+pub use attention::{
+    AttentionBlock, KeyRun, KvForm, KvPage, KvPrecision, PagedKeys, PositionScores, TokenAttention, attention_scratch,
+};
 pub use combine::RowOperand;
 pub use cpus::{CpuBudget, default_threads};
 pub use dispatch::Kernels;
@@ -63,5 +69,6 @@ pub use matrix::{Matrix, MatrixMut, row_stride};
 pub use norm::{LayerNorm, RmsNorm, l2_normalize};
 pub use pack::{PANEL, PackedHalf, PackedMatrix, pack, pack_half, pack_right, packed_half_len, packed_len, panels};
 pub use pooling::{Pooling, maximum, pool};
+pub use prefetch::prefetch;
 pub use rotary::Rotary;
 pub use thread_pool::{ThreadPool, Worker, share};

@@ -46,6 +46,14 @@ impl Element for f16 {
     }
 }
 
+impl Element for i8 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, from: *const i8) -> S::Vector {
+        // SAFETY: as promised by the caller.
+        unsafe { s.load_codes(from) }
+    }
+}
+
 /// Operands of one tile.
 #[derive(Clone, Copy)]
 pub(crate) struct Tile<E> {

@@ -127,7 +127,7 @@ impl Case {
     fn run(&self, kernels: Kernels, queries: Range<usize>, edges: &[usize]) -> Vec<f32> {
         let runs: Vec<KeyRun<'_>> = edges
             .windows(2)
-            .map(|pair| KeyRun {
+            .map(|pair| KeyRun::Rows {
                 keys: self.k().slice_rows(pair[0]..pair[1]).unwrap(),
                 values: self.v().slice_rows(pair[0]..pair[1]).unwrap(),
             })
@@ -222,7 +222,7 @@ fn a_mask_row_holds_for_all_queries() {
         let row = case.mask[..20].to_vec();
         case.mask = row.repeat(20);
         let want = case.whole(kernels);
-        let runs = [KeyRun { keys: case.k(), values: case.v() }];
+        let runs = [KeyRun::Rows { keys: case.k(), values: case.v() }];
         let block = AttentionBlock {
             queries: case.q(),
             runs: &runs,
@@ -275,7 +275,7 @@ fn nan_stays_with_its_query() {
 #[test]
 fn misfits_are_refused() {
     let case = Case::new(4, 6, 8, 5, false);
-    let runs = [KeyRun { keys: case.k(), values: case.v() }];
+    let runs = [KeyRun::Rows { keys: case.k(), values: case.v() }];
     let good = AttentionBlock {
         queries: case.q(),
         runs: &runs,
@@ -296,8 +296,8 @@ fn misfits_are_refused() {
             position_to_content: table(rows[1]),
         }
     };
-    let uneven = [KeyRun { keys: case.k(), values: case.v().slice_rows(0..5).unwrap() }];
-    let wide = [KeyRun { keys: case.v(), values: case.v() }];
+    let uneven = [KeyRun::Rows { keys: case.k(), values: case.v().slice_rows(0..5).unwrap() }];
+    let wide = [KeyRun::Rows { keys: case.v(), values: case.v() }];
     let mask = [0.0; 12];
     let bad = [
         AttentionBlock { runs: &uneven, ..good },

@@ -67,7 +67,7 @@ fn products() {
 fn attention() {
     let data = values(60 * 3 * 40, 7);
     let all = Matrix::contiguous(&data, 60, 120).unwrap();
-    let runs = [KeyRun { keys: all.slice_columns(40..80).unwrap(), values: all.slice_columns(80..120).unwrap() }];
+    let runs = [KeyRun::Rows { keys: all.slice_columns(40..80).unwrap(), values: all.slice_columns(80..120).unwrap() }];
     let block = AttentionBlock {
         queries: all.slice_columns(0..40).unwrap().slice_rows(0..50).unwrap(),
         runs: &runs,
@@ -92,7 +92,7 @@ fn attention() {
 fn windows_and_position_scores() {
     let (data, tables) = (values(60 * 3 * 40, 7), values(110 * 80, 8));
     let all = Matrix::contiguous(&data, 60, 120).unwrap();
-    let runs = [KeyRun { keys: all.slice_columns(40..80).unwrap(), values: all.slice_columns(80..120).unwrap() }];
+    let runs = [KeyRun::Rows { keys: all.slice_columns(40..80).unwrap(), values: all.slice_columns(80..120).unwrap() }];
     let tables = Matrix::contiguous(&tables, 110, 80).unwrap();
     let buckets: Vec<u32> =
         (0..161).map(|distance| if distance < 60 { 2 * distance / 3 } else { distance / 2 }).collect();

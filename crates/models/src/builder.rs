@@ -20,8 +20,20 @@ pub(crate) struct Builder<'a> {
     shared: Vec<(String, String)>,
     /// Weights that stand for the checkpoint's, by name.
     replaced: HashMap<String, Tensor>,
-    /// Whether the graph generates: whether its attentions keep keys and values.
-    generates: bool,
+    part: Part,
+}
+
+/// What of a model the graph is to compute.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Everything, of whole sequences.
+    Whole,
+    /// New tokens from those before, whose keys and values are in a cache.
+    NextToken,
+    /// What an encoder leaves in the cache for its decoder.
+    Encoder,
+    /// New tokens from those before and from what the encoder has left.
+    Decoder,
 }
 
 /// How the scales of a norm are stored.
@@ -43,18 +55,23 @@ impl<'a> Builder<'a> {
             weights: HashMap::new(),
             shared: Vec::new(),
             replaced: HashMap::new(),
-            generates: false,
+            part: Part::Whole,
         }
     }
 
-    /// A builder of a graph that computes new tokens from those before, or not.
-    pub(crate) fn generating(self, generates: bool) -> Builder<'a> {
-        Builder { generates, ..self }
+    /// A builder of a graph for a part of the model.
+    pub(crate) fn of(self, part: Part) -> Builder<'a> {
+        Builder { part, ..self }
+    }
+
+    /// What of the model the graph is to compute.
+    pub(crate) fn part(&self) -> Part {
+        self.part
     }
 
     /// The slot of the key/value cache for the attention of a layer.
     pub(crate) fn cache(&self, layer: usize) -> Option<usize> {
-        self.generates.then_some(layer)
+        matches!(self.part, Part::NextToken | Part::Decoder).then_some(layer)
     }
 
     /// The name of a base model's tensor in this checkpoint.
@@ -104,6 +121,19 @@ impl<'a> Builder<'a> {
         }
         self.replaced.insert(name, Tensor::from_f32(&[outputs, inputs], &rows)?);
         Ok(())
+    }
+
+    /// From now on, `{name}` is `[length]`; it is stored as `[1, length]`.
+    pub(crate) fn flatten(&mut self, name: &str, length: usize) -> Result<(), ModelError> {
+        let row = self.checkpoint.tensor(name, &[1, length])?;
+        self.replaced.insert(name.to_owned(), row.reshaped(&[length])?);
+        Ok(())
+    }
+
+    /// The first of some names, without `.weight`, that the checkpoint has; the first of all if it has none.
+    pub(crate) fn first_of(&self, names: &[String]) -> String {
+        let known = names.iter().find(|name| self.shape(&format!("{name}.weight")).is_some());
+        known.or(names.first()).cloned().unwrap_or_default()
     }
 
     /// The values of a weight of exactly this shape, as f32.

@@ -32,7 +32,9 @@ pub fn architectures() -> Result<Vec<Architecture>, ModelError> {
             let config = Config { value: checkpoint.config(), path: checkpoint.config_path() };
             let builder = Builder::new(&checkpoint, family.prefix, family.probe);
             let named = |ending: &str, task| Architecture { model_type, class: format!("{class}{ending}"), task };
-            all.push(named(family.base, "feature-extraction"));
+            if !family.base.is_empty() {
+                all.push(named(family.base, "feature-extraction"));
+            }
             all.extend((family.heads)(config, &builder)?.iter().map(|head| named(head.class, head.meaning.task())));
         }
     }
@@ -51,6 +53,7 @@ impl Meaning {
             Meaning::QuestionAnswering => "question-answering",
             Meaning::MaskedLm => "fill-mask",
             Meaning::CausalLm => "text-generation",
+            Meaning::Seq2SeqLm => "text2text-generation",
         }
     }
 }

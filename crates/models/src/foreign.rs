@@ -75,7 +75,7 @@ pub fn adopt(file: &OnnxFile, foreign: Foreign, purpose: Purpose) -> Result<Mode
         ranks_by_logit: ranks_by_logit(config)?,
     };
     let graph = builder.graph;
-    Ok(Model { graph, description, sentence_transformer })
+    Ok(Model { graph, encoder: None, description, sentence_transformer })
 }
 
 impl Checkpoint {

@@ -12,11 +12,13 @@ mod config;
 mod error;
 mod families;
 mod foreign;
+mod gguf;
 mod heads;
 mod load;
 
 pub use catalog::{Architecture, architectures};
 pub use error::ModelError;
 pub use foreign::{Foreign, adopt};
+pub use gguf::{generation_config_of_gguf, load_gguf};
 pub use heads::{Head, Problem};
 pub use load::{Description, Model, Purpose, load};

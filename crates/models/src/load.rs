@@ -6,14 +6,14 @@ use centuple_graph::Graph;
 use serde::{Deserialize, Serialize};
 
 use crate::ModelError;
-use crate::builder::Builder;
+use crate::builder::{Builder, Part};
 use crate::checkpoint::sentence_transformers::Composition;
 use crate::checkpoint::{Checkpoint, SentenceTransformer};
 use crate::config::Config;
 use crate::families::{Dimensions, family_of, missing_model_type};
 use crate::heads::{
-    COLBERT, Head, HeadLayers, Meaning, OUTPUT, colbert, generates, late_interaction, ranks_by_logit,
-    sentence_embedding, sparse_embedding,
+    COLBERT, Head, HeadLayers, Meaning, OUTPUT, colbert, late_interaction, part_of, ranks_by_logit, sentence_embedding,
+    sparse_embedding,
 };
 
 /// What a model is wanted for.
@@ -31,6 +31,9 @@ pub enum Purpose {
 pub struct Model {
     /// The plain graph: inputs `input_ids` and `token_type_ids`, one output.
     pub graph: Graph,
+    /// The encoder in front of a decoder, as a graph of its own: its input is `input_ids`, its outputs are the keys and values
+    /// `[Tokens, width]` for each slot of the cache, `keys.0`, `values.0`, `keys.1`, ...
+    pub encoder: Option<Graph>,
     /// What is known about the model.
     pub description: Description,
     /// The sentence-transformers settings, where the folder has them.
@@ -75,7 +78,7 @@ pub fn load(folder: &Path, purpose: Purpose) -> Result<Model, ModelError> {
     build(&checkpoint, purpose, sentence_transformer)
 }
 
-fn build(
+pub(crate) fn build(
     checkpoint: &Checkpoint,
     purpose: Purpose,
     sentence_transformer: Option<SentenceTransformer>,
@@ -88,9 +91,15 @@ fn build(
     let own = || format!("{class}{}", family.base);
     let architecture = config.architecture().map_or_else(own, str::to_owned);
     let ending = architecture.strip_prefix(class);
-    let generating = purpose == Purpose::Own && sentence_transformer.is_none() && ending.is_some_and(generates);
-    let mut builder = Builder::new(checkpoint, family.prefix, family.probe).generating(generating);
-    let hidden = (family.build)(config, &mut builder)?;
+    let own_class = purpose == Purpose::Own && sentence_transformer.is_none();
+    let part = ending.filter(|_| own_class).map_or(Part::Whole, part_of);
+    let build_part = |part: Part| -> Result<_, ModelError> {
+        let mut builder = Builder::new(checkpoint, family.prefix, family.probe).of(part);
+        let hidden = (family.build)(config, &mut builder)?;
+        Ok((builder, hidden))
+    };
+    let encoder = if part == Part::Decoder { Some(build_part(Part::Encoder)?.0.graph) } else { None };
+    let (mut builder, hidden) = build_part(part)?;
     let head = match (purpose, &sentence_transformer) {
         (Purpose::TokenFeatures, _) => {
             builder.graph.output(OUTPUT, hidden);
@@ -123,7 +132,7 @@ fn build(
         }
     };
     let description = describe(architecture, head, dimensions, ranks_by_logit(config)?);
-    Ok(Model { graph: builder.graph, description, sentence_transformer })
+    Ok(Model { graph: builder.graph, encoder, description, sentence_transformer })
 }
 
 fn describe(architecture: String, head: Head, dimensions: Dimensions, ranks_by_logit: bool) -> Description {
@@ -132,7 +141,8 @@ fn describe(architecture: String, head: Head, dimensions: Dimensions, ranks_by_l
 }
 
 fn unsupported(config: Config, class: &str, own: &str, heads: &[HeadLayers], architecture: &str) -> ModelError {
-    let known: Vec<String> = heads.iter().map(|head| format!("{class}{}", head.class)).collect();
+    let own = (own != class).then(|| own.to_owned());
+    let known: Vec<String> = own.into_iter().chain(heads.iter().map(|head| format!("{class}{}", head.class))).collect();
     let known = known.join(", ");
-    config.error(format!("`architectures`: \"{architecture}\" is not supported; {own}, {known} are"))
+    config.error(format!("`architectures`: \"{architecture}\" is not supported; {known} are"))
 }

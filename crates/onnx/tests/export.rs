@@ -147,7 +147,15 @@ fn optimised_graphs_are_exported_too() {
 fn ones(graph: &Graph) -> Observations {
     let channels = |value: NodeId| {
         let width = graph.node(value).fact.shape.last().and_then(|dim| dim.constant()).unwrap_or(0);
-        (value, Channels { largest: vec![1.0; width], mean: vec![0.0; width] })
+        (
+            value,
+            Channels {
+                largest: vec![1.0; width],
+                mean: vec![0.0; width],
+                square: vec![0.0; width],
+                ..Channels::default()
+            },
+        )
     };
     observed_values(graph).into_iter().map(channels).collect()
 }
@@ -286,7 +294,10 @@ fn the_cases_have_every_op_of_a_family() {
                 Head::QuestionAnswering => "answers",
                 Head::MaskedLm { .. } => "words",
                 Head::CausalLm { .. } => "next words",
-                Head::SentenceEmbedding { .. } | Head::SparseEmbedding { .. } | Head::LateInteraction { .. } => "other",
+                Head::Seq2SeqLm { .. }
+                | Head::SentenceEmbedding { .. }
+                | Head::SparseEmbedding { .. }
+                | Head::LateInteraction { .. } => "other",
             });
             assert!(
                 graph

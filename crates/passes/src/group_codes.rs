@@ -1,6 +1,10 @@
-//! Weights as codes of 4 bits in groups along the depth, each group with the scale that leaves the smallest square error.
+//! Weights as codes of 4 bits in groups along the depth, each group with the scale that leaves the smallest square error of
+//! its products with inputs as they were observed, or of the weights themselves where nothing was.
 
 use centuple_tensor::{Tensor, TensorError};
+
+use crate::compensation::Compensation;
+use crate::quantize::Channels;
 
 /// The least and the greatest code.
 const LOWEST: f32 = -8.0;
@@ -23,27 +27,89 @@ pub(crate) struct GroupCodes {
 }
 
 impl GroupCodes {
-    /// Codes of a weight `[n, k]`, whose input channels have the given means.
-    pub(crate) fn of(weight: &Tensor, group: usize, means: Option<&[f32]>) -> Result<GroupCodes, TensorError> {
+    /// Codes of a weight `[n, k]`, whose input channels are as observed.
+    pub(crate) fn of(weight: &Tensor, group: usize, channels: Option<&Channels>) -> Result<GroupCodes, TensorError> {
         let [n, k] = [weight.shape()[0], weight.shape()[1]];
+        let means = channels.map(|channels| channels.mean.as_slice());
+        let importance = channels.map_or_else(|| vec![1.0; k], |channels| importance(&channels.square));
+        let compensation = channels.and_then(|channels| Compensation::of(&channels.moments));
         let (data, width, group) = (weight.to_f32()?, k.max(1), group.max(1));
-        let mut scales = Vec::with_capacity(n * k.div_ceil(group));
+        let groups = width.div_ceil(group);
+        let mut scales = vec![0.0; n * groups];
+        let rounding = Rounding { group, importance: &importance, compensation: compensation.as_ref() };
+        let codes = Tensor::from_i8_with(&[n, k], |codes| rounding.rows(&data, width, codes, &mut scales))?;
         let mut lost = Vec::new();
-        let codes = Tensor::from_i8_with(&[n, k], |codes| {
-            for (row, codes) in data.chunks_exact(width).zip(codes.chunks_exact_mut(width)) {
-                let first = scales.len();
-                for (values, codes) in row.chunks(group).zip(codes.chunks_mut(group)) {
-                    scales.push(group_codes(values, codes));
-                }
-                if let Some(means) = means {
-                    lost.push(lost_mean(row, codes, means, |at| scales[first + at / group]));
-                }
-            }
-        })?;
+        if let Some(means) = means {
+            let rows =
+                data.chunks_exact(width).zip(codes.as_i8()?.chunks_exact(width)).zip(scales.chunks_exact(groups));
+            lost.extend(rows.map(|((row, codes), scales)| lost_mean(row, codes, means, |at| scales[at / group])));
+        }
         let scales = Tensor::from_f32(&[n, k.div_ceil(group)], &scales)?;
         let lost = means.map(|_| Tensor::from_f32(&[n], &lost)).transpose()?;
         Ok(GroupCodes { codes, scales, lost })
     }
+}
+
+/// How rows become codes.
+struct Rounding<'a> {
+    group: usize,
+    importance: &'a [f32],
+    compensation: Option<&'a Compensation>,
+}
+
+impl Rounding<'_> {
+    /// Rounds rows of a width, shared among threads.
+    fn rows(&self, data: &[f32], width: usize, codes: &mut [i8], scales: &mut [f32]) {
+        let groups = width.div_ceil(self.group);
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let share = (data.len() / width).div_ceil(threads).max(1);
+        std::thread::scope(|scope| {
+            let parts = data.chunks(share * width).zip(codes.chunks_mut(share * width));
+            for ((data, codes), scales) in parts.zip(scales.chunks_mut(share * groups)) {
+                scope.spawn(move || {
+                    let rows = data.chunks_exact(width).zip(codes.chunks_exact_mut(width));
+                    for ((row, codes), scales) in rows.zip(scales.chunks_exact_mut(groups)) {
+                        self.row(row, codes, scales);
+                    }
+                });
+            }
+        });
+    }
+
+    fn row(&self, row: &[f32], codes: &mut [i8], scales: &mut [f32]) {
+        let Some(compensation) = self.compensation else {
+            let groups =
+                row.chunks(self.group).zip(self.importance.chunks(self.group)).zip(codes.chunks_mut(self.group));
+            for (((values, importance), codes), scale) in groups.zip(scales) {
+                *scale = group_codes(values, importance, codes);
+            }
+            return;
+        };
+        let (mut left, mut inverse) = (row.to_vec(), 0.0);
+        compensation.apply(&mut left, |at, row| {
+            let scale = &mut scales[at / self.group];
+            if at % self.group == 0 {
+                let end = row.len().min(at + self.group);
+                *scale = Trial::best(&row[at..end], &self.importance[at..end]).map_or(0.0, |trial| trial.scale);
+                inverse = if scale.is_normal() && scale.recip().is_normal() { scale.recip() } else { 0.0 };
+            }
+            let code = code(row[at] * inverse);
+            codes[at] = code as i8;
+            code * *scale
+        });
+    }
+}
+
+/// What the square error of each channel's weights counts, with a mean of 1. Texts other than those that were observed have
+/// values where these have none, so no channel counts nothing.
+fn importance(squares: &[f32]) -> Vec<f32> {
+    /// The share that all channels have alike.
+    const COMMON: f32 = 0.05;
+    let mean = squares.iter().sum::<f32>() / squares.len().max(1) as f32;
+    if !(mean.is_normal() && mean.recip().is_normal()) {
+        return vec![1.0; squares.len()];
+    }
+    squares.iter().map(|square| COMMON + (1.0 - COMMON) * square / mean).collect()
 }
 
 /// What rounding takes from the mean of an output.
@@ -56,20 +122,13 @@ fn lost_mean(row: &[f32], codes: &[i8], means: &[f32], scale: impl Fn(usize) -> 
 /// Writes the codes of a group and returns their scale, which may be negative: of 16 codes one more is below 0 than above,
 /// so the largest magnitude is best at -8, or not, whatever its sign.
 ///
-/// For given codes `q` the best scale is `Σwq / Σq²`, and the square error is `Σw² - (Σwq)² / Σq²`.
-fn group_codes(values: &[f32], codes: &mut [i8]) -> f32 {
-    let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-    if !(largest.is_normal() && largest.recip().is_normal()) {
+/// With channels of importance `h`, and for given codes `q`, the best scale is `Σhwq / Σhq²`, and the square error is
+/// `Σhw² - (Σhwq)² / Σhq²`.
+fn group_codes(values: &[f32], importance: &[f32], codes: &mut [i8]) -> f32 {
+    let Some(best) = Trial::best(values, importance) else {
         codes.fill(0);
         return 0.0;
-    }
-    let mut best = Trial::of(values, -largest / LEVELS[0]);
-    for scale in [-largest, largest].into_iter().flat_map(|largest| LEVELS.map(|levels| largest / levels)) {
-        best = best.or(Trial::of(values, scale));
-    }
-    for share in [1.0 - FINE, 1.0 + FINE] {
-        best = best.or(Trial::of(values, best.unit * share));
-    }
+    };
     let inverse = best.unit.recip();
     codes.iter_mut().zip(values).for_each(|(to, value)| *to = code(value * inverse) as i8);
     best.scale
@@ -87,24 +146,43 @@ struct Trial {
 }
 
 impl Trial {
-    fn of(values: &[f32], unit: f32) -> Trial {
+    /// The best scale; none for values that have none.
+    fn best(values: &[f32], importance: &[f32]) -> Option<Trial> {
+        let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        if !(largest.is_normal() && largest.recip().is_normal()) {
+            return None;
+        }
+        let mut best = Trial::of(values, importance, -largest / LEVELS[0]);
+        for scale in [-largest, largest].into_iter().flat_map(|largest| LEVELS.map(|levels| largest / levels)) {
+            best = best.or(Trial::of(values, importance, scale));
+        }
+        for share in [1.0 - FINE, 1.0 + FINE] {
+            best = best.or(Trial::of(values, importance, best.unit * share));
+        }
+        Some(best)
+    }
+
+    fn of(values: &[f32], importance: &[f32], unit: f32) -> Trial {
         /// Independent sums, for the compiler to vectorise.
         const LANES: usize = 8;
         let inverse = unit.recip();
         let (mut products, mut squares) = ([0.0f32; LANES], [0.0f32; LANES]);
-        let mut add = |values: &[f32; LANES]| {
-            for (lane, value) in values.iter().enumerate() {
-                let code = code(value * inverse);
+        let mut add = |values: &[f32; LANES], importance: &[f32; LANES]| {
+            for lane in 0..LANES {
+                let value = values[lane] * inverse;
+                let code = code(value);
                 // By multiples of the unit, so that no square overflows or vanishes.
-                products[lane] += value * inverse * code;
-                squares[lane] += code * code;
+                products[lane] += importance[lane] * value * code;
+                squares[lane] += importance[lane] * code * code;
             }
         };
-        let (whole, rest) = values.as_chunks::<LANES>();
-        whole.iter().for_each(&mut add);
-        let mut last = [0.0; LANES];
-        last[..rest.len()].copy_from_slice(rest);
-        add(&last);
+        let ((whole, rest), (important, others)) = (values.as_chunks::<LANES>(), importance.as_chunks::<LANES>());
+        whole.iter().zip(important).for_each(|(values, importance)| add(values, importance));
+        let mut last = [[0.0; LANES]; 2];
+        for (last, rest) in last.iter_mut().zip([rest, others]) {
+            last.iter_mut().zip(rest).for_each(|(last, value)| *last = *value);
+        }
+        add(&last[0], &last[1]);
         let (products, squares): (f32, f32) = (products.iter().sum(), squares.iter().sum());
         let ratio = if squares > 0.0 { products / squares } else { 0.0 };
         Trial { unit, scale: unit * ratio, explained: products * ratio * (unit * unit) }
@@ -136,7 +214,7 @@ mod tests {
         for sign in [1.0f32, -1.0] {
             let values: Vec<f32> = (0..32).map(|at| sign * 0.37 * ((at * 5 % 16) as f32 - 8.0)).collect();
             let mut codes = [0; 32];
-            let scale = group_codes(&values, &mut codes);
+            let scale = group_codes(&values, &vec![1.0; values.len()], &mut codes);
             assert!(squared_error(&values, &codes, scale) < 1e-9, "{scale}: {codes:?}");
         }
     }
@@ -145,7 +223,7 @@ mod tests {
     fn no_plain_scale_is_better() {
         let values: Vec<f32> = (0..128).map(|at| ((at * 37 % 101) as f32 * 0.07).sin().powi(3)).collect();
         let mut codes = [0; 128];
-        let scale = group_codes(&values, &mut codes);
+        let scale = group_codes(&values, &vec![1.0; values.len()], &mut codes);
         let error = squared_error(&values, &codes, scale);
         let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
         for levels in [7.0, 7.5, 8.0] {
@@ -158,10 +236,25 @@ mod tests {
     }
 
     #[test]
+    fn channels_that_matter_are_nearer() {
+        let values: Vec<f32> = (0..64).map(|at| (at as f32 * 1.7).sin()).collect();
+        let importance = importance(&(0..64).map(|at| if at % 8 == 0 { 40.0 } else { 0.1 }).collect::<Vec<_>>());
+        let error = |by: &[f32]| {
+            let mut codes = [0; 64];
+            let scale = group_codes(&values, by, &mut codes);
+            let square = |at: usize| importance[at] * (values[at] - f32::from(codes[at]) * scale).powi(2);
+            (0..64).map(square).sum::<f32>()
+        };
+        assert!(error(&importance) < 0.99 * error(&[1.0; 64]), "{}", error(&importance));
+        assert_eq!(super::importance(&[0.0; 3]), [1.0; 3]);
+        assert_eq!(super::importance(&[f32::NAN; 3]), [1.0; 3]);
+    }
+
+    #[test]
     fn what_has_no_scale_becomes_zeros() {
         for wrong in [0.0, 1e-42, f32::INFINITY, f32::NAN] {
             let mut codes = [1; 4];
-            let scale = group_codes(&[wrong; 4], &mut codes);
+            let scale = group_codes(&[wrong; 4], &[1.0; 4], &mut codes);
             assert_eq!((codes, scale), ([0; 4], 0.0), "{wrong}");
         }
     }
@@ -170,7 +263,9 @@ mod tests {
     fn a_row_ends_with_a_shorter_group() -> Result<(), TensorError> {
         let values: Vec<f32> = (0..2 * 20).map(|at| (at as f32).cos()).collect();
         let weight = Tensor::from_f32(&[2, 20], &values)?;
-        let groups = GroupCodes::of(&weight, 16, Some(&[0.5; 20]))?;
+        let channels =
+            Channels { largest: vec![1.0; 20], mean: vec![0.5; 20], square: vec![0.5; 20], ..Channels::default() };
+        let groups = GroupCodes::of(&weight, 16, Some(&channels))?;
         assert_eq!((groups.codes.shape(), groups.scales.shape()), (&[2, 20][..], &[2, 2][..]));
         let (codes, scales) = (groups.codes.as_i8()?, groups.scales.as_f32()?);
         let lost = groups.lost.expect("means are given");

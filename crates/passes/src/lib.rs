@@ -2,6 +2,7 @@
 //!
 //! A pass knows no file format, no model family and no kernel. After each one the graph is verified.
 
+mod compensation;
 mod constant_folding;
 mod dead_code;
 mod embedding_sum;
@@ -19,10 +20,11 @@ mod raise;
 mod rewrite;
 mod work;
 
+pub use compensation::Moments;
 pub use half_weights::halve_weights;
 pub use pipeline::{PassError, fold_constants, optimize};
 pub use quantize::{
-    Channels, LayerPrecision, Observations, Quantization, observed_values, quantizable_layers, quantize,
+    Channels, LayerPrecision, Observations, Quantization, Quantizer, observed_values, quantizable_layers, quantize,
 };
 pub use raise::{RaiseOptions, longest_sequence, raise};
 pub use rewrite::{Refusal, Report};

@@ -16,8 +16,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use centuple_graph::{Graph, GraphError, Node, NodeId, Op};
-use centuple_tensor::{Tensor, TensorError};
+use centuple_tensor::{Symbol, Tensor, TensorError};
 
+use crate::compensation::Moments;
 use crate::group_codes::GroupCodes;
 use crate::pipeline::{PassError, apply_alone};
 use crate::rewrite::{Refusal, Report, Rewrite, is_over_tokens, rewrite};
@@ -39,6 +40,10 @@ pub struct Channels {
     pub largest: Vec<f32>,
     /// Mean.
     pub mean: Vec<f32>,
+    /// Mean square.
+    pub square: Vec<f32>,
+    /// Products of channels, or nothing; only for weights in groups.
+    pub moments: Moments,
 }
 
 /// The numbers that one linear layer computes with.
@@ -68,6 +73,9 @@ pub struct Quantization {
     /// Elements of a group where the weights of all layers are to have 4 bits instead of 8. Bits and smoothing then don't
     /// count, and layers whose inputs were not observed are quantised too.
     pub groups: Option<usize>,
+    /// Bits of an activation's code in layers with a row per selected token, as heads over a vocabulary; their weights have 8
+    /// bits then, whatever others have. `None` where they go by the same as others.
+    pub selected_bits: Option<u8>,
     /// Layers that go by a precision of their own, by the names that [`quantizable_layers`] gives; layers of the same
     /// name go together. A name that no layer has is reported as refused.
     pub layers: BTreeMap<String, LayerPrecision>,
@@ -82,6 +90,7 @@ impl Default for Quantization {
             fine_smoothing: 0.4,
             tables: true,
             groups: None,
+            selected_bits: None,
             layers: BTreeMap::new(),
         }
     }
@@ -120,13 +129,48 @@ pub fn quantize(
     observations: &Observations,
     quantization: &Quantization,
 ) -> Result<(Graph, Report), PassError> {
-    let shown = of_weights(graph, observations);
-    let mut made = Made::default();
+    Quantizer::new(graph, observations).quantize(quantization)
+}
+
+/// Quantises one graph in several ways; what they have in common is made once.
+pub struct Quantizer<'a> {
+    graph: &'a Graph,
+    shown: HashMap<Key, Channels>,
+    made: Made,
+    /// Smoothing of what was made, by exponents of usual and fine layers.
+    smoothing: Option<(f32, f32)>,
+}
+
+impl<'a> Quantizer<'a> {
+    /// Nothing is made yet.
+    pub fn new(graph: &'a Graph, observations: &Observations) -> Quantizer<'a> {
+        Quantizer { graph, shown: of_weights(graph, observations), made: Made::default(), smoothing: None }
+    }
+
+    /// As [`quantize`].
+    ///
+    /// # Errors
+    /// The rewritten graph does not verify.
+    pub fn quantize(&mut self, quantization: &Quantization) -> Result<(Graph, Report), PassError> {
+        let smoothing = Some((quantization.smoothing, quantization.fine_smoothing));
+        if self.smoothing != smoothing {
+            (self.made, self.smoothing) = (Made::default(), smoothing);
+        }
+        rewritten(self.graph, &self.shown, quantization, &mut self.made)
+    }
+}
+
+fn rewritten(
+    graph: &Graph,
+    shown: &HashMap<Key, Channels>,
+    quantization: &Quantization,
+    made: &mut Made,
+) -> Result<(Graph, Report), PassError> {
     let rule = |state: &mut Rewrite, _, node: &Node| {
         if matches!(node.op, Op::Linear { .. }) {
-            linear(state, node, &shown, quantization, &mut made)
+            linear(state, node, shown, quantization, made)
         } else if quantization.tables && node.op == Op::Embedding {
-            embedding(state, node, &mut made)
+            embedding(state, node, made)
         } else {
             Ok(None)
         }
@@ -157,11 +201,15 @@ fn of_weights(graph: &Graph, observations: &Observations) -> HashMap<Key, Channe
         let (Some(weight), Some(channels)) = (weight, observations.get(&node.inputs[0])) else { continue };
         let (all, layers) = shown.entry(key(weight)).or_insert_with(|| {
             let nothing = vec![0.0; channels.largest.len()];
-            (Channels { largest: nothing.clone(), mean: nothing }, 0.0)
+            let moments = Moments::default();
+            (Channels { largest: nothing.clone(), mean: nothing.clone(), square: nothing, moments }, 0.0)
         });
         *layers += 1.0;
+        all.moments.merge(&channels.moments);
         all.largest.iter_mut().zip(&channels.largest).for_each(|(all, one)| *all = all.max(*one));
-        all.mean.iter_mut().zip(&channels.mean).for_each(|(all, one)| *all += (one - *all) / *layers);
+        for (all, one) in [(&mut all.mean, &channels.mean), (&mut all.square, &channels.square)] {
+            all.iter_mut().zip(one).for_each(|(all, one)| *all += (one - *all) / *layers);
+        }
     }
     shown.into_iter().map(|(key, (channels, _))| (key, channels)).collect()
 }
@@ -263,8 +311,7 @@ fn grouped(
     let codes = match made.groups.get(&(key(weight), group)) {
         Some(codes) => codes.clone(),
         None => {
-            let means = channels.map(|channels| channels.mean.as_slice());
-            let Ok(codes) = GroupCodes::of(weight, group, means) else {
+            let Ok(codes) = GroupCodes::of(weight, group, channels) else {
                 state.refuse(node, "its weight is not stored as floats");
                 return Ok(None);
             };
@@ -346,8 +393,18 @@ fn embedding(state: &mut Rewrite, node: &Node, made: &mut Made) -> Result<Option
 /// The precision of a layer: its own, or that of its kind.
 fn precision(graph: &Graph, node: &Node, quantization: &Quantization) -> LayerPrecision {
     let activated = is_activated(graph, node.inputs[0]);
-    let bits = if activated { quantization.activated_bits } else { quantization.bits };
-    let of_all = quantization.groups.map_or(LayerPrecision::Bits(bits), LayerPrecision::Groups);
+    let deep = linear_over_tokens(graph, node).is_some_and(|weight| weight.shape()[1] > max_depth(12));
+    let bits = match (activated, quantization.activated_bits) {
+        (true, 12) if deep => 8,
+        (true, bits) => bits,
+        (false, _) => quantization.bits,
+    };
+    let selected = node.fact.shape.first() == Some(&Symbol::Selected.into());
+    let of_all = match (quantization.groups, quantization.selected_bits.filter(|_| selected)) {
+        (_, Some(bits)) => LayerPrecision::Bits(bits),
+        (Some(group), None) => LayerPrecision::Groups(group),
+        (None, None) => LayerPrecision::Bits(bits),
+    };
     quantization.layers.get(&node.name).copied().unwrap_or(of_all)
 }
 
@@ -477,7 +534,7 @@ fn table_codes(table: &Tensor) -> Option<(Tensor, Tensor)> {
 mod tests {
     use centuple_graph::Activation;
     use centuple_kernels::{ActivationBits, check_overflow};
-    use centuple_tensor::{DType, Symbol};
+    use centuple_tensor::DType;
 
     use super::*;
 
@@ -531,7 +588,8 @@ mod tests {
             value = graph.push(name, Op::Linear { bias: false, activation, residual: false }, &[value, weight])?;
         }
         graph.output("output", value);
-        let channels = || Channels { largest: vec![1.0; k], mean: vec![0.1; k] };
+        let channels =
+            || Channels { largest: vec![1.0; k], mean: vec![0.1; k], square: vec![0.1; k], ..Channels::default() };
         let observations = observed_values(&graph).into_iter().map(|value| (value, channels())).collect();
         Ok((graph, observations))
     }
@@ -596,7 +654,10 @@ mod tests {
         let weight = graph.constant("weight", Tensor::from_f32(&[1, k], &vec![1.0; k])?)?;
         let layer = graph.push("deep", Op::Linear { bias: false, activation: None, residual: false }, &[x, weight])?;
         graph.output("output", layer);
-        let observations = Observations::from([(x, Channels { largest: vec![1.0; k], mean: vec![0.0; k] })]);
+        let observations = Observations::from([(
+            x,
+            Channels { largest: vec![1.0; k], mean: vec![0.0; k], square: vec![0.0; k], ..Channels::default() },
+        )]);
         let (quantized, report) =
             quantize(&graph, &observations, &Quantization { bits: 12, ..Quantization::default() })?;
         assert_eq!(bits_of(&quantized), [("deep", None)]);

@@ -2,11 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
+/// How many rungs there are.
+pub const RUNGS: usize = 5;
+
 /// How a linear layer computes, the fastest first.
 ///
-/// Weights have 8 bits on every rung but the last; the names say weights and activations in bits.
+/// The names say weights and activations in bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Rung {
+    /// 4-bit weights in groups that have a scale each, 8-bit activations by the same groups.
+    #[serde(rename = "w4a8")]
+    Int4,
     /// 7-bit activations: byte products may be summed in pairs of pairs without overflow.
     #[serde(rename = "w8a7")]
     Int8Chained,
@@ -23,12 +29,13 @@ pub enum Rung {
 
 impl Rung {
     /// Every rung, the fastest first; a rung's place is `rung as usize`.
-    pub const ALL: [Rung; 4] = [Rung::Int8Chained, Rung::Int8, Rung::W8A12, Rung::Float];
+    pub const ALL: [Rung; RUNGS] = [Rung::Int4, Rung::Int8Chained, Rung::Int8, Rung::W8A12, Rung::Float];
 
     /// The name in files and tables.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Rung::Int4 => "w4a8",
             Rung::Int8Chained => "w8a7",
             Rung::Int8 => "w8a8",
             Rung::W8A12 => "w8a12",
@@ -40,6 +47,7 @@ impl Rung {
     #[must_use]
     pub fn meaning(self) -> &'static str {
         match self {
+            Rung::Int4 => "4-bit weights in groups, 8-bit activations",
             Rung::Int8Chained => "8-bit weights, 7-bit activations",
             Rung::Int8 => "8-bit weights, 8-bit activations",
             Rung::W8A12 => "8-bit weights, 12-bit activations",
@@ -52,6 +60,8 @@ impl Rung {
     #[must_use]
     pub fn time(self) -> f64 {
         match self {
+            // Generation is bound by the bytes that are read.
+            Rung::Int4 => 0.5,
             Rung::Int8Chained => 1.0,
             Rung::Int8 => 4.0 / 3.0,
             Rung::W8A12 => 2.0,
@@ -65,6 +75,7 @@ impl Rung {
     pub fn noise(self) -> f64 {
         let power = |bits: i32| 4f64.powi(8 - bits);
         let total = match self {
+            Rung::Int4 => power(4) + power(8),
             Rung::Int8Chained => power(8) + power(7),
             Rung::Int8 => power(8) + power(8),
             Rung::W8A12 => power(8) + power(12),

@@ -14,6 +14,7 @@ use std::cmp::Ordering;
 use thiserror::Error;
 
 use crate::Rung;
+use crate::rung::RUNGS;
 use ladder::Ladder;
 
 /// A linear layer as the search sees it. Tables are indexed by `Rung as usize`; entries below `start` are not read.
@@ -22,9 +23,9 @@ pub struct Layer {
     /// The fastest rung that the layer can have.
     pub start: Rung,
     /// Time at each rung, in any unit that all layers share; never less on a slower rung.
-    pub costs: [f64; 4],
+    pub costs: [f64; RUNGS],
     /// What the layer alone does to the model's output at each rung, best in the unit of [`Evaluation::error`].
-    pub damages: [f64; 4],
+    pub damages: [f64; RUNGS],
 }
 
 impl Layer {
@@ -248,7 +249,7 @@ impl<E, F: FnMut(&[Rung]) -> Result<Evaluation, E>> Run<'_, F> {
     /// Removes the retreat that saves most time, at equal time does least damage.
     fn most_saving(&self, current: &[Rung], retreats: &mut Vec<Retreat>) -> Option<Retreat> {
         let gain = |retreat: &Retreat| {
-            let change = |table: fn(&Layer) -> &[f64; 4]| -> f64 {
+            let change = |table: fn(&Layer) -> &[f64; RUNGS]| -> f64 {
                 let step = |&(layer, rung): &(usize, Rung)| {
                     let table = table(&self.layers[layer]);
                     table[current[layer] as usize] - table[current[layer].min(rung) as usize]

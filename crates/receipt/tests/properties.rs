@@ -2,8 +2,8 @@
 
 use centuple_receipt::data::Span;
 use centuple_receipt::metrics::{
-    Accuracy, Average, EntityF1, ExactMatch, F1, LabelAgreement, Matthews, MeanCosine, Metric, MultiLabelF1, Pearson,
-    Perplexity, Scored, Spearman, TokenF1, WorstCosine,
+    Accuracy, Average, EntityF1, ExactMatch, F1, LabelAgreement, LogPerplexity, Matthews, MeanCosine, Metric,
+    MultiLabelF1, Pearson, Perplexity, Scored, Spearman, TokenF1, WorstCosine,
 };
 use centuple_receipt::{Bootstrap, BootstrapError};
 use proptest::prelude::*;
@@ -32,6 +32,9 @@ fn all_metrics(examples: &[Example]) -> Vec<Box<dyn Scored>> {
         Box::new(EntityF1::new(&spans(&truth), &spans(&given)).unwrap()),
         Box::new(MultiLabelF1::new(&sets(&truth), &sets(&given)).unwrap()),
         Box::new(Perplexity::new(&x, &given.iter().map(|tokens| tokens + 1).collect::<Vec<_>>()).unwrap()),
+        Box::new(LogPerplexity::from(
+            Perplexity::new(&x, &given.iter().map(|tokens| tokens + 1).collect::<Vec<_>>()).unwrap(),
+        )),
         Box::new(LabelAgreement::new(&truth, &given).unwrap()),
         Box::new(MeanCosine::new(&y).unwrap()),
         Box::new(WorstCosine::new(&y).unwrap()),

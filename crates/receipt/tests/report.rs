@@ -201,8 +201,11 @@ fn a_search_becomes_points() {
         Ok::<_, String>(Evaluation { drop, error: drop / 10.0 })
     };
     let points = SearchPoint::all(&search(&layers, &Limits::new(0.5), evaluate).unwrap());
-    assert_eq!(points[0].rungs, [3, 0, 0, 0]);
-    assert_eq!(points.iter().filter(|point| point.chosen).map(|point| point.rungs).collect::<Vec<_>>(), [[2, 0, 1, 0]]);
+    assert_eq!(points[0].rungs, [0, 3, 0, 0, 0]);
+    assert_eq!(
+        points.iter().filter(|point| point.chosen).map(|point| point.rungs).collect::<Vec<_>>(),
+        [[0, 2, 0, 1, 0]]
+    );
     let refused = SearchPoint::all(&search(&layers, &Limits::new(-1.0), evaluate).unwrap());
     assert!(refused.iter().all(|point| !point.chosen));
 }

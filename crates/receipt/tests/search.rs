@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 
 use centuple_receipt::Rung;
+use centuple_receipt::rung::RUNGS;
 use centuple_receipt::search::{Evaluation, Layer, Limits, Outcome, Point, Refusal, SearchError, search};
 use proptest::prelude::*;
 
@@ -12,7 +13,7 @@ struct Model {
     /// What the search is told.
     layers: Vec<Layer>,
     /// What each layer really does at each rung.
-    damages: Vec<[f64; 4]>,
+    damages: Vec<[f64; RUNGS]>,
     /// Damage that appears only while both layers are quantised.
     pairs: Vec<(usize, usize, f64)>,
     /// Points that f32 loses already, because of what no layer decides.
@@ -157,10 +158,10 @@ proptest! {
         let count = model.layers.len().min(5);
         let (layers, damages) = (model.layers[..count].to_vec(), model.damages[..count].to_vec());
         let model = Model { layers, damages, pairs: Vec::new(), ..model };
-        let all = (0..4usize.pow(count as u32)).map(|mut code| {
+        let all = (0..RUNGS.pow(count as u32)).map(|mut code| {
             let digit = |layer: &Layer| {
-                let rung = Rung::ALL[code % 4];
-                code /= 4;
+                let rung = Rung::ALL[code % RUNGS];
+                code /= RUNGS;
                 rung.max(layer.start)
             };
             model.layers.iter().map(digit).collect::<Vec<Rung>>()
@@ -181,7 +182,7 @@ proptest! {
         outliers.dedup();
         let mut model = Model::honest(&vec![0.001; count]);
         for &outlier in &outliers {
-            model.damages[outlier] = [9.0, 8.0, 7.0, 0.0];
+            model.damages[outlier] = [10.0, 9.0, 8.0, 7.0, 0.0];
         }
         let found = model.found(&Limits::new(0.4));
         prop_assert_eq!(promoted(&model, &found), outliers);
@@ -258,8 +259,8 @@ fn a_drop_that_is_no_number_ends_the_search() {
 #[test]
 fn tables_that_are_no_costs_are_refused() {
     let good = Layer::new(Rung::Int8, 1.0, 0.1);
-    let falling = Layer { costs: [1.0, 2.0, 1.0, 4.0], ..good.clone() };
-    let unknown = Layer { damages: [f64::NAN, 0.1, f64::NAN, 0.0], ..good.clone() };
+    let falling = Layer { costs: [0.5, 1.0, 2.0, 1.0, 4.0], ..good.clone() };
+    let unknown = Layer { damages: [f64::NAN, f64::NAN, 0.1, f64::NAN, 0.0], ..good.clone() };
     for (bad, reason) in [
         (falling, "costs are negative, or fall from a rung to a slower one"),
         (unknown, "a cost or a damage is not finite"),

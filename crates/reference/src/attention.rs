@@ -1,6 +1,6 @@
 //! Attention on packed tokens.
 
-use centuple_graph::{Attention, PositionScores};
+use centuple_graph::{Attention, CrossAttention, PositionScores};
 use centuple_tensor::{PAGE_TOKENS, Span, Tensor};
 
 use crate::packed::width;
@@ -18,10 +18,9 @@ impl Cache {
         Cache { slots: vec![vec![[Vec::new(), Vec::new()]; pages]; slots] }
     }
 
-    fn row(&mut self, slot: usize, span: &Span, position: usize) -> Result<(&mut [Vec<f32>; 2], usize)> {
-        let page = span.pages.get(position / PAGE_TOKENS).copied().unwrap_or(u32::MAX);
-        let pages = self.slots.get_mut(slot);
-        let rows = pages.and_then(|pages| pages.get_mut(page as usize));
+    fn row(&mut self, slot: usize, pages: &[u32], position: usize) -> Result<(&mut [Vec<f32>; 2], usize)> {
+        let page = pages.get(position / PAGE_TOKENS).copied().unwrap_or(u32::MAX);
+        let rows = self.slots.get_mut(slot).and_then(|pages| pages.get_mut(page as usize));
         rows.map(|rows| (rows, position % PAGE_TOKENS)).ok_or(ReferenceError::Page { slot, page })
     }
 }
@@ -56,6 +55,30 @@ pub(crate) fn attention(operands: &[&Tensor], attention: &Attention, batch: &mut
         }
     }
     Ok(Tensor::from_f32(operands[0].shape(), &out)?)
+}
+
+pub(crate) fn cross_attention(q: &Tensor, attention: &CrossAttention, batch: &mut Batch) -> Result<Tensor> {
+    let CrossAttention { heads, head_dim, scale, slot } = *attention;
+    let mut out = vec![0.0f32; q.len()];
+    let columns = width(q);
+    for span in batch.layout.spans() {
+        let Some(source) = &span.source else { continue };
+        for (token, head) in (0..span.tokens).flat_map(|token| (0..heads).map(move |head| (token, head))) {
+            let at = (span.start + token) * columns + head * head_dim;
+            let query = &q.as_f32()?[at..at + head_dim];
+            let mut scored = Vec::with_capacity(source.tokens);
+            for position in 0..source.tokens {
+                let (page, row) = batch.cache.row(slot, &source.pages, position)?;
+                let from = row * columns + head * head_dim;
+                page.iter_mut().for_each(|side| side.resize(PAGE_TOKENS * columns, 0.0));
+                let key = &page[0][from..from + head_dim];
+                let dot: f64 = query.iter().zip(key).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum();
+                scored.push((dot * f64::from(scale), page[1][from..from + head_dim].to_vec()));
+            }
+            out[at..at + head_dim].copy_from_slice(&soft_mean(&scored, head_dim));
+        }
+    }
+    Ok(Tensor::from_f32(q.shape(), &out)?)
 }
 
 /// A query and a key of one head.
@@ -148,7 +171,7 @@ fn keys_and_values(
             values.push(new(2, position)?);
             continue;
         };
-        let (page, row) = cache.row(slot, span, position)?;
+        let (page, row) = cache.row(slot, &span.pages, position)?;
         for (operand, side) in page.iter_mut().enumerate() {
             side.resize(PAGE_TOKENS * columns, 0.0);
             if position >= past {

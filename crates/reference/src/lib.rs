@@ -103,6 +103,7 @@ pub fn fold(op: &Op, operands: &[&Tensor]) -> Option<Tensor> {
         | Op::Positions { .. }
         | Op::ShiftRight { .. }
         | Op::Attention(_)
+        | Op::CrossAttention(_)
         | Op::Pool(_)
         | Op::Select
         | Op::Pad
@@ -175,6 +176,7 @@ pub fn apply(op: &Op, operands: &[&Tensor], batch: &mut Batch) -> Result<Tensor>
         Op::Gate { activation } => packed::gate(operands, *activation),
         Op::Activation(activation) => primitive::map(operands[0], |x| activation::activate(*activation, x)),
         Op::Attention(attention) => attention::attention(operands, attention, batch),
+        Op::CrossAttention(attention) => attention::cross_attention(operands[0], attention, batch),
         Op::Rotary { heads: _, head_dim, interleaved } => packed::rotary(operands, *head_dim, *interleaved),
         Op::Pool(pooling) => packed::pool(operands, *pooling, batch.layout),
         Op::Select => packed::select(operands[0], batch.layout),

@@ -3,13 +3,11 @@
 use std::ops::Range;
 
 use centuple_graph::Attention;
-use centuple_kernels::{AttentionBlock, KernelError, KeyRun, Matrix, MatrixMut, PositionScores};
-use centuple_tensor::{Layout, PAGE_TOKENS, Span};
+use centuple_kernels::{AttentionBlock, KernelError, KeyRun, Matrix, MatrixMut, PositionScores, TokenAttention};
+use centuple_tensor::{Layout, Span};
 
 use crate::compute::{Block, Run};
-use crate::kv_cache::{KvCache, Side};
 use crate::plan::{Kernel, PositionTables, Stage, View};
-use crate::views::copy;
 
 type Result<T> = std::result::Result<T, KernelError>;
 
@@ -24,10 +22,9 @@ impl Run<'_> {
         for (span, part) in spans_within(self.layout, rows) {
             for token in part {
                 let position = span.past + token - span.start;
-                for (view, side) in [(k, Side::Keys), (v, Side::Values)] {
-                    let mut row = cache.row(*slot, side, span, position)?;
-                    copy(self.read(*view, token..token + 1, block)?, &mut row);
-                }
+                let [key, value] = [k, v].map(|view| self.read(*view, token..token + 1, block));
+                let [key, value] = [key?, value?].map(|rows| rows.row(0).unwrap_or_default());
+                cache.store(*slot, &span.pages, position, key, value)?;
             }
         }
         Ok(())
@@ -45,15 +42,36 @@ impl Run<'_> {
         let Kernel::Attention { q, k, v, attention, position } = &stage.kernel else { return Ok(()) };
         let (width, group) = (attention.head_dim, attention.heads / attention.kv_heads);
         let span = queries.span;
+        let scratch = self.scratch.write_slice(block.worker * self.scratch_length, self.scratch_length)?;
         let (runs, past) = match (attention.cache, self.cache) {
-            (Some(slot), Some(cache)) => (cached_runs(cache, slot, span, attention, kv_head)?, span.past),
+            (Some(slot), Some(cache)) => {
+                // Keys behind the last query are hidden from all.
+                let seen = if attention.causal { queries.rows.end - span.start } else { span.tokens };
+                let tokens = span.past + seen;
+                let keys = cache.keys(slot, kv_head, &span.pages, tokens)?;
+                if queries.is_plain_token(attention) {
+                    // Its queries share the keys, which pass by once.
+                    let source = self.read(columns_of(*q, kv_head, group * width), queries.rows.clone(), block)?;
+                    let mut target =
+                        self.write(columns_of(out, kv_head, group * width), queries.rows.clone(), block)?;
+                    let token = TokenAttention {
+                        queries: Matrix::contiguous(source.row(0).unwrap_or_default(), group, width)?,
+                        keys,
+                        first_key: attention.window.map_or(0, |window| (tokens - 1).saturating_sub(window)),
+                        scale: attention.scale,
+                        soft_cap: attention.soft_cap,
+                    };
+                    let mut target = MatrixMut::contiguous(target.row_mut(0).unwrap_or_default(), group, width)?;
+                    return self.kernels.attend_token(&token, scratch, &mut target);
+                }
+                (keys.pages().map(KeyRun::Page).collect(), span.past)
+            }
             _ => {
                 let rows = span.start..span.start + span.tokens;
                 let keys = self.gather(columns_of(*k, kv_head, width), rows.clone())?;
-                (vec![KeyRun { keys, values: self.gather(columns_of(*v, kv_head, width), rows)? }], 0)
+                (vec![KeyRun::Rows { keys, values: self.gather(columns_of(*v, kv_head, width), rows)? }], 0)
             }
         };
-        let scratch = self.scratch.write_slice(block.worker * self.scratch_length, self.scratch_length)?;
         let problem = |queries_of_head, position, first_position| AttentionBlock {
             queries: queries_of_head,
             runs: &runs,
@@ -65,15 +83,6 @@ impl Run<'_> {
             soft_cap: attention.soft_cap,
             mask: None,
         };
-        if group > 1 && queries.sees_all(attention) {
-            // Queries of one token stand in the kernel's lanes side by side, and the keys pass by once.
-            let source = self.read(columns_of(*q, kv_head, group * width), queries.rows.clone(), block)?;
-            let source = Matrix::contiguous(source.row(0).unwrap_or_default(), group, width)?;
-            let mut target = self.write(columns_of(out, kv_head, group * width), queries.rows.clone(), block)?;
-            let mut target = MatrixMut::contiguous(target.row_mut(0).unwrap_or_default(), group, width)?;
-            let problem = AttentionBlock { causal: false, ..problem(source, PositionScores::None, 0) };
-            return self.kernels.attention(&problem, scratch, &mut target);
-        }
         for head in kv_head * group..(kv_head + 1) * group {
             let source = self.read(columns_of(*q, head, width), queries.rows.clone(), block)?;
             let mut target = self.write(columns_of(out, head, width), queries.rows.clone(), block)?;
@@ -82,6 +91,45 @@ impl Run<'_> {
             self.kernels.attention(&problem(source, position, first_position), scratch, &mut target)?;
         }
         Ok(())
+    }
+
+    /// One head of attention to what an encoder has left in the pages of the sequence's source.
+    pub(crate) fn attend_source(
+        &self,
+        stage: &Stage,
+        out: View,
+        queries: &QueryBlock,
+        head: usize,
+        block: &Block,
+    ) -> Result<()> {
+        let Kernel::CrossAttention { q, attention } = &stage.kernel else { return Ok(()) };
+        let (scale, columns) = (attention.scale, columns_of(*q, head, attention.head_dim));
+        let scratch = self.scratch.write_slice(block.worker * self.scratch_length, self.scratch_length)?;
+        let queried = self.read(columns, queries.rows.clone(), block)?;
+        let mut target = self.write(columns_of(out, head, attention.head_dim), queries.rows.clone(), block)?;
+        let runs = match (&queries.span.source, self.cache) {
+            (Some(source), Some(cache)) => {
+                let keys = cache.keys(attention.slot, head, &source.pages, source.tokens)?;
+                if queried.rows() == 1 {
+                    let token = TokenAttention { queries: queried, keys, first_key: 0, scale, soft_cap: None };
+                    return self.kernels.attend_token(&token, scratch, &mut target);
+                }
+                keys.pages().map(KeyRun::Page).collect()
+            }
+            _ => Vec::new(),
+        };
+        let problem = AttentionBlock {
+            queries: queried,
+            runs: &runs,
+            first_position: 0,
+            causal: false,
+            window: None,
+            position: PositionScores::None,
+            scale,
+            soft_cap: None,
+            mask: None,
+        };
+        self.kernels.attention(&problem, scratch, &mut target)
     }
 }
 
@@ -121,28 +169,6 @@ pub(crate) fn columns_of(view: View, head: usize, width: usize) -> View {
     View { start: view.start + head * width, columns: width, ..view }
 }
 
-/// Keys and values of a sequence, page by page.
-fn cached_runs<'a>(
-    cache: &'a KvCache,
-    slot: usize,
-    span: &Span,
-    attention: &Attention,
-    kv_head: usize,
-) -> Result<Vec<KeyRun<'a>>> {
-    let total = span.past + span.tokens;
-    let columns = kv_head * attention.head_dim..(kv_head + 1) * attention.head_dim;
-    let mut runs = Vec::with_capacity(span.pages.len());
-    for (index, &page) in span.pages.iter().enumerate() {
-        let tokens = total.saturating_sub(index * PAGE_TOKENS).min(PAGE_TOKENS);
-        if tokens > 0 {
-            let keys = cache.page(slot, Side::Keys, page, tokens)?.slice_columns(columns.clone())?;
-            let values = cache.page(slot, Side::Values, page, tokens)?.slice_columns(columns.clone())?;
-            runs.push(KeyRun { keys, values });
-        }
-    }
-    Ok(runs)
-}
-
 /// Queries of one sequence that are computed together: packed rows.
 pub(crate) struct QueryBlock<'a> {
     span: &'a Span,
@@ -150,11 +176,10 @@ pub(crate) struct QueryBlock<'a> {
 }
 
 impl QueryBlock<'_> {
-    /// Whether it is one query that sees all keys, whatever their positions.
-    fn sees_all(&self, attention: &Attention) -> bool {
-        let last = self.rows.end == self.span.start + self.span.tokens;
-        let everything = attention.window.is_none() && attention.position == centuple_graph::PositionScores::None;
-        self.rows.len() == 1 && last && everything
+    /// Whether it is one token that sees the keys before it, or the last of them, whatever their positions.
+    fn is_plain_token(&self, attention: &Attention) -> bool {
+        let plain = attention.causal && attention.position == centuple_graph::PositionScores::None;
+        self.rows.len() == 1 && plain
     }
 }
 

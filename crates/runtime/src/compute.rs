@@ -46,6 +46,8 @@ pub(crate) struct Block {
     pub(crate) worker: usize,
     /// First float of the private memory, whose first row is the block's first.
     pub(crate) local_start: usize,
+    /// The same for what the worker computes for itself.
+    pub(crate) own_start: usize,
     pub(crate) local_rows: usize,
 }
 
@@ -58,8 +60,11 @@ pub(crate) fn scratch_length(plan: &Plan, capacity: &Bindings) -> usize {
         if let Kernel::Primitive { kind, operands, .. } = &stage.kernel {
             return primitive::scratch_length(kind, operands, capacity);
         }
-        let Kernel::Attention { attention, .. } = &stage.kernel else { return 0 };
         let keys = capacity.tokens.saturating_add(capacity.past);
+        if let Kernel::CrossAttention { attention, .. } = &stage.kernel {
+            return attention_scratch(keys, attention.head_dim, attention.head_dim);
+        }
+        let Kernel::Attention { attention, .. } = &stage.kernel else { return 0 };
         attention_scratch(keys, attention.head_dim, attention.head_dim)
     };
     plan.stages.iter().map(of).max().unwrap_or(0)
@@ -86,6 +91,14 @@ impl<'a> Run<'a> {
                 }
                 Ok(())
             }
+            (Kernel::CrossAttention { attention, .. }, Some(out)) => {
+                for queries in query_blocks(self.layout, block.rows.clone(), usize::MAX) {
+                    for head in 0..attention.heads {
+                        self.attend_source(stage, out, &queries, head, block)?;
+                    }
+                }
+                Ok(())
+            }
             (_, out) => self.rows(stage, out, block.rows.clone(), block),
         }
     }
@@ -101,6 +114,9 @@ impl<'a> Run<'a> {
             Kernel::GroupedLinear { groups, .. } => (*groups).min(threads),
             Kernel::Attention { attention, .. } => {
                 query_blocks(self.layout, 0..rows, FEW_QUERIES).count() * attention.kv_heads
+            }
+            Kernel::CrossAttention { attention, .. } => {
+                query_blocks(self.layout, 0..rows, FEW_QUERIES).count() * attention.heads
             }
             Kernel::Embedding { .. }
             | Kernel::Quantize { .. }
@@ -139,6 +155,13 @@ impl<'a> Run<'a> {
                 let (index, head) = (item / attention.kv_heads, item % attention.kv_heads);
                 match query_blocks(self.layout, block.rows.clone(), FEW_QUERIES).nth(index) {
                     Some(queries) => self.attend(stage, out, &queries, head, block),
+                    None => Ok(()),
+                }
+            }
+            (Kernel::CrossAttention { attention, .. }, Some(out)) => {
+                let (index, head) = (item / attention.heads, item % attention.heads);
+                match query_blocks(self.layout, block.rows.clone(), FEW_QUERIES).nth(index) {
+                    Some(queries) => self.attend_source(stage, out, &queries, head, block),
                     None => Ok(()),
                 }
             }
@@ -341,6 +364,7 @@ impl<'a> Run<'a> {
             | Kernel::PooledLinear { .. }
             | Kernel::GroupedLinear { .. }
             | Kernel::Attention { .. }
+            | Kernel::CrossAttention { .. }
             | Kernel::AppendCache { .. }
             | Kernel::Primitive { .. } => Ok(()),
         }
@@ -400,7 +424,7 @@ impl<'a> Run<'a> {
 }
 
 /// The panels of one of `items` parts; they are dealt in pairs, the width of the widest kernel.
-fn panels_of(n: usize, item: usize, items: usize) -> Range<usize> {
+pub(crate) fn panels_of(n: usize, item: usize, items: usize) -> Range<usize> {
     let pairs = kernels::panels(n).div_ceil(2);
     let at = |item: usize| (item * pairs / items * 2).min(kernels::panels(n));
     at(item)..at(item + 1)

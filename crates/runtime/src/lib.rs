@@ -16,12 +16,14 @@ mod pooled;
 mod primitive;
 mod session;
 mod shared;
+mod steps;
 mod store;
 mod views;
 mod weights;
 
+pub use centuple_kernels::KvPrecision;
 pub use error::RuntimeError;
-pub use kv_cache::KvCache;
+pub use kv_cache::{CacheSlot, KvCache};
 pub use lower::{lower, lower_stored};
 pub use plan::Plan;
 pub use session::{Batch, InputData, Memory, OutputRows, Session};

@@ -9,11 +9,13 @@ use centuple_kernels::{ActivationBits, Isa, RowCodes, quantized_columns, row_str
 use centuple_tensor::{Buffer, DType, Dim, Shape, Symbol, Tensor};
 
 use crate::error::{Result, RuntimeError};
+use crate::kv_cache::CacheSlot;
 use crate::memory;
 use crate::plan::{
     DerivedIds, IdRule, Ids, Input, Kernel, Operand, Output, PackedCodes, PackedNibbles, Place, Plan, PositionTables,
     Primitive, Quantized, Rotary, RowOperand, Stage, Table, Value, View,
 };
+use crate::steps;
 use crate::store::Weights;
 use crate::weights::WeightsBuilder;
 
@@ -48,7 +50,7 @@ fn compile(graph: &Graph, isa: Isa, fill: impl FnOnce(WeightsBuilder) -> Result<
         derived: Vec::new(),
         values: Vec::new(),
         stages: Vec::new(),
-        cache_widths: Vec::new(),
+        cache_slots: Vec::new(),
     };
     for (id, node) in graph.iter() {
         let lowered = lowering.node(id, node)?;
@@ -59,14 +61,14 @@ fn compile(graph: &Graph, isa: Isa, fill: impl FnOnce(WeightsBuilder) -> Result<
         let view = lowering.view(*id)?;
         outputs.push(Output { name: name.clone(), view, shape: graph.node(*id).fact.shape.clone() });
     }
-    let Lowering { weights, inputs, derived, mut values, stages, cache_widths, .. } = lowering;
-    let phases = memory::phases(&stages);
+    let Lowering { weights, inputs, derived, mut values, stages, cache_slots, .. } = lowering;
+    let mut phases = memory::phases(&stages);
     let pinned: Vec<usize> = outputs
         .iter()
         .map(|output: &Output| output.view.value)
         .chain(inputs.iter().filter_map(|input: &Input| input.value))
         .collect();
-    let (slots, local_stride) = memory::place(&mut values, &stages, &phases, &pinned);
+    let (slots, local_stride) = memory::place(&mut values, &stages, &mut phases, &pinned);
     let parts = weights.parts();
     let weights = Arc::new(Weights::own(fill(weights)?));
     let plan = Plan {
@@ -81,10 +83,11 @@ fn compile(graph: &Graph, isa: Isa, fill: impl FnOnce(WeightsBuilder) -> Result<
         local_stride,
         weights,
         parts,
-        cache_widths,
+        cache_slots,
         padded: graph.nodes().iter().any(|node| node.fact.shape.iter().any(|dim| dim.depends_on(Symbol::Sequence))),
     };
     memory::check(&plan)?;
+    steps::check(&plan)?;
     Ok(plan)
 }
 
@@ -115,7 +118,7 @@ struct Lowering<'a> {
     derived: Vec<DerivedIds>,
     values: Vec<Value>,
     stages: Vec<Stage>,
-    cache_widths: Vec<usize>,
+    cache_slots: Vec<CacheSlot>,
 }
 
 /// Nodes whose value a primitive op reads.
@@ -134,6 +137,7 @@ fn contiguous_values(graph: &Graph) -> Vec<bool> {
                 | Op::Gate { .. }
                 | Op::Select
                 | Op::Attention(_)
+                | Op::CrossAttention(_)
                 | Op::Rotary { .. }
                 | Op::Pool(_)
                 | Op::L2Normalize { .. }
@@ -299,10 +303,15 @@ impl Lowering<'_> {
                 let [q, k, v] = [0, 1, 2].map(|operand| self.view(node.inputs[operand]));
                 let (q, k, v) = (q?, k?, v?);
                 if let Some(slot) = attention.cache {
-                    self.append(node, k, v, slot);
+                    self.append(node, k, v, slot, attention);
                 }
                 let position = self.position_tables(node, attention)?;
                 self.stage(id, node, Kernel::Attention { q, k, v, attention: attention.clone(), position })
+            }
+            Op::CrossAttention(attention) => {
+                let q = self.view(node.inputs[0])?;
+                self.keep(attention.slot, attention.heads, attention.head_dim);
+                self.stage(id, node, Kernel::CrossAttention { q, attention: attention.clone() })
             }
             Op::GroupedLinear { groups } => {
                 let x = self.view(node.inputs[0])?;
@@ -418,11 +427,16 @@ impl Lowering<'_> {
         Ok(Lowered::View(view))
     }
 
-    fn append(&mut self, node: &Node, k: View, v: View, slot: usize) {
-        if self.cache_widths.len() <= slot {
-            self.cache_widths.resize(slot + 1, 0);
+    /// Sets a slot of the cache aside.
+    fn keep(&mut self, slot: usize, heads: usize, head_dim: usize) {
+        if self.cache_slots.len() <= slot {
+            self.cache_slots.resize(slot + 1, CacheSlot::default());
         }
-        self.cache_widths[slot] = k.columns;
+        self.cache_slots[slot] = CacheSlot { heads, head_dim };
+    }
+
+    fn append(&mut self, node: &Node, k: View, v: View, slot: usize, attention: &Attention) {
+        self.keep(slot, attention.kv_heads, attention.head_dim);
         let (name, rows) = (format!("{}.cache", node.name), rows(&node.fact.shape));
         self.stages.push(Stage { name, rows, kernel: Kernel::AppendCache { k, v, slot }, out: None });
     }

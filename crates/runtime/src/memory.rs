@@ -9,6 +9,7 @@ use centuple_tensor::Dim;
 
 use crate::error::{Result, RuntimeError};
 use crate::plan::{Phase, Place, Plan, Slot, Stage, Value};
+use crate::steps::{Step, steps};
 
 /// Groups the stages into phases.
 pub(crate) fn phases(stages: &[Stage]) -> Vec<Phase> {
@@ -22,7 +23,7 @@ pub(crate) fn phases(stages: &[Stage]) -> Vec<Phase> {
                 continue;
             }
         }
-        phases.push(Phase { stages: index..index + 1, rows: stage.rows.clone(), row_wise });
+        phases.push(Phase { stages: index..index + 1, rows: stage.rows.clone(), row_wise, steps: Vec::new() });
     }
     phases
 }
@@ -42,10 +43,16 @@ struct Life {
     gathered: bool,
 }
 
-/// Gives every value its place; `pinned` values live from the first to the last stage in the shared arena.
+/// Gives every value its place, and every phase its steps; `pinned` values live from the first to the last stage in the
+/// shared arena.
 ///
 /// Returns the slots of the arena and the floats per row of a worker's private block.
-pub(crate) fn place(values: &mut [Value], stages: &[Stage], phases: &[Phase], pinned: &[usize]) -> (Vec<Slot>, usize) {
+pub(crate) fn place(
+    values: &mut [Value],
+    stages: &[Stage],
+    phases: &mut [Phase],
+    pinned: &[usize],
+) -> (Vec<Slot>, usize) {
     let phase_of: Vec<usize> =
         phases.iter().enumerate().flat_map(|(index, phase)| phase.stages.clone().map(move |_| index)).collect();
     let lives = lives(values.len(), stages);
@@ -61,7 +68,29 @@ pub(crate) fn place(values: &mut [Value], stages: &[Stage], phases: &[Phase], pi
             shared.push(value);
         }
     }
-    let local_stride = locals.into_values().map(|members| place_locals(values, &lives, &members)).max().unwrap_or(0);
+    for (number, phase) in phases.iter_mut().enumerate() {
+        let members = locals.get(&number).map_or(&[][..], Vec::as_slice);
+        let only_within = |stage: usize, last: usize| {
+            let ends = |value: usize| lives[value].is_some_and(|life| life.first >= stage && life.last <= last);
+            let mut writes = stages[stage].writes().peekable();
+            writes.peek().is_some() && writes.all(|view| members.contains(&view.value) && ends(view.value))
+        };
+        phase.steps = steps(stages, phase, only_within);
+    }
+    // Within a step workers may be at different stages, so what lives in the same one never shares memory.
+    let steps: Vec<Step> = phases.iter().flat_map(|phase| phase.steps.clone()).collect();
+    let step_of: Vec<usize> =
+        steps.iter().enumerate().flat_map(|(index, step)| step.stages().map(move |_| index)).collect();
+    let spans: Vec<Option<[usize; 2]>> =
+        lives.iter().map(|life| life.map(|life| [step_of[life.first], step_of[life.last]])).collect();
+    let local_stride = locals.into_values().map(|members| place_locals(values, &spans, &members)).max().unwrap_or(0);
+    for step in &steps {
+        for view in stages[step.own.clone()].iter().flat_map(Stage::writes) {
+            if let Place::Local { own, .. } = &mut values[view.value].place {
+                *own = true;
+            }
+        }
+    }
     // Values that nothing writes or reads (an unused input) still need memory to be copied to.
     let idle = pinned.iter().copied().filter(|&value| lives[value].is_none() && values[value].place == Place::Unplaced);
     let spans: Vec<(usize, [usize; 2])> = shared
@@ -90,16 +119,17 @@ fn lives(values: usize, stages: &[Stage]) -> Vec<Option<Life>> {
     lives
 }
 
-/// Places values of one phase in a worker's block: first fit by lifetime. Returns the floats per row.
-fn place_locals(values: &mut [Value], lives: &[Option<Life>], members: &[usize]) -> usize {
-    let mut placed: Vec<(usize, usize, Life)> = Vec::new();
+/// Places values of one phase in a worker's block: first fit by the steps that they live from and to. Returns the floats per
+/// row.
+fn place_locals(values: &mut [Value], lives: &[Option<[usize; 2]>], members: &[usize]) -> usize {
+    let mut placed: Vec<(usize, usize, [usize; 2])> = Vec::new();
     let mut width = 0;
     for &value in members {
         let Some(life) = lives[value] else { continue };
         let mut column = 0;
         let mut neighbours: Vec<(usize, usize)> = placed
             .iter()
-            .filter(|(_, _, other)| other.first <= life.last && life.first <= other.last)
+            .filter(|(_, _, [first, last])| *first <= life[1] && life[0] <= *last)
             .map(|&(start, end, _)| (start, end))
             .collect();
         neighbours.sort_unstable();
@@ -110,7 +140,7 @@ fn place_locals(values: &mut [Value], lives: &[Option<Life>], members: &[usize])
             column = column.max(end);
         }
         let end = column + values[value].stride;
-        values[value].place = Place::Local { column };
+        values[value].place = Place::Local { column, own: false };
         placed.push((column, end, life));
         width = width.max(end);
     }

@@ -4,10 +4,12 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
-use centuple_graph::{Activation, Attention, Binary, Pooling, Reduction, Unary};
+use centuple_graph::{Activation, Attention, Binary, CrossAttention, Pooling, Reduction, Unary};
 use centuple_kernels::{ActivationBits, Isa, RowCodes};
 use centuple_tensor::{DType, Dim, Layout, Shape, Span};
 
+use crate::kv_cache::CacheSlot;
+use crate::steps::Step;
 use crate::store::{WeightStore, Weights};
 use crate::weights::{self, StoredPart};
 
@@ -31,8 +33,8 @@ pub struct Plan {
     pub(crate) weights: Arc<Weights>,
     /// What the weights consist of, in their order.
     pub(crate) parts: Vec<StoredPart>,
-    /// Width of keys per cache slot.
-    pub(crate) cache_widths: Vec<usize>,
+    /// What each cached attention keeps.
+    pub(crate) cache_slots: Vec<CacheSlot>,
     /// Whether any shape depends on the length that sequences are padded to.
     pub(crate) padded: bool,
 }
@@ -70,7 +72,8 @@ pub(crate) enum Place {
     /// In a slot of the arena that all workers share.
     Shared { slot: usize },
     /// In each worker's private block, as it never leaves a phase: floats before it in a row of the block.
-    Local { column: usize },
+    /// `own` values only live in the [`Step`] in which each worker computes them for itself.
+    Local { column: usize, own: bool },
     /// Among the weights, at this float.
     Weights { offset: usize },
     /// Nowhere yet; only while the plan is built.
@@ -102,6 +105,8 @@ pub(crate) struct Phase {
     pub(crate) rows: Dim,
     /// Whether rows are independent, so that workers can take blocks of them; else one worker runs it all.
     pub(crate) row_wise: bool,
+    /// The stages once more, as workers take them where columns are split.
+    pub(crate) steps: Vec<Step>,
 }
 
 impl Stage {
@@ -306,6 +311,10 @@ pub(crate) enum Kernel {
         attention: Attention,
         position: PositionTables,
     },
+    CrossAttention {
+        q: View,
+        attention: CrossAttention,
+    },
     GroupedLinear {
         x: View,
         /// The first group's matrix; those of the others lie behind it.
@@ -467,6 +476,7 @@ impl Kernel {
             | Kernel::L2Normalize { x, .. }
             | Kernel::Quantize { x, .. }
             | Kernel::GroupedLinear { x, .. }
+            | Kernel::CrossAttention { q: x, .. }
             | Kernel::Rotary { x, .. } => vec![*x],
             Kernel::Gate { a, b, .. } => vec![*a, *b],
             Kernel::Binary { a, b, .. } => [a.view(), b.view()].into_iter().flatten().collect(),
@@ -493,6 +503,7 @@ impl Kernel {
             | Kernel::Binary { .. }
             | Kernel::L2Normalize { .. }
             | Kernel::AppendCache { .. }
+            | Kernel::CrossAttention { .. }
             | Kernel::GroupedLinear { .. }
             | Kernel::Rotary { .. }
             | Kernel::Columns { .. } => Vec::new(),
@@ -521,7 +532,21 @@ impl Kernel {
         !matches!(self, Kernel::Primitive { .. })
     }
 
-    /// The cache slot that the stage reads.
+    /// Whether it is columns or heads that few rows are split by.
+    pub(crate) fn is_split(&self) -> bool {
+        matches!(
+            self,
+            Kernel::Linear { .. }
+                | Kernel::QuantizedLinear { .. }
+                | Kernel::GroupQuantizedLinear { .. }
+                | Kernel::GroupedLinear { .. }
+                | Kernel::PooledLinear { .. }
+                | Kernel::Attention { .. }
+                | Kernel::CrossAttention { .. }
+        )
+    }
+
+    /// The cache slot whose pages of the stage's own sequences it reads.
     pub(crate) fn cache_read(&self) -> Option<usize> {
         if let Kernel::Attention { attention, .. } = self { attention.cache } else { None }
     }
@@ -583,9 +608,9 @@ impl Plan {
         self.isa
     }
 
-    /// Width of the keys of every cache slot, for [`KvCache::new`](crate::KvCache::new).
-    pub fn cache_widths(&self) -> &[usize] {
-        &self.cache_widths
+    /// What each cached attention keeps, for [`KvCache::new`](crate::KvCache::new).
+    pub fn cache_slots(&self) -> &[CacheSlot] {
+        &self.cache_slots
     }
 
     /// Bytes of the linear layers' matrices as they are packed, which every batch reads at least once.
@@ -595,6 +620,9 @@ impl Plan {
                 centuple_kernels::packed_len(n, k) * if half { 2 } else { 4 }
             } else if let Kernel::QuantizedLinear { weight: PackedCodes { n, k, .. }, .. } = stage.kernel {
                 centuple_kernels::packed_int8_len(n, k) * size_of::<f32>()
+            } else if let Kernel::GroupQuantizedLinear { weight, .. } = stage.kernel {
+                let PackedNibbles { n, k, group, zero_points, .. } = weight;
+                centuple_kernels::packed_int4_len(n, k, group, zero_points) * size_of::<f32>()
             } else {
                 0
             }
@@ -621,6 +649,11 @@ impl Plan {
             }
             if let Kernel::GroupedLinear { weight, groups, .. } = &stage.kernel {
                 return rows * groups * weight.n * weight.k;
+            }
+            if let Kernel::CrossAttention { attention, .. } = &stage.kernel {
+                let seen = |span: &Span| span.tokens * span.source.as_ref().map_or(0, |source| source.tokens);
+                let pairs: usize = layout.spans().iter().map(seen).sum();
+                return 2 * pairs * attention.heads * attention.head_dim;
             }
             let Kernel::Attention { attention, .. } = &stage.kernel else { return 0 };
             let pairs: usize = layout.spans().iter().map(|span| pairs(span, attention.window)).sum();

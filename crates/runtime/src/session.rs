@@ -1,10 +1,11 @@
 //! A session: the memory of a plan, and the loop that runs it.
 
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use centuple_kernels::{Kernels, Matrix, ThreadPool, Worker};
+use centuple_kernels::{KernelError, Kernels, Matrix, ThreadPool, Worker};
 use centuple_tensor::{Bindings, DType, Layout, Symbol};
 
 use crate::attend::{FEW_QUERIES, whole_queries};
@@ -12,13 +13,16 @@ use crate::compute::{Block, Run};
 use crate::error::{Result, RuntimeError};
 use crate::ids::BatchIds;
 use crate::kv_cache::KvCache;
-use crate::plan::{Phase, Place, Plan};
+use crate::plan::{Phase, Place, Plan, Stage};
 use crate::shared::{Region, SharedFloats};
+use crate::steps::{Ahead, Step};
 
 /// Most rows that a worker takes at once: their intermediate results stay in its second-level cache.
 const BLOCK_ROWS: usize = 96;
 /// Rows per thread up to which threads split columns instead of rows, so that each weight is read by one core only.
 const COLUMN_ROWS_PER_THREAD: usize = 16;
+/// Rows up to which every thread computes for itself what would be done before the others are told.
+const OWN_ROWS: usize = 4;
 
 /// The elements of one input.
 #[derive(Clone, Copy, Debug)]
@@ -219,10 +223,10 @@ impl Session {
                 return Err(RuntimeError::Layout { symbol: format!("{symbol:?}"), found, expected });
             }
         }
-        if !self.plan.cache_widths.is_empty() {
+        if !self.plan.cache_slots.is_empty() {
             let spans = batch.layout.spans();
             match batch.cache {
-                Some(cache) => cache.check(&self.plan.cache_widths, spans)?,
+                Some(cache) => cache.check(&self.plan.cache_slots, spans)?,
                 None if spans.iter().any(|span| span.past > 0 || !span.pages.is_empty()) => {
                     return Err(RuntimeError::Cache("none was given for sequences with a past or pages".to_owned()));
                 }
@@ -298,6 +302,7 @@ fn lay_out(plan: &Plan, bindings: &Bindings, starts: &mut Vec<usize>) -> Result<
 /// How far the workers are with pieces of work that they claim one by one.
 #[derive(Default)]
 struct Progress {
+    /// A bit for each piece, or where they are more than bits, their number.
     claimed: AtomicUsize,
     done: AtomicUsize,
 }
@@ -311,15 +316,44 @@ impl Progress {
     /// Does pieces until none is left, then waits for those that others have begun. A worker that has begun none, its CPU
     /// being taken by another process, holds up nobody.
     fn share(&self, worker: &Worker, pieces: usize, work: impl Fn(usize)) {
-        loop {
-            let piece = self.claimed.fetch_add(1, Ordering::Relaxed);
-            if piece >= pieces {
-                break;
-            }
+        self.share_and(worker, pieces, work, || {});
+    }
+
+    /// As [`Progress::share`]; while it waits, it does something else again and again.
+    fn share_and(&self, worker: &Worker, pieces: usize, work: impl Fn(usize), meanwhile: impl Fn()) {
+        while let Some(piece) = self.claim(worker.index(), pieces) {
             work(piece);
             self.done.fetch_add(1, Ordering::Release);
         }
-        worker.wait_until(|| self.done.load(Ordering::Acquire) >= pieces);
+        worker.wait_until(|| {
+            let done = self.done.load(Ordering::Acquire) >= pieces;
+            if !done {
+                meanwhile();
+            }
+            done
+        });
+    }
+
+    /// A piece that nobody has begun: the one with the worker's own number or the next after it, so that workers who are
+    /// all there know what they will get.
+    fn claim(&self, worker: usize, pieces: usize) -> Option<usize> {
+        if pieces > usize::BITS as usize {
+            let piece = self.claimed.fetch_add(1, Ordering::Relaxed);
+            return (piece < pieces).then_some(piece);
+        }
+        let all = usize::MAX.checked_shr(usize::BITS - pieces as u32).unwrap_or(0);
+        let later = usize::MAX.checked_shl(worker as u32).unwrap_or(0);
+        loop {
+            let free = all & !self.claimed.load(Ordering::Relaxed);
+            if free == 0 {
+                return None;
+            }
+            let preferred = if free & later == 0 { free } else { free & later };
+            let piece = preferred.trailing_zeros();
+            if self.claimed.fetch_or(1 << piece, Ordering::Relaxed) & (1 << piece) == 0 {
+                return Some(piece as usize);
+            }
+        }
     }
 }
 
@@ -335,11 +369,12 @@ struct Team<'a> {
 impl Team<'_> {
     /// One worker's part of the whole plan.
     fn work(&self, worker: &Worker) {
+        let ahead = RefCell::default();
         for (index, (phase, &rows)) in self.run.plan.phases.iter().zip(self.rows).enumerate() {
             if !phase.row_wise {
                 self.split_primitives(phase, worker);
             } else if worker.threads() > 1 && rows <= column_rows(worker.threads()) {
-                self.split_columns(phase, rows, worker);
+                self.split_columns(phase, rows, worker, &ahead);
             } else {
                 self.split_rows(index, phase, rows, worker);
             }
@@ -364,7 +399,7 @@ impl Team<'_> {
 
     /// Runs every stage of a phase on one block, in this worker's private memory.
     fn stages(&self, phase: &Phase, rows: Range<usize>, worker: &Worker) {
-        let block = self.block(rows, worker.index(), worker.index());
+        let block = self.block(rows, worker.index(), [worker.index(); 2]);
         for stage in &self.run.plan.stages[phase.stages.clone()] {
             if let Err(source) = self.run.stage(stage, &block) {
                 let stage = stage.name.clone();
@@ -374,19 +409,46 @@ impl Team<'_> {
         }
     }
 
-    /// Splits each stage over the workers, one stage after the other; private memory is worker 0's.
-    fn split_columns(&self, phase: &Phase, rows: usize, worker: &Worker) {
-        let block = self.block(0..rows, worker.index(), 0);
-        for index in phase.stages.clone() {
-            let stage = &self.run.plan.stages[index];
-            let items = self.run.items(stage, rows, worker.threads());
-            self.session.progress[index].share(worker, items, |item| {
-                if let Err(source) = self.run.item(stage, item, items, &block) {
-                    let stage = stage.name.clone();
-                    let _ = self.failure.set(RuntimeError::Stage { stage, source });
-                }
-            });
+    /// Splits each step over the workers, one step after the other; private memory is worker 0's.
+    fn split_columns(&self, phase: &Phase, rows: usize, worker: &Worker, ahead: &RefCell<Ahead>) {
+        for Step { own, split } in &phase.steps {
+            if own.is_empty() || rows <= OWN_ROWS {
+                self.step(own.clone(), split.clone(), rows, worker, ahead);
+            } else {
+                self.step(own.start..own.start, own.clone(), rows, worker, ahead);
+                self.step(split.start..split.start, split.clone(), rows, worker, ahead);
+            }
         }
+    }
+
+    /// Splits some stages over the workers, each of which first computes others for itself.
+    fn step(&self, own: Range<usize>, split: Range<usize>, rows: usize, worker: &Worker, ahead: &RefCell<Ahead>) {
+        let plan = self.run.plan;
+        let Some(first) = plan.stages.get(split.start) else { return };
+        let items = self.run.items(first, rows, worker.threads());
+        let memory = if own.is_empty() { 0 } else { worker.index() };
+        let block = self.block(0..rows, worker.index(), [0, memory]);
+        let prepared = Cell::new(false);
+        let note = |stage: &Stage, result: std::result::Result<(), KernelError>| {
+            if let Err(source) = result {
+                let _ = self.failure.set(RuntimeError::Stage { stage: stage.name.clone(), source });
+            }
+        };
+        let work = |item| {
+            // Not before a piece is begun: only then does nobody change what is read.
+            if !prepared.replace(true) {
+                plan.stages[own.clone()].iter().for_each(|stage| note(stage, self.run.stage(stage, &block)));
+            }
+            plan.stages[split.clone()].iter().for_each(|stage| note(stage, self.run.item(stage, item, items, &block)));
+        };
+        let begun = Cell::new(false);
+        self.session.progress[split.start].share_and(worker, items, work, || {
+            let mut ahead = ahead.borrow_mut();
+            if !begun.replace(true) {
+                ahead.look(plan, split.end, worker.index(), worker.threads());
+            }
+            ahead.fetch(plan);
+        });
     }
 
     /// Splits the results of primitive stages over the workers, one stage after the other.
@@ -403,13 +465,35 @@ impl Team<'_> {
         }
     }
 
-    fn block(&self, rows: Range<usize>, worker: usize, memory: usize) -> Block {
+    /// A block in the private memory of two workers, the second for what a worker computes for itself.
+    fn block(&self, rows: Range<usize>, worker: usize, memory: [usize; 2]) -> Block {
         let local_rows = self.session.local_rows;
-        Block { rows, worker, local_start: memory * self.run.plan.local_stride * local_rows, local_rows }
+        let [local_start, own_start] = memory.map(|memory| memory * self.run.plan.local_stride * local_rows);
+        Block { rows, worker, local_start, own_start, local_rows }
     }
 }
 
 /// How many blocks rows are cut into: as few as fit the block size, a multiple of the threads.
 fn block_count(rows: usize, threads: usize) -> usize {
     rows.div_ceil(BLOCK_ROWS).next_multiple_of(threads).min(rows.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_claimed_once_and_by_their_workers_first() {
+        for pieces in [0, 1, 3, 63, 64, 65, 200] {
+            let progress = Progress::default();
+            let mut claimed: Vec<usize> = (0..).map_while(|turn| progress.claim(turn % 5, pieces)).collect();
+            if (5..=64).contains(&pieces) {
+                assert_eq!(claimed[..5], [0, 1, 2, 3, 4]);
+            }
+            claimed.sort_unstable();
+            assert_eq!(claimed, (0..pieces).collect::<Vec<_>>());
+            assert_eq!(progress.claim(100, pieces), None);
+        }
+        assert_eq!(Progress::default().claim(100, 2), Some(0));
+    }
 }

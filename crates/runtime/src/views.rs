@@ -46,14 +46,14 @@ impl<'a> Run<'a> {
                     .slice_columns(view.start..view.start + view.columns)
             }
             Place::Shared { slot } => self.arena.read(region(view, self.slot_starts[slot], &rows)),
-            Place::Local { column } => self.locals.read(local_region(view, column, rows, block)),
+            Place::Local { column, own } => self.locals.read(local_region(view, (column, own), rows, block)),
             Place::Unplaced => Err(KernelError::Empty { kernel: "plan", what: "place of a value" }),
         }
     }
 
     /// Any rows of a view in the shared arena.
     pub(crate) fn gather(&self, view: View, rows: Range<usize>) -> Result<Matrix<'a>> {
-        let block = Block { rows: rows.clone(), worker: 0, local_start: 0, local_rows: 0 };
+        let block = Block { rows: rows.clone(), worker: 0, local_start: 0, own_start: 0, local_rows: 0 };
         self.read(view, rows, &block)
     }
 
@@ -61,7 +61,7 @@ impl<'a> Run<'a> {
     pub(crate) fn write(&self, view: View, rows: Range<usize>, block: &Block) -> Result<MatrixMut<'a>> {
         match self.plan.values[view.value].place {
             Place::Shared { slot } => self.arena.write(region(view, self.slot_starts[slot], &rows)),
-            Place::Local { column } => self.locals.write(local_region(view, column, rows, block)),
+            Place::Local { column, own } => self.locals.write(local_region(view, (column, own), rows, block)),
             Place::Weights { .. } | Place::Unplaced => {
                 Err(KernelError::Empty { kernel: "plan", what: "writable place of a value" })
             }
@@ -74,9 +74,10 @@ fn region(view: View, slot: usize, rows: &Range<usize>) -> Region {
     Region { start, rows: rows.len(), columns: view.columns, stride: view.stride }
 }
 
-fn local_region(view: View, column: usize, rows: Range<usize>, block: &Block) -> Region {
+fn local_region(view: View, (column, own): (usize, bool), rows: Range<usize>, block: &Block) -> Region {
     let first = rows.start.saturating_sub(block.rows.start);
-    let start = block.local_start + column * block.local_rows + first * view.stride + view.start;
+    let memory = if own { block.own_start } else { block.local_start };
+    let start = memory + column * block.local_rows + first * view.stride + view.start;
     Region { start, rows: rows.len(), columns: view.columns, stride: view.stride }
 }
 

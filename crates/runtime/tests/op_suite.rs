@@ -6,7 +6,7 @@ use std::sync::Arc;
 use centuple_graph::{Document, Graph, Op};
 use centuple_kernels::{Isa, ThreadPool};
 use centuple_reference::{Batch as ReferenceBatch, Cache, evaluate};
-use centuple_runtime::{Batch, InputData, KvCache, Plan, Session, lower, lower_stored};
+use centuple_runtime::{Batch, InputData, KvCache, KvPrecision, Plan, Session, lower, lower_stored};
 use centuple_tensor::{Bindings, DType, Layout, Symbol, Tensor};
 use centuple_testkit::{Case, Step, cases, distance};
 
@@ -30,7 +30,7 @@ fn by_plan(case: &Case, graph: &Graph, isa: Isa, threads: usize) -> Outputs {
 
 fn run(case: &Case, plan: Arc<Plan>, threads: usize) -> Outputs {
     let pool = Arc::new(ThreadPool::new(threads).expect("threads start"));
-    let cache = KvCache::new(plan.cache_widths(), case.cache_pages).expect("memory");
+    let cache = KvCache::new(plan.cache_slots(), KvPrecision::F32, case.cache_pages).expect("memory");
     let capacity = Bindings { tokens: 200, sequences: 8, batch: 4, sequence: 150, past: 0, selected: 64 };
     let mut session = Session::new(plan, pool, capacity).expect("the session fits");
     let mut outputs = Outputs::new();
@@ -164,20 +164,24 @@ fn chunking_and_pages_change_no_bit() {
     let cached: Vec<Case> = all_cases().into_iter().filter(|case| case.cache_pages > 0).collect();
     assert!(cached.len() > 1, "cases with a cache");
     for case in cached {
-        let whole = in_chunks(&case, &[40], &[0, 1, 2]);
-        assert!(whole == in_chunks(&case, &[1, 15, 17, 7], &[0, 1, 2]), "{}", case.name);
-        assert!(whole == in_chunks(&case, &[39, 1], &[7, 3, 5]), "{}", case.name);
+        for precision in [KvPrecision::F32, KvPrecision::F16, KvPrecision::Int8] {
+            let whole = in_chunks(&case, precision, &[40], &[0, 1, 2]);
+            let name = &case.name;
+            assert!(whole == in_chunks(&case, precision, &[1, 15, 17, 7], &[0, 1, 2]), "{name} {precision:?}");
+            assert!(whole == in_chunks(&case, precision, &[39, 1], &[7, 3, 5]), "{name} {precision:?}");
+            assert!(whole == in_chunks(&case, precision, &[1; 40], &[6, 1, 0]), "{name} {precision:?}");
+        }
     }
 }
 
 /// The rows of a prompt of 40 tokens that is cut into steps.
-fn in_chunks(case: &Case, chunks: &[usize], pages: &[u32]) -> Vec<f32> {
+fn in_chunks(case: &Case, precision: KvPrecision, chunks: &[usize], pages: &[u32]) -> Vec<f32> {
     let width = 16;
     let x: Vec<f32> =
         centuple_testkit::Random::new(5).tensor(&[40, width], 2.0).expect("tensor").as_f32().expect("f32").to_vec();
     let plan = Arc::new(lower(&case.graph, Isa::best()).expect("lowers"));
     let pool = Arc::new(ThreadPool::new(2).expect("threads start"));
-    let cache = KvCache::new(plan.cache_widths(), 8).expect("memory");
+    let cache = KvCache::new(plan.cache_slots(), precision, 8).expect("memory");
     let capacity = Bindings { tokens: 64, sequences: 4, ..Bindings::default() };
     let mut session = Session::new(Arc::clone(&plan), pool, capacity).expect("the session fits");
     let (mut past, mut out) = (0, Vec::new());

@@ -75,7 +75,12 @@ fn shared_layers_take_the_bytes_of_one() {
         let observations = observed_values(&optimised).into_iter().enumerate().map(|(index, value)| {
             let width = optimised.node(value).fact.shape[1].constant().expect("a width");
             // Each use shows something else.
-            let channels = Channels { largest: vec![1.0 + index as f32; width], mean: vec![0.1; width] };
+            let channels = Channels {
+                largest: vec![1.0 + index as f32; width],
+                mean: vec![0.1; width],
+                square: vec![0.1; width],
+                ..Channels::default()
+            };
             (value, channels)
         });
         let (halved, _) = halve_weights(&optimised).expect("halves");

@@ -7,8 +7,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use axum::body::Bytes;
 use centuple_tasks::{
     EngineError, Model, TaskError, Usage,
-    generation::{Parameters, StepEngine, Ticket, Update},
-    text_generation::{Answer, Answers, Finish, Prepared, Request, TextGenerator},
+    generation::{StepEngine, Ticket, Update},
+    text_generation::{Answer, Answers, Defaults, Finish, Prepared, Request, TextGenerator},
 };
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -22,7 +22,7 @@ use crate::{
 /// What makes a model generate; see [`ServedModel`](crate::ServedModel).
 pub struct Generation {
     /// How it generates where a request doesn't say.
-    pub defaults: Parameters,
+    pub defaults: Defaults,
     /// Its engine, which moves to a thread of its own.
     pub engine: Box<dyn StepEngine>,
     /// Its tokenizer.json, which grammars need.
@@ -34,8 +34,8 @@ pub(crate) trait Asks: Send + 'static {
     /// The model that a body names, if it does.
     fn model(&self, body: &[u8]) -> Option<String>;
 
-    /// What it asks for.
-    fn read(&mut self, body: &[u8]) -> Result<Request, Failure>;
+    /// What it asks of a model.
+    fn read(&mut self, generator: &TextGenerator, body: &[u8]) -> Result<Request, Failure>;
 
     /// Whether the text begins with the prompt where the request doesn't say.
     fn full_text(&self) -> bool {
@@ -69,6 +69,13 @@ pub(crate) struct News<'a> {
     pub(crate) tokens: usize,
     /// Bytes of text that it had before.
     pub(crate) text: usize,
+}
+
+impl News<'_> {
+    /// The text that came.
+    pub(crate) fn fresh(&self) -> &str {
+        self.answer.text.get(self.text..).unwrap_or_default()
+    }
 }
 
 impl Served {
@@ -126,7 +133,7 @@ impl Service {
         call.wait(offload(true, move || {
             let generator = served.generator()?;
             service.admit_generation(generator)?;
-            let request = asks.read(&body)?;
+            let request = asks.read(generator, &body)?;
             service.check_inputs(request.inputs.items.len())?;
             let stream = request.stream;
             let client = u64::try_from(call.client.0).ok();
@@ -177,6 +184,15 @@ impl Run {
         let (tokens, text) = before.unwrap_or_default();
         let answer = answers.answers().get(sequence).ok_or_else(stopped)?;
         Ok(Some(News { input, sequence, answer, tokens, text }))
+    }
+
+    /// Checks that there is one text and one answer.
+    pub(crate) fn check_single(&self) -> Result<(), Failure> {
+        if self.answers.iter().map(|answers| answers.answers().len()).sum::<usize>() == 1 {
+            return Ok(());
+        }
+        let message = "a stream is for one text and one answer; send several requests".into();
+        Err(Failure::new(Kind::Invalid, message))
     }
 
     /// Waits for the end of all answers.

@@ -94,6 +94,7 @@ fn has_labels(head: &Head) -> bool {
         | Head::QuestionAnswering
         | Head::MaskedLm { .. }
         | Head::CausalLm { .. }
+        | Head::Seq2SeqLm { .. }
         | Head::SparseEmbedding { .. }
         | Head::LateInteraction { .. } => false,
     }

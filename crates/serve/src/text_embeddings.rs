@@ -36,7 +36,8 @@ impl Form {
             | Head::TokenClassification { .. }
             | Head::QuestionAnswering
             | Head::MaskedLm { .. }
-            | Head::CausalLm { .. } => None,
+            | Head::CausalLm { .. }
+            | Head::Seq2SeqLm { .. } => None,
         }
     }
 

@@ -37,6 +37,7 @@ fn task_routes_of_an_embedding_model() {
         ("/pipeline/sentence-similarity/test%2Ftiny", similarity),
         ("/models/test/tiny/pipeline/text-classification", r#"{"inputs": "the cat"}"#),
         ("/models/test/tiny/pipeline/summarization", r#"{"inputs": "the cat"}"#),
+        ("/models/test/tiny/pipeline/embed", r#"{"inputs": "the cat"}"#),
         ("/models/other/model", r#"{"inputs": "the cat"}"#),
         ("/models/..%2F..%2Fetc%2Fpasswd", r#"{"inputs": "the cat"}"#),
         ("/models/%FF", r#"{"inputs": "the cat"}"#),

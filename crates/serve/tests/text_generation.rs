@@ -1,58 +1,15 @@
 //! Routes that generate text, over real sockets: replies, streams, refusals, and pages that come back.
 
+#[path = "harness/generating.rs"]
+mod generating;
 mod harness;
 
 use std::sync::mpsc;
 
-use centuple_serve::{Config, Generation, ServedModel};
-use centuple_tasks::{
-    Head, Model,
-    generation::{Parameters, Step, StepEngine, StepError, StepLimits},
-};
-use harness::{Client, Response, Running, config, served, tiny};
+use centuple_serve::Config;
+use generating::generating;
+use harness::{Client, Response, Running, config, tiny};
 use serde_json::{Value, json};
-
-const SEP: u32 = 3;
-
-/// The likeliest token is always the one whose id is one larger, and holds its steps up if asked to.
-struct Ascending {
-    wait: Option<mpsc::Receiver<()>>,
-}
-
-impl StepEngine for Ascending {
-    fn limits(&self) -> StepLimits {
-        StepLimits {
-            page_tokens: 4,
-            pages: 8,
-            positions: 32,
-            source_positions: 0,
-            tokens_per_step: 8,
-            sequences_per_step: 4,
-            vocabulary: tiny::LIMITS.vocabulary,
-        }
-    }
-
-    fn run(&mut self, step: &Step, logits: &mut Vec<f32>) -> Result<(), StepError> {
-        // Once the test has dropped its end, nothing waits any more.
-        let _ = self.wait.as_ref().map(mpsc::Receiver::recv);
-        logits.clear();
-        for span in &step.spans {
-            for &place in &span.selected {
-                let likeliest = (span.ids[place as usize] as usize + 1) % tiny::LIMITS.vocabulary;
-                logits.extend((0..tiny::LIMITS.vocabulary).map(|token| if token == likeliest { 5.0 } else { 0.0 }));
-            }
-        }
-        Ok(())
-    }
-}
-
-fn generating(wait: Option<mpsc::Receiver<()>>) -> ServedModel {
-    let model: Model = tiny::model(Head::CausalLm { vocabulary: tiny::LIMITS.vocabulary });
-    let engine = tiny::Tiny::new(&model);
-    let defaults = Parameters { eos_token_id: vec![SEP], ..Parameters::default() };
-    let generation = Generation { defaults, engine: Box::new(Ascending { wait }), tokenizer: "none".into() };
-    ServedModel { generation: Some(generation), ..served(model, engine) }
-}
 
 fn server() -> Running {
     Running::with_models(config(), vec![generating(None)])

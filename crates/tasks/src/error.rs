@@ -3,7 +3,7 @@
 use centuple_generate::Refusal;
 use centuple_text::TextError;
 
-use crate::{engine::EngineError, task::Task};
+use crate::engine::EngineError;
 
 /// Why a request has no reply.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub enum TaskError {
         /// The model.
         model: String,
         /// The task that was asked for.
-        task: Task,
+        task: String,
         /// What the model does answer.
         offers: String,
     },
@@ -48,6 +48,9 @@ pub enum TaskError {
         /// What the tokenizer says.
         source: TextError,
     },
+    /// A conversation that can't become the model's prompt.
+    #[error(transparent)]
+    Chat(TextError),
     /// Token ids that the model can't take.
     #[error("input {input}: {source}")]
     Ids {
@@ -97,6 +100,7 @@ impl TaskError {
             | TaskError::Unsupported { .. }
             | TaskError::Parameter { .. }
             | TaskError::Refused(_)
+            | TaskError::Chat(_)
             | TaskError::Ids { .. } => Category::Invalid,
             TaskError::Empty(_) => Category::Empty,
             TaskError::Text { .. } => Category::Tokenization,
@@ -109,6 +113,7 @@ impl TaskError {
         match self {
             TaskError::Shape { field, .. } => Some(field.as_str()).filter(|field| !field.is_empty()),
             TaskError::Empty(name) | TaskError::Parameter { name, .. } => Some(name),
+            TaskError::Chat(_) => Some("messages"),
             TaskError::Syntax(_)
             | TaskError::Unsupported { .. }
             | TaskError::Text { .. }

@@ -124,6 +124,7 @@ impl Request {
             | Head::QuestionAnswering
             | Head::MaskedLm { .. }
             | Head::CausalLm { .. }
+            | Head::Seq2SeqLm { .. }
             | Head::SparseEmbedding { .. } => false,
         };
         let normalise = match normalize {
@@ -189,6 +190,7 @@ impl Finish {
             | Head::QuestionAnswering
             | Head::MaskedLm { .. }
             | Head::CausalLm { .. }
+            | Head::Seq2SeqLm { .. }
             | Head::LateInteraction { .. } => Layout::Matrices,
         };
         Features { outputs, layout, format: self.format }

@@ -134,7 +134,11 @@ impl Job {
     pub fn prepare(model: &Model, request: Request) -> Result<Self, TaskError> {
         let task = request.task();
         if !model.card.tasks().contains(&task) {
-            return Err(TaskError::Unsupported { model: model.card.id.clone(), task, offers: model.card.offers() });
+            return Err(TaskError::Unsupported {
+                model: model.card.id.clone(),
+                task: task.to_string(),
+                offers: model.card.offers(),
+            });
         }
         let (sequences, usage, step) = match request {
             Request::FeatureExtraction(request) => {

@@ -7,6 +7,7 @@ use centuple_text::Tokenizer;
 use crate::{
     engine::{EngineError, Limits, Output, Sequence},
     error::TaskError,
+    generation_task::GenerationTask,
     task::Task,
 };
 
@@ -75,6 +76,11 @@ pub enum Head {
         /// Number of logits: one per token id.
         vocabulary: usize,
     },
+    /// An encoder's text, then one row per selected token of the decoder's: the logits of the token after it.
+    Seq2SeqLm {
+        /// Number of logits: one per token id.
+        vocabulary: usize,
+    },
     /// One row per text: the weight of each token id, mostly 0.
     SparseEmbedding {
         /// Number of weights.
@@ -88,6 +94,27 @@ pub enum Head {
 }
 
 impl Head {
+    /// Whether it writes text token by token.
+    pub fn generates(&self) -> bool {
+        !self.generation_tasks().is_empty()
+    }
+
+    /// The tasks that take many steps.
+    fn generation_tasks(&self) -> &'static [GenerationTask] {
+        match self {
+            Head::CausalLm { .. } => &[GenerationTask::TextGeneration],
+            Head::Seq2SeqLm { .. } => &GenerationTask::OF_ENCODERS,
+            Head::TokenFeatures { .. }
+            | Head::SentenceEmbedding(_)
+            | Head::Classification { .. }
+            | Head::TokenClassification { .. }
+            | Head::QuestionAnswering
+            | Head::MaskedLm { .. }
+            | Head::SparseEmbedding { .. }
+            | Head::LateInteraction { .. } => &[],
+        }
+    }
+
     /// The sentence embedding, if that is what it gives.
     pub fn sentence_embedding(&self) -> Option<&Embedding> {
         match self {
@@ -98,6 +125,7 @@ impl Head {
             | Head::QuestionAnswering
             | Head::MaskedLm { .. }
             | Head::CausalLm { .. }
+            | Head::Seq2SeqLm { .. }
             | Head::SparseEmbedding { .. }
             | Head::LateInteraction { .. } => None,
         }
@@ -111,7 +139,7 @@ impl Head {
             | Head::QuestionAnswering
             | Head::LateInteraction { .. } => sequence.len(),
             Head::SentenceEmbedding(_) | Head::Classification { .. } | Head::SparseEmbedding { .. } => 1,
-            Head::MaskedLm { .. } | Head::CausalLm { .. } => sequence.selected.len(),
+            Head::MaskedLm { .. } | Head::CausalLm { .. } | Head::Seq2SeqLm { .. } => sequence.selected.len(),
         }
     }
 
@@ -122,9 +150,10 @@ impl Head {
             Head::SentenceEmbedding(embedding) => embedding.dimension,
             Head::Classification { labels, .. } | Head::TokenClassification { labels } => labels.len(),
             Head::QuestionAnswering => 2,
-            Head::MaskedLm { vocabulary } | Head::CausalLm { vocabulary } | Head::SparseEmbedding { vocabulary } => {
-                *vocabulary
-            }
+            Head::MaskedLm { vocabulary }
+            | Head::CausalLm { vocabulary }
+            | Head::Seq2SeqLm { vocabulary }
+            | Head::SparseEmbedding { vocabulary } => *vocabulary,
         }
     }
 
@@ -189,17 +218,25 @@ impl ModelCard {
             Head::TokenClassification { .. } => &[Task::TokenClassification],
             Head::QuestionAnswering => &[Task::QuestionAnswering],
             Head::MaskedLm { .. } => &[Task::FillMask],
-            // text-generation, which is no task of one run.
-            Head::CausalLm { .. } => &[],
+            // What generates text is no task of one run.
+            Head::CausalLm { .. } | Head::Seq2SeqLm { .. } => &[],
         }
     }
 
     /// What it answers, in words.
     pub fn offers(&self) -> String {
-        if let Head::CausalLm { .. } = self.head {
-            return crate::text_generation::NAME.to_owned();
-        }
-        self.tasks().iter().map(|task| task.name()).collect::<Vec<_>>().join(", ")
+        let once = self.tasks().iter().map(|task| task.name());
+        once.chain(self.generation_tasks().iter().map(GenerationTask::name)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Every task of many steps that the model answers.
+    pub fn generation_tasks(&self) -> &'static [GenerationTask] {
+        self.head.generation_tasks()
+    }
+
+    /// Whether the model answers a task of many steps.
+    pub fn generates(&self, task: &GenerationTask) -> bool {
+        self.generation_tasks().iter().any(|own| own.name() == task.name())
     }
 
     /// The task that is meant where none is named.

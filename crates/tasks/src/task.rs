@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use crate::generation_task::GenerationTask;
+
 /// What is asked of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Task {
@@ -63,7 +65,8 @@ impl fmt::Display for Task {
 pub struct UnknownTask(pub String);
 
 fn list() -> String {
-    Task::ALL.map(Task::name).join(", ")
+    let once = Task::ALL.into_iter().map(Task::name);
+    once.chain(GenerationTask::ALL.iter().map(GenerationTask::name)).collect::<Vec<_>>().join(", ")
 }
 
 impl FromStr for Task {
@@ -98,5 +101,6 @@ mod tests {
         let error = "embed".parse::<Task>().unwrap_err().to_string();
         assert!(error.starts_with("unknown task `embed`; the tasks are feature-extraction, sentence-similarity, "));
         assert!(Task::ALL.iter().all(|task| error.contains(task.name())), "{error}");
+        assert!(error.ends_with(", text-generation, text2text-generation, summarization, translation"), "{error}");
     }
 }

@@ -23,6 +23,7 @@ fn prepare(model: &Arc<Model>, body: &Value) -> Result<Prepared, TaskError> {
     let constrain = |_: &Grammar| -> Result<Constraint, ParameterError> {
         Err(ParameterError::Format("there are no grammars here".to_owned()))
     };
+    let defaults = defaults.into();
     let context =
         Context { model, defaults: &defaults, seed: 7, full_text: true, client: Some(1), constrain: &constrain };
     Request::parse(body.to_string().as_bytes())?.prepare(&context)

@@ -33,6 +33,15 @@ pub enum LayoutError {
     },
 }
 
+/// What a sequence's cross-attention sees: the keys and values that an encoder has left in pages of the cache.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    /// Number of tokens of the encoder's input.
+    pub tokens: usize,
+    /// Cache pages in order of position. No sequence of the batch writes to them.
+    pub pages: Vec<u32>,
+}
+
 /// One sequence of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Span {
@@ -48,6 +57,8 @@ pub struct Span {
     pub pool_from: usize,
     /// Tokens whose rows are picked for output, as indices among its new tokens, ascending; empty for most graphs.
     pub selected: Vec<u32>,
+    /// What cross-attention sees; `None` for graphs without.
+    pub source: Option<Source>,
 }
 
 /// The packed batch: sequences stand behind each other without padding.
@@ -72,6 +83,11 @@ impl Layout {
             let held = span.past.saturating_add(span.tokens);
             if (span.past > 0 || !span.pages.is_empty()) && span.pages.len().saturating_mul(PAGE_TOKENS) < held {
                 return Err(LayoutError::Pages { sequence, pages: span.pages.len(), tokens: held });
+            }
+            if let Some(Source { tokens, pages }) = &span.source
+                && pages.len().saturating_mul(PAGE_TOKENS) < *tokens
+            {
+                return Err(LayoutError::Pages { sequence, pages: pages.len(), tokens: *tokens });
             }
             let mut least = 0;
             for &token in &span.selected {

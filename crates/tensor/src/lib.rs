@@ -12,5 +12,5 @@ mod tensor;
 pub use buffer::Buffer;
 pub use dim::{Bindings, Dim, ParseDimError, Shape, Symbol, shape_of};
 pub use dtype::DType;
-pub use layout::{Layout, LayoutError, PAGE_TOKENS, Span};
+pub use layout::{Layout, LayoutError, PAGE_TOKENS, Source, Span};
 pub use tensor::{Bytes, Tensor, TensorError};

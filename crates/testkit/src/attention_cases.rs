@@ -1,7 +1,7 @@
 //! Cases of attention and of what stands around it: rotations, position scores, caches.
 
-use centuple_graph::{Activation, Attention, Graph, NodeId, Op, PositionScores};
-use centuple_tensor::{DType, Layout, PAGE_TOKENS, Span, Symbol, Tensor};
+use centuple_graph::{Activation, Attention, CrossAttention, Graph, NodeId, Op, PositionScores};
+use centuple_tensor::{DType, Layout, PAGE_TOKENS, Source, Span, Symbol, Tensor};
 
 use crate::cases::{LENGTHS, Result, case, packed};
 use crate::{Case, Random, Step};
@@ -151,6 +151,35 @@ impl Setting {
     }
 }
 
+/// Two steps: in the first, attention fills pages; in the second, other sequences attend to those, or to nothing.
+fn cross_attention(heads: usize, head_dim: usize) -> Result<Case> {
+    let (mut graph, x) = packed(16)?;
+    let setting = Setting::new(heads, heads, head_dim, true);
+    let filling = Setting { attention: Attention { cache: Some(0), ..setting.attention.clone() }, ..setting };
+    let filled = filling.build(&mut graph, x, 16)?;
+    let weight = graph.constant("cross.query", Random::new(23).tensor(&[heads * head_dim, 16], 0.6)?)?;
+    let q = graph.push("cross.query", PLAIN, &[x, weight])?;
+    let attention = CrossAttention { heads, head_dim, scale: 0.3, slot: 0 };
+    let seen = graph.push("cross", Op::CrossAttention(attention), &[q])?;
+    graph.output("filled", filled);
+    graph.output("output", seen);
+    let mut random = Random::new(29);
+    let mut steps = Vec::new();
+    let source = |tokens, pages: &[u32]| Some(Source { tokens, pages: pages.to_vec() });
+    let sources = [source(21, &[4, 0]), source(5, &[1]), source(16, &[0, 4]), None];
+    let first = vec![(21, vec![4, 0], None), (5, vec![1], None)];
+    let second = [(2, vec![2]), (40, vec![3, 5, 6]), (1, vec![7]), (1, vec![8])].into_iter().zip(sources);
+    let second = second.map(|((tokens, pages), source)| (tokens, pages, source)).collect();
+    for spans in [first, second] {
+        let span = |(tokens, pages, source)| Span { tokens, pages, source, ..Span::default() };
+        let layout = Layout::new(spans.into_iter().map(span).collect())?;
+        let x = random.tensor(&[layout.tokens(), 16], 2.0)?;
+        steps.push(Step { inputs: vec![("x", x)], bindings: layout.bindings(), layout });
+    }
+    let name = format!("cross attention {heads}x{head_dim} to pages that the step before has filled");
+    Ok(Case { name, graph, steps, cache_pages: 9, tolerance: 2e-5 })
+}
+
 /// Cosines and sines of the positions.
 fn angles(positions: usize, columns: usize) -> Result<Tensor> {
     let pairs = columns / 2;
@@ -221,6 +250,9 @@ pub(crate) fn cases() -> Result<Vec<Case>> {
         setting(6, 2, 20, true).window(11),
     ];
     let mut all = settings.iter().map(Setting::case).collect::<Result<Vec<Case>>>()?;
+    for (heads, head_dim) in [(1, 12), (3, 20), (2, 32)] {
+        all.push(cross_attention(heads, head_dim)?);
+    }
     all.extend(with_a_past.into_iter().map(Setting::case_with_a_past).collect::<Result<Vec<Case>>>()?);
     for (groups, n, k) in [(1, 1, 1), (3, 7, 5), (4, 40, 16), (7, 16, 3)] {
         all.push(grouped_linear(groups, n, k)?);

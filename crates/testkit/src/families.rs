@@ -29,9 +29,14 @@ pub struct FamilyInput {
     /// Token ids.
     pub ids: Vec<u32>,
     /// Token types.
+    #[serde(default)]
     pub type_ids: Vec<u32>,
     /// Tokens whose predictions are recorded, ascending.
+    #[serde(default)]
     pub masked: Vec<usize>,
+    /// What a decoder has written of an answer, from its first token on; predictions behind each of them are recorded.
+    #[serde(default)]
+    pub written: Vec<u32>,
 }
 
 /// A model folder, and what it is asked.
@@ -55,6 +60,12 @@ pub struct FamilyCase {
     /// Indices of the inputs that its greedy continuations begin with.
     #[serde(default)]
     pub greedy: Vec<usize>,
+    /// Indices of the inputs that its beam searches begin with.
+    #[serde(default)]
+    pub beams: Vec<usize>,
+    /// Indices of the inputs that are answered with forced tokens, an end and a penalty.
+    #[serde(default)]
+    pub written: Vec<usize>,
     /// The config field that must be refused by name.
     #[serde(default)]
     pub refuse: Option<String>,
@@ -72,10 +83,22 @@ impl FamilyGolden {
     /// # Errors
     /// A file is missing or damaged.
     pub fn all() -> io::Result<Vec<FamilyGolden>> {
-        let folders = fs::read_dir(fixtures().join("families"))?.map(|entry| entry.map(|entry| entry.path()));
+        FamilyGolden::of_folder("families")
+    }
+
+    fn of_folder(name: &str) -> io::Result<Vec<FamilyGolden>> {
+        let folders = fs::read_dir(fixtures().join(name))?.map(|entry| entry.map(|entry| entry.path()));
         let mut folders = folders.collect::<io::Result<Vec<PathBuf>>>()?;
         folders.sort();
         folders.iter().map(|folder| FamilyGolden::read(folder)).collect()
+    }
+
+    /// Reads every family of models with an encoder and a decoder.
+    ///
+    /// # Errors
+    /// A file is missing or damaged.
+    pub fn seq2seq() -> io::Result<Vec<FamilyGolden>> {
+        FamilyGolden::of_folder("seq2seq")
     }
 
     fn read(folder: &Path) -> io::Result<FamilyGolden> {
@@ -96,9 +119,28 @@ impl FamilyGolden {
 
     /// The tokens that `generate` of transformers goes on with, for each of [`FamilyCase::greedy`].
     pub fn continuations(&self, case: &FamilyCase) -> Vec<Vec<u32>> {
-        let Some((tokens, length)) = tensor(&self.outputs, &format!("{}.greedy", case.name)) else { return Vec::new() };
+        self.tokens(case, "greedy")
+    }
+
+    /// The two best of four beams that `generate` of transformers finds with a length penalty of 0.5, for each of
+    /// [`FamilyCase::beams`].
+    pub fn searches(&self, case: &FamilyCase) -> Vec<[Vec<u32>; 2]> {
+        let rows = self.tokens(case, "beams");
+        rows.as_chunks::<2>().0.to_vec()
+    }
+
+    fn tokens(&self, case: &FamilyCase, kind: &str) -> Vec<Vec<u32>> {
+        let Some((tokens, length)) = tensor(&self.outputs, &format!("{}.{kind}", case.name)) else { return Vec::new() };
         let rows = tokens.chunks_exact(length.max(1));
         rows.map(|row| row.iter().map(|&token| token as u32).collect()).collect()
+    }
+
+    /// The new tokens of each answer that `generate` of transformers gives, `answers` for each input, by the kind of its
+    /// parameters: `greedy`, `beams` or `written`.
+    pub fn answers(&self, case: &FamilyCase, kind: &str, answers: usize) -> Vec<Vec<Vec<u32>>> {
+        let Some((tokens, length)) = tensor(&self.outputs, &format!("{}.{kind}", case.name)) else { return Vec::new() };
+        let row = |row: &[f32]| row.iter().filter(|token| **token >= 0.0).map(|&token| token as u32).collect();
+        tokens.chunks_exact((length * answers).max(1)).map(|of| of.chunks_exact(length).map(row).collect()).collect()
     }
 
     /// Writes the case's model folder, with a tokenizer of single characters.

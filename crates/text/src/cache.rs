@@ -21,6 +21,8 @@ pub(crate) struct Key {
     pub(crate) second: Option<String>,
     /// How much of `first` is prompt, in bytes.
     pub(crate) prompt: usize,
+    /// The text's language, where it isn't the tokenizer's.
+    pub(crate) language: Option<String>,
     /// What to do with a text that is too long.
     pub(crate) truncation: Truncation,
 }

@@ -97,6 +97,49 @@ pub enum TextError {
     /// The text has no tokens, and the tokenizer adds none.
     #[error("the text has no tokens")]
     Empty,
+    /// The tokenizer has no chat template.
+    #[error(
+        "the model has no chat template, so it doesn't say how it wants a conversation written; send the text itself to be gone \
+         on with, or put a chat_template.jinja into the model's folder"
+    )]
+    NoChatTemplate,
+    /// The tokenizer has no chat template of that name.
+    #[error("the model has no chat template `{name}`; it has {known}")]
+    UnknownChatTemplate {
+        /// The name.
+        name: String,
+        /// The names of those that it has.
+        known: String,
+    },
+    /// The chat template says that it doesn't take this conversation.
+    #[error("the model's chat template refuses this: {reason}")]
+    RefusedByTemplate {
+        /// What the template says.
+        reason: String,
+    },
+    /// The chat template can't be run, or does too much.
+    #[error("the model's chat template fails: {reason}")]
+    ChatTemplate {
+        /// Why.
+        reason: String,
+    },
+    /// A language that the tokenizer doesn't know.
+    #[error(
+        "the tokenizer knows no language `{language}`{}",
+        example.as_ref().map_or_else(String::new, |example| format!("; it has others, as `{example}`"))
+    )]
+    Language {
+        /// The language.
+        language: String,
+        /// One that it knows.
+        example: Option<String>,
+    },
+    /// The tokenizer can't tell where in the text a token comes from.
+    #[error("this tokenizer doesn't tell where in the text its tokens are")]
+    NoOffsets,
+    /// The tokenizer is of a class that no tokenizer.json can describe.
+    #[error("this tokenizer has no form as a tokenizer.json, so an answer can't be kept to a grammar with it")]
+    NoJson,
     /// The tokenizer failed on this text.
     #[error("the text cannot be tokenised: {reason}")]
     Encode {

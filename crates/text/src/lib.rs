@@ -8,16 +8,24 @@
 //! [`Tokenizer::encode`] from several threads.
 
 mod cache;
+mod chat;
 mod decode;
 mod error;
 mod folder;
+mod gguf;
+mod language;
 mod limit;
+mod piece_tokenizer;
+mod scores;
+mod sentencepiece;
 mod special;
 mod tokenizer;
 mod truncation;
 mod window;
 
+pub use chat::{ChatTemplates, Conversation};
 pub use error::TextError;
+pub use language::{LanguagePlace, Languages};
 pub use limit::max_tokens;
 pub use special::{SpecialToken, SpecialTokens};
 pub use tokenizer::{Encoding, Text, TextOptions, Tokenizer};

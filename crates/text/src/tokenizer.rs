@@ -5,26 +5,32 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use centuple_gguf::Metadata;
 use centuple_guard::guarded;
+use serde_json::Value;
 use tokenizers::utils::parallelism::set_parallelism;
 use tokenizers::{ModelWrapper, PostProcessor, PostProcessorWrapper};
 
 use crate::cache::{Key, TokenCache};
+use crate::folder::Inner;
+use crate::language::{Languages, around};
+use crate::piece_tokenizer::Token;
 use crate::truncation::longest_first;
-use crate::{SpecialTokens, TextError, Truncation, folder};
+use crate::{ChatTemplates, SpecialTokens, TextError, Truncation, folder, gguf};
 
 /// Turns texts into token ids. Encoding takes `&self` and may be called from many threads.
 pub struct Tokenizer {
-    /// Without post-processor, so that what it yields is text only.
-    inner: tokenizers::Tokenizer,
+    inner: Inner,
     /// Puts special tokens around texts.
     processor: Option<PostProcessorWrapper>,
     special: SpecialTokens,
+    pub(crate) languages: Option<Languages>,
     /// Whether decoded text is cleaned up.
     pub(crate) clean_up: bool,
     word_pieces: bool,
     max_tokens: usize,
     vocabulary_size: usize,
+    chat: ChatTemplates,
     cache: Option<TokenCache>,
 }
 
@@ -94,19 +100,31 @@ impl Tokenizer {
     }
 
     fn open_unguarded(folder: &Path, options: &TextOptions) -> Result<Self, TextError> {
+        Self::with(folder::open(folder, options.lowercase)?, options)
+    }
+
+    /// Opens the tokenizer of a GGUF file, whose `metadata` it is; `file` is for messages.
+    ///
+    /// # Errors
+    /// The file has no tokenizer, or one that is damaged or of a kind that isn't read.
+    pub fn from_gguf(file: &Path, metadata: &Metadata, options: &TextOptions) -> Result<Self, TextError> {
+        let broken = |panic: &str| TextError::Broken { path: file.to_path_buf(), reason: unhandled(panic) };
+        guarded(|| Self::with(gguf::open(file, metadata)?, options), broken)
+    }
+
+    fn with(opened: folder::Opened, options: &TextOptions) -> Result<Self, TextError> {
         set_parallelism(false);
-        let folder::Opened { tokenizer: mut inner, special, clean_up } = folder::open(folder, options.lowercase)?;
-        let processor = inner.get_post_processor().cloned();
-        inner.with_post_processor(None::<PostProcessorWrapper>);
-        let largest = inner.get_vocab(true).into_values().max();
+        let folder::Opened { tokenizer: inner, processor, special, languages, clean_up, chat } = opened;
         let tokenizer = Self {
-            word_pieces: has_word_pieces(inner.get_model()),
+            word_pieces: inner.has_word_pieces(),
+            vocabulary_size: inner.size(),
             inner,
             processor,
             special,
+            languages,
             clean_up,
             max_tokens: options.max_tokens,
-            vocabulary_size: largest.map_or(0, |id| id as usize + 1),
+            chat,
             cache: TokenCache::new(options.cache_bytes),
         };
         tokenizer.room(false, options.max_tokens)?;
@@ -128,20 +146,65 @@ impl Tokenizer {
         &self.special
     }
 
+    /// How the model wants conversations written.
+    pub fn chat_templates(&self) -> &ChatTemplates {
+        &self.chat
+    }
+
     /// Whether the vocabulary marks the pieces that go on with a word.
     pub(crate) fn has_word_pieces(&self) -> bool {
         self.word_pieces
     }
 
+    /// What a tokenizer.json would say of vocabulary and decoding.
+    ///
+    /// # Errors
+    /// A part of it can't be written as JSON.
+    pub fn to_json(&self) -> Result<Value, TextError> {
+        let failed = |error: serde_json::Error| TextError::Encode { reason: error.to_string() };
+        match &self.inner {
+            Inner::Fast(tokenizer) => self.guarded(|| serde_json::to_value(tokenizer).map_err(failed)),
+            Inner::Pieces(_) => Err(TextError::NoJson),
+        }
+    }
+
     /// The tokenizer without special tokens.
-    pub(crate) fn inner(&self) -> &tokenizers::Tokenizer {
+    pub(crate) fn inner(&self) -> &Inner {
         &self.inner
     }
 
     /// The tokens of a text or a pair. Where a pair is too long, its longer text is cut first.
     pub fn encode(&self, text: Text<'_>, truncation: Truncation) -> Result<Arc<Encoding>, TextError> {
         let (first, second) = text.parts();
-        self.encode_key(Key { first: first.to_string(), second: second.map(str::to_string), prompt: 0, truncation })
+        self.encode_key(Key {
+            first: first.to_string(),
+            second: second.map(str::to_string),
+            prompt: 0,
+            language: None,
+            truncation,
+        })
+    }
+
+    /// The tokens of a text in a language, where texts say theirs.
+    ///
+    /// # Errors
+    /// Also that there is no such language.
+    pub fn encode_in(&self, language: &str, text: &str, truncation: Truncation) -> Result<Arc<Encoding>, TextError> {
+        let language = Some(language.to_owned());
+        self.encode_key(Key { first: text.to_owned(), second: None, prompt: 0, language, truncation })
+    }
+
+    /// The tokens of a text that has its special tokens in it, as a chat template writes them: none are added, and none cut off.
+    ///
+    /// # Errors
+    /// The text has more tokens than a sequence may have, or none, or can't be tokenised.
+    pub fn encode_verbatim(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        let encoded = self.guarded(|| self.inner.encode(text))?;
+        match encoded.len() {
+            0 => Err(TextError::Empty),
+            tokens if tokens > self.max_tokens => Err(TextError::TooLong { tokens, limit: self.max_tokens }),
+            _ => Ok(encoded.get_ids().to_vec()),
+        }
     }
 
     /// The tokens of `prompt` and `text` written one after the other.
@@ -154,7 +217,13 @@ impl Tokenizer {
         text: &str,
         truncation: Truncation,
     ) -> Result<Arc<Encoding>, TextError> {
-        self.encode_key(Key { first: [prompt, text].concat(), second: None, prompt: prompt.len(), truncation })
+        self.encode_key(Key {
+            first: [prompt, text].concat(),
+            second: None,
+            prompt: prompt.len(),
+            language: None,
+            truncation,
+        })
     }
 
     fn encode_key(&self, key: Key) -> Result<Arc<Encoding>, TextError> {
@@ -179,13 +248,17 @@ impl Tokenizer {
     }
 
     fn encode_unguarded(&self, key: &Key) -> Result<Encoding, TextError> {
-        let (tokens, truncated) = self.tokenise(&key.first, key.second.as_deref(), key.truncation)?;
+        let processor = key.language.as_deref().map(|language| self.of_language(language)).transpose()?;
+        let processor = processor.as_ref().or(self.processor.as_ref());
+        let (first, second, truncated) = self.tokenise(&key.first, key.second.as_deref(), key.truncation)?;
+        let tokens = process(processor, first, second)?;
         if tokens.is_empty() {
             return Err(TextError::Empty);
         }
         let prompt_tokens = match key.first.get(..key.prompt) {
             Some(prompt) if !prompt.is_empty() => {
-                let (prompt, _) = self.tokenise(prompt, None, Truncation::Right)?;
+                let (prompt, ..) = self.tokenise(prompt, None, Truncation::Right)?;
+                let prompt = self.post_process(prompt, None)?;
                 let ends_special = prompt.get_special_tokens_mask().last() == Some(&1);
                 (prompt.len() - usize::from(ends_special)).min(tokens.len())
             }
@@ -199,15 +272,25 @@ impl Tokenizer {
         })
     }
 
-    /// Tokens with special tokens, and whether any were cut off.
+    /// What puts a language around texts.
+    fn of_language(&self, language: &str) -> Result<PostProcessorWrapper, TextError> {
+        let id = self.language_token(language)?;
+        let reason = || "a language needs an end of texts, which the tokenizer doesn't have".to_owned();
+        let failed = |reason: String| TextError::Encode { reason };
+        let (Some(languages), Some(eos)) = (&self.languages, &self.special.eos) else { return Err(failed(reason())) };
+        let token = languages.token(language);
+        Ok(around(languages.place, (&token, id), (&eos.text, eos.id)).map_err(failed)?.into())
+    }
+
+    /// The tokens of texts as far as they have room, without special tokens, and whether any were cut off.
     fn tokenise(
         &self,
         first: &str,
         second: Option<&str>,
         truncation: Truncation,
-    ) -> Result<(tokenizers::Encoding, bool), TextError> {
-        let first = self.inner.encode_fast(first, false).map_err(not_encoded)?;
-        let second = second.map(|second| self.inner.encode_fast(second, false)).transpose().map_err(not_encoded)?;
+    ) -> Result<(tokenizers::Encoding, Option<tokenizers::Encoding>, bool), TextError> {
+        let first = self.inner.encode(first)?;
+        let second = second.map(|second| self.inner.encode(second)).transpose()?;
         let room = self.room(second.is_some(), self.max_tokens)?;
         let lengths = (first.len(), second.as_ref().map_or(0, tokenizers::Encoding::len));
         let tokens = lengths.0.saturating_add(lengths.1);
@@ -221,7 +304,7 @@ impl Tokenizer {
         };
         let first = part(first, truncation.range(lengths.0, kept.0), 0);
         let second = second.map(|second| part(second, truncation.range(lengths.1, kept.1), 1));
-        Ok((self.post_process(first, second)?, tokens > room))
+        Ok((first, second, tokens > room))
     }
 
     /// Puts the special tokens around texts.
@@ -230,11 +313,7 @@ impl Tokenizer {
         first: tokenizers::Encoding,
         second: Option<tokenizers::Encoding>,
     ) -> Result<tokenizers::Encoding, TextError> {
-        let encoding = match &self.processor {
-            Some(processor) => processor.process(first, second, true),
-            None => self.inner.post_process(first, second, true),
-        };
-        encoding.map_err(not_encoded)
+        process(self.processor.as_ref(), first, second)
     }
 
     /// How many tokens of text fit beside the special tokens in a sequence of `limit`.
@@ -247,6 +326,67 @@ impl Tokenizer {
 /// An error of the tokenizers crate on a text.
 pub(crate) fn not_encoded(error: tokenizers::Error) -> TextError {
     TextError::Encode { reason: error.to_string() }
+}
+
+/// Puts special tokens around texts.
+fn process(
+    processor: Option<&PostProcessorWrapper>,
+    first: tokenizers::Encoding,
+    second: Option<tokenizers::Encoding>,
+) -> Result<tokenizers::Encoding, TextError> {
+    match processor {
+        Some(processor) => processor.process(first, second, true).map_err(not_encoded),
+        None => {
+            let texts = std::iter::once(first).chain(second).collect();
+            let texts = <dyn PostProcessor>::default_process(texts, true).map_err(not_encoded)?;
+            Ok(tokenizers::Encoding::merge(texts, false))
+        }
+    }
+}
+
+impl Inner {
+    /// The tokens of a text; their offsets may be missing.
+    fn encode(&self, text: &str) -> Result<tokenizers::Encoding, TextError> {
+        match self {
+            Inner::Fast(tokenizer) => tokenizer.encode_fast(text, false).map_err(not_encoded),
+            Inner::Pieces(tokenizer) => Ok(without_offsets(tokenizer.encode(text))),
+        }
+    }
+
+    /// One more than the largest id.
+    fn size(&self) -> usize {
+        match self {
+            Inner::Fast(tokenizer) => {
+                tokenizer.get_vocab(true).into_values().max().map_or(0, |largest| largest as usize + 1)
+            }
+            Inner::Pieces(tokenizer) => tokenizer.size(),
+        }
+    }
+
+    fn has_word_pieces(&self) -> bool {
+        match self {
+            Inner::Fast(tokenizer) => has_word_pieces(tokenizer.get_model()),
+            Inner::Pieces(_) => false,
+        }
+    }
+}
+
+fn without_offsets(tokens: Vec<Token>) -> tokenizers::Encoding {
+    let length = tokens.len();
+    let (tokens, ids) = tokens.into_iter().unzip();
+    let zeros = || vec![0; length];
+    let (words, offsets) = (vec![None; length], vec![(0, 0); length]);
+    tokenizers::Encoding::new(
+        ids,
+        zeros(),
+        tokens,
+        words,
+        offsets,
+        zeros(),
+        vec![1; length],
+        Vec::new(),
+        Default::default(),
+    )
 }
 
 fn has_word_pieces(model: &ModelWrapper) -> bool {

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings};
 
+use crate::folder::Inner;
 use crate::tokenizer::not_encoded;
 use crate::{Encoding, Text, TextError, Tokenizer, Truncation};
 
@@ -73,7 +74,7 @@ impl Tokenizer {
 
     fn windows_unguarded(&self, text: Text<'_>, options: &WindowOptions) -> Result<Vec<Window>, TextError> {
         let (first, second) = text.parts();
-        let inner = self.inner();
+        let Inner::Fast(inner) = self.inner() else { return Err(TextError::NoOffsets) };
         let encode = |text| inner.encode_char_offsets(text, false).map_err(not_encoded);
         let encodings = (encode(first)?, second.map(encode).transpose()?.map(second_segment));
         let (first, second) = self.split(encodings.0, encodings.1, options)?;

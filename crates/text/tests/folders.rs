@@ -56,12 +56,12 @@ fn class(name: &str) -> Vec<u8> {
 
 #[test]
 fn what_is_not_understood_is_refused_by_name() -> Outcome {
-    let unknown = class("MarianTokenizer");
+    let unknown = class("CpmTokenizer");
     assert_refused(
         &[("tokenizer_config.json", &unknown), ("source.spm", b"")],
-        "not understood for MarianTokenizer; save one with transformers",
+        "not understood for CpmTokenizer; save one with transformers",
     )?;
-    assert_refused(&[("config.json", br#"{"model_type": "m2m_100"}"#)], "for the model type `m2m_100`")?;
+    assert_refused(&[("config.json", br#"{"model_type": "fsmt"}"#)], "for the model type `fsmt`")?;
     assert_refused(&[("tokenizer_config.json", &class("GemmaTokenizer"))], "not understood for GemmaTokenizer")?;
     let roformer = [("tokenizer_config.json", &class("RoFormerTokenizer")[..]), ("vocab.txt", b"[UNK]\n")];
     assert_refused(&roformer, "RoFormerTokenizer finds Chinese words with jieba, which is not built in")?;
@@ -77,6 +77,9 @@ fn missing_files_are_named() -> Outcome {
     let files = [("tokenizer_config.json", &roberta[..]), ("vocab.json", &vocabulary)];
     assert_refused(&files, "nor merges.txt, which RobertaTokenizer needs")?;
     assert_refused(&[("config.json", br#"{"model_type": "t5"}"#)], "nor spiece.model, which T5Tokenizer needs")?;
+    let marian = class("MarianTokenizer");
+    assert_refused(&[("tokenizer_config.json", &marian)], "nor source.spm, which MarianTokenizer needs")?;
+    assert_refused(&[("config.json", br#"{"model_type": "m2m_100"}"#)], "nor sentencepiece.bpe.model, which M2M100")?;
     assert_refused(&[("vocab.json", &vocabulary)], "names a class")
 }
 

@@ -166,7 +166,10 @@ fn broken_folders_are_refused() -> Outcome {
     refused(&folder_with(&[], "vocab.txt", "no\nspecial\ntokens\n")?, "`[UNK]` is not in the vocabulary");
     refused(&folder_with(&["tokenizer.json"], "tokenizer_config.json", "{")?, "tokenizer_config.json`: EOF");
     let other = r#"{"tokenizer_class": "MarianTokenizer"}"#;
-    refused(&folder_with(&["vocab.txt"], "tokenizer_config.json", other)?, "not understood for MarianTokenizer");
+    refused(
+        &folder_with(&["vocab.txt"], "tokenizer_config.json", other)?,
+        "has neither tokenizer.json nor source.spm, which MarianTokenizer needs",
+    );
     let folder = tempfile::tempdir()?;
     fs::create_dir(folder.path().join("tokenizer.json"))?;
     refused(&folder, "cannot read");

@@ -172,7 +172,7 @@ impl Host {
             return Err(ExportError::Artefact(folder));
         }
         let id = id_of(name, &folder);
-        let mut source = Source::open(&folder, &id, &options.load)?;
+        let mut source = Source::open(&folder, &id, &options.load)?.of_one_graph()?;
         source.plain = centuple_passes::fold_constants(&source.plain).map_err(Error::from)?;
         let ranges = match files.contains(&ExportFile::Qdq) {
             true => {
@@ -205,7 +205,7 @@ impl Host {
         let path = options.calibrate.as_deref().ok_or(ExportError::NoTexts)?;
         let data = data::read(path, &options.data)?;
         let texts = data.examples.iter().flat_map(data::Example::texts);
-        let observations = calibrate::observe(self, &source.plain, &source.model.tokenizer, texts)?;
+        let observations = calibrate::observe(self, &source.plain, None, &source.model.tokenizer, texts, false)?;
         let largest = |channels: &centuple_passes::Channels| channels.largest.iter().copied().fold(0.0, f32::max);
         Ok(observations.iter().map(|(&value, channels)| (value, largest(channels))).collect())
     }
@@ -317,7 +317,8 @@ fn outputs(graph: &Graph, head: &Head, apart: bool) -> Vec<Output> {
         | Head::Classification { .. }
         | Head::TokenClassification { .. }
         | Head::MaskedLm { .. }
-        | Head::CausalLm { .. } => vec![output("logits", value, None)],
+        | Head::CausalLm { .. }
+        | Head::Seq2SeqLm { .. } => vec![output("logits", value, None)],
     }
 }
 

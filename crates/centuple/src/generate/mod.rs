@@ -5,6 +5,8 @@
 //! ```
 
 mod defaults;
+pub(crate) mod encoder;
+mod likelihoods;
 mod memory;
 mod steps;
 
@@ -12,10 +14,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use centuple_generate::{Parameters, StepEngine, StepLimits};
-use centuple_tasks::text_generation::TextGenerator;
+use centuple_generate::{StepEngine, StepLimits};
+use centuple_kernels::KvPrecision;
+use centuple_tasks::text_generation::{Defaults, TextGenerator};
 use centuple_tasks::{Head, Model};
 
+pub(crate) use likelihoods::Likelihoods;
 pub use steps::PlanSteps;
 
 use crate::error::Error;
@@ -28,6 +32,8 @@ pub struct GenerationOptions {
     /// Bytes for keys and values of all sequences together; by default a share of the free memory, at most what
     /// `sequences_per_step` longest sequences need.
     pub kv_memory: Option<usize>,
+    /// The numbers that keys and values are kept as.
+    pub kv_precision: KvPrecision,
     /// Most tokens that are computed together, at which prompts are cut. Many let prompts pass sooner, few let the streams
     /// beside them wait less.
     pub tokens_per_step: usize,
@@ -37,7 +43,12 @@ pub struct GenerationOptions {
 
 impl Default for GenerationOptions {
     fn default() -> GenerationOptions {
-        GenerationOptions { kv_memory: None, tokens_per_step: 256, sequences_per_step: 64 }
+        GenerationOptions {
+            kv_memory: None,
+            kv_precision: KvPrecision::F32,
+            tokens_per_step: 256,
+            sequences_per_step: 64,
+        }
     }
 }
 
@@ -46,12 +57,12 @@ pub struct Generating {
     /// What tasks need to know of it.
     pub model: Arc<Model>,
     /// How it generates where a request doesn't say.
-    pub defaults: Parameters,
+    pub defaults: Defaults,
     /// What computes.
     pub engine: PlanSteps,
     /// The numbers that linear layers compute with.
     pub precision: Precision,
-    /// The folder that it was loaded from.
+    /// The folder, or the GGUF file, that it was loaded from.
     pub folder: PathBuf,
 }
 
@@ -99,12 +110,18 @@ impl Host {
         generation: &GenerationOptions,
     ) -> Result<Generating, Error> {
         let card = &compiled.model.card;
-        let Head::CausalLm { vocabulary } = card.head else {
+        if !card.head.generates() {
             return Err(Error::NotGenerating { model: card.id.clone(), offers: card.offers() });
+        }
+        let reads = matches!(card.head, Head::Seq2SeqLm { .. });
+        let (defaults, folder) = match &compiled.gguf {
+            Some(settings) => (defaults::of_gguf(settings)?, settings.path.as_path()),
+            None => (defaults::read(folder, reads)?, folder),
         };
-        let defaults = defaults::read(folder)?;
+        let vocabulary = card.dimension();
         let positions = compiled.description.max_tokens;
-        let engine = PlanSteps::new(self, &compiled.plan, positions, vocabulary, generation)?;
+        let encoder = compiled.encoder.as_ref().map(|encoder| &encoder.plan);
+        let engine = PlanSteps::new(self, &compiled.plan, encoder, positions, vocabulary, generation)?;
         let (model, precision) = (Arc::clone(&compiled.model), compiled.precision);
         Ok(Generating { model, defaults, engine, precision, folder: folder.to_owned() })
     }

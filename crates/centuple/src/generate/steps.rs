@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use centuple_generate::{Step, StepEngine, StepError, StepLimits};
 use centuple_runtime::{Batch, InputData, KvCache, Memory, Plan, RuntimeError, Session};
-use centuple_tensor::{Bindings, Layout, PAGE_TOKENS, Span};
+use centuple_tensor::{Bindings, Layout, PAGE_TOKENS, Source, Span};
 
+use super::encoder::SourceEncoder;
 use super::{GenerationOptions, memory};
 use crate::error::Error;
 use crate::host::Host;
@@ -17,19 +18,23 @@ const LEAST_TOKENS: usize = 16;
 /// Runs steps of a generating plan over a cache of its own.
 pub struct PlanSteps {
     session: Session,
+    /// What reads texts, where the model is a decoder behind an encoder.
+    encoder: Option<SourceEncoder>,
     cache: KvCache,
     limits: StepLimits,
     ids: Vec<i64>,
 }
 
 impl PlanSteps {
-    /// An engine over the plan of a decoder that takes so many `positions` and gives a logit for each token of the `vocabulary`.
+    /// An engine over the plan of a decoder that takes so many `positions`, as its encoder does where it has one, and gives a
+    /// logit for each token of the `vocabulary`.
     ///
     /// # Errors
     /// The memory isn't enough for one page, or isn't granted.
     pub(crate) fn new(
         host: &Host,
         plan: &Arc<Plan>,
+        encoder: Option<&Arc<Plan>>,
         positions: usize,
         vocabulary: usize,
         options: &GenerationOptions,
@@ -47,35 +52,45 @@ impl PlanSteps {
         while tokens > LEAST_TOKENS && !fits(plan, &capacity(tokens), ARENA_BYTES) {
             tokens = LEAST_TOKENS.max(tokens / 2);
         }
-        let page = KvCache::page_bytes(plan.cache_widths()).max(1);
-        let longest = positions.div_ceil(PAGE_TOKENS).saturating_mul(page);
+        let page = KvCache::page_bytes(plan.cache_slots(), options.kv_precision).max(1);
+        let texts = if encoder.is_some() { 2 } else { 1 };
+        let longest = positions.div_ceil(PAGE_TOKENS).saturating_mul(page).saturating_mul(texts);
         let bytes = options.kv_memory.unwrap_or_else(|| memory::share(longest.saturating_mul(sequences)));
         let pages = (bytes / page).min(u32::MAX as usize);
         if pages == 0 {
             return Err(Error::CacheMemory { bytes, page });
         }
-        let cache = KvCache::new(plan.cache_widths(), pages)?;
+        let cache = KvCache::new(plan.cache_slots(), options.kv_precision, pages)?;
         let session = Session::new(Arc::clone(plan), Arc::clone(&host.pool), capacity(tokens))?;
+        // A text can't be cut.
+        let encoder = encoder.map(|plan| SourceEncoder::new(host, plan, positions.max(tokens))).transpose()?;
         let limits = StepLimits {
             page_tokens: PAGE_TOKENS,
             pages,
             positions,
-            source_positions: 0,
+            source_positions: if encoder.is_some() { positions } else { 0 },
             tokens_per_step: tokens,
             sequences_per_step: sequences.min(tokens),
             vocabulary,
         };
-        Ok(PlanSteps { session, cache, limits, ids: Vec::new() })
+        Ok(PlanSteps { session, encoder, cache, limits, ids: Vec::new() })
     }
 
     /// Bytes that the engine takes besides the keys and values.
     pub fn memory(&self) -> Memory {
-        self.session.memory()
+        let own = self.session.memory();
+        let Some(encoder) = self.encoder.as_ref().map(SourceEncoder::memory) else { return own };
+        Memory {
+            weights: own.weights + encoder.weights,
+            shared_weights: own.shared_weights + encoder.shared_weights,
+            arena: own.arena + encoder.arena,
+            workers: own.workers + encoder.workers,
+        }
     }
 
     /// Bytes of the keys and values of all pages.
     pub fn cache_bytes(&self) -> usize {
-        KvCache::page_bytes(self.session.plan().cache_widths()).saturating_mul(self.cache.pages())
+        self.cache.bytes()
     }
 
     fn run_spans(&mut self, step: &Step, logits: &mut Vec<f32>) -> Result<(), RuntimeError> {
@@ -86,6 +101,7 @@ impl PlanSteps {
             past: span.past,
             pages: span.pages.clone(),
             selected: span.selected.clone(),
+            source: span.source.as_ref().map(|source| Source { tokens: source.tokens, pages: source.pages.clone() }),
             ..Span::default()
         };
         let layout = Layout::new(step.spans.iter().map(span).collect());
@@ -109,11 +125,17 @@ impl StepEngine for PlanSteps {
     fn run(&mut self, step: &Step, logits: &mut Vec<f32>) -> Result<(), StepError> {
         logits.clear();
         let failed = |error: RuntimeError| StepError(format!("the model could not be run: {error}"));
-        if !step.encodings.is_empty() || step.spans.iter().any(|span| span.source.is_some()) {
-            return Err(StepError("the model has no encoder".to_owned()));
+        let reads = self.encoder.is_some();
+        if step.spans.iter().any(|span| span.source.is_some() != reads) || !(step.encodings.is_empty() || reads) {
+            let reason =
+                if reads { "the model answers a text, and none was given" } else { "the model has no encoder" };
+            return Err(StepError(reason.to_owned()));
         }
         for copy in &step.copies {
             self.cache.copy_page(copy.from, copy.to).map_err(failed)?;
+        }
+        if let Some(encoder) = &mut self.encoder {
+            encoder.encode(&step.encodings, &mut self.cache).map_err(failed)?;
         }
         if step.spans.is_empty() { Ok(()) } else { self.run_spans(step, logits).map_err(failed) }
     }

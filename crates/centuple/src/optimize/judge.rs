@@ -2,8 +2,8 @@
 
 use centuple_receipt::data::{Class, Example, Kind, Label, Span};
 use centuple_receipt::metrics::{
-    Accuracy, Average, EntityF1, ExactMatch, F1, LabelAgreement, Matthews, MeanCosine, Metric, MultiLabelF1, Pearson,
-    Scored, Spearman, TokenF1, cosine,
+    Accuracy, Average, EntityF1, ExactMatch, F1, LabelAgreement, LogPerplexity, Matthews, MeanCosine, Metric,
+    MultiLabelF1, Pearson, Perplexity, Scored, Spearman, TokenF1, cosine,
 };
 use centuple_tasks::token_classification::{Entity, group};
 use centuple_tasks::{
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::OptimizeError;
 
 /// Examples that a model is judged by.
-pub(super) struct Judge<'m> {
+pub(crate) struct Judge<'m> {
     model: &'m Model,
     /// Place of each example in its file.
     places: Vec<usize>,
@@ -47,6 +47,8 @@ enum Truth {
     Entities(Vec<Vec<Span>>),
     /// Answers that are right for each question.
     Texts(Vec<Vec<String>>),
+    /// The next token, wherever there is one.
+    Next,
     /// Nobody knows; a model is compared with itself in f32.
     Unknown {
         classes: bool,
@@ -55,24 +57,26 @@ enum Truth {
 
 /// What a model answers.
 #[derive(Clone, Debug)]
-pub(super) enum Answers {
+pub(crate) enum Answers {
     Numbers(Vec<f64>),
     Classes(Vec<u32>),
     Sets(Vec<Vec<u32>>),
     Entities(Vec<Vec<Span>>),
     Texts(Vec<String>),
+    /// The summed negative log-likelihood of each text's tokens, in nats, and how many tokens it sums.
+    Losses(Vec<(f64, u32)>),
     Vectors(Vec<Vec<f32>>),
 }
 
 /// Outputs of a model, and the answers that they are.
-pub(super) struct Answered {
+pub(crate) struct Answered {
     outputs: Vec<Output>,
-    pub(super) answers: Answers,
+    pub(crate) answers: Answers,
 }
 
 impl<'m> Judge<'m> {
     /// Some examples of a file, for a model and a metric; by default the one that is usual for them.
-    pub(super) fn new(
+    pub(crate) fn new(
         model: &'m Model,
         examples: &[Example],
         places: &[usize],
@@ -92,21 +96,21 @@ impl<'m> Judge<'m> {
     }
 
     /// What the engine is given for all examples.
-    pub(super) fn sequences(&self) -> &[Sequence] {
+    pub(crate) fn sequences(&self) -> &[Sequence] {
         &self.sequences
     }
 
-    pub(super) fn metric(&self) -> Metric {
+    pub(crate) fn metric(&self) -> Metric {
         self.metric
     }
 
     /// Whether there is something to be right about.
-    pub(super) fn is_labelled(&self) -> bool {
+    pub(crate) fn is_labelled(&self) -> bool {
         !matches!(self.truth, Truth::Unknown { .. })
     }
 
     /// What a model answers.
-    pub(super) fn ask(&self, engine: &mut dyn Engine) -> Result<Answered, OptimizeError> {
+    pub(crate) fn ask(&self, engine: &mut dyn Engine) -> Result<Answered, OptimizeError> {
         let outputs = run_in_batches(engine, &self.sequences)?;
         let first = |output: &Output| output.data.first().copied().map_or(f64::NAN, f64::from);
         let answers = match &self.truth {
@@ -121,6 +125,7 @@ impl<'m> Judge<'m> {
             Truth::Sets(_) => Answers::Sets(outputs.iter().map(|output| positive(&output.data)).collect()),
             Truth::Entities(_) => Answers::Entities(self.entities(&outputs)?),
             Truth::Texts(_) => Answers::Texts(self.texts(&outputs)?),
+            Truth::Next => Answers::Losses(outputs.iter().map(loss).collect()),
             Truth::Unknown { classes: false } => {
                 Answers::Vectors(outputs.iter().map(|output| output.data.clone()).collect())
             }
@@ -158,7 +163,7 @@ impl<'m> Judge<'m> {
     }
 
     /// The metric's material for answers; `baseline` are those in f32.
-    pub(super) fn score(&self, answers: &Answers, baseline: &Answers) -> Result<Box<dyn Scored>, OptimizeError> {
+    pub(crate) fn score(&self, answers: &Answers, baseline: &Answers) -> Result<Box<dyn Scored>, OptimizeError> {
         let scored: Box<dyn Scored> = match (&self.truth, answers, baseline) {
             (Truth::Similarities(truth) | Truth::Numbers(truth), Answers::Numbers(found), _) => {
                 if self.metric == Metric::Pearson {
@@ -179,6 +184,15 @@ impl<'m> Judge<'m> {
                     Box::new(ExactMatch::new(truth, found)?)
                 } else {
                     Box::new(TokenF1::new(truth, found)?)
+                }
+            }
+            (Truth::Next, Answers::Losses(found), _) => {
+                let (losses, tokens): (Vec<f64>, Vec<u32>) = found.iter().copied().unzip();
+                let perplexity = Perplexity::new(&losses, &tokens)?;
+                if self.metric == Metric::Perplexity {
+                    Box::new(perplexity)
+                } else {
+                    Box::new(LogPerplexity::from(perplexity))
                 }
             }
             (Truth::Unknown { .. }, Answers::Classes(found), Answers::Classes(baseline)) => {
@@ -209,7 +223,7 @@ impl<'m> Judge<'m> {
                 Truth::Sets(truth) => json!(truth[index]),
                 Truth::Entities(truth) => spans_json(&truth[index]),
                 Truth::Texts(truth) => json!(truth[index]),
-                Truth::Unknown { .. } => Value::Null,
+                Truth::Next | Truth::Unknown { .. } => Value::Null,
             };
             let line = match (answers.get(index), baseline.get(index)) {
                 (Ok(answer), Ok(baseline)) => {
@@ -234,6 +248,7 @@ impl Answers {
             Answers::Sets(sets) => Ok(json!(sets[index])),
             Answers::Entities(entities) => Ok(spans_json(&entities[index])),
             Answers::Texts(texts) => Ok(json!(texts[index])),
+            Answers::Losses(losses) => Ok(json!({ "loss": losses[index].0, "tokens": losses[index].1 })),
             Answers::Vectors(vectors) => Err(&vectors[index]),
         }
     }
@@ -244,6 +259,12 @@ impl Answered {
     pub(super) fn error(&self, baseline: &Answered) -> f64 {
         drift(&self.outputs, &baseline.outputs)
     }
+}
+
+/// The summed negative log-likelihood of a text's tokens, and how many they are.
+fn loss(likelihoods: &Output) -> (f64, u32) {
+    let sum: f64 = likelihoods.data.iter().copied().map(f64::from).sum();
+    (-sum, u32::try_from(likelihoods.data.len()).unwrap_or(u32::MAX))
 }
 
 /// Mean of 1 − cosine of outputs to others.
@@ -299,7 +320,8 @@ impl Asking<'_> {
             Head::TokenClassification { .. }
             | Head::QuestionAnswering
             | Head::MaskedLm { .. }
-            | Head::CausalLm { .. } => {
+            | Head::CausalLm { .. }
+            | Head::Seq2SeqLm { .. } => {
                 return self.replied(example, place);
             }
         };
@@ -385,7 +407,8 @@ impl Truth {
             wanted().map(score).collect()
         };
         match (kind, &model.card.head) {
-            (Kind::Plain, Head::Classification { .. } | Head::MaskedLm { .. } | Head::CausalLm { .. }) => {
+            (Kind::Plain, Head::CausalLm { .. }) => Ok(Truth::Next),
+            (Kind::Plain, Head::Classification { .. } | Head::MaskedLm { .. } | Head::Seq2SeqLm { .. }) => {
                 Ok(Truth::Unknown { classes: true })
             }
             (
@@ -459,6 +482,7 @@ impl Truth {
             Truth::Sets(_) => &[Metric::MultiLabelF1],
             Truth::Entities(_) => &[Metric::EntityF1],
             Truth::Texts(_) => &[Metric::TokenF1, Metric::ExactMatch],
+            Truth::Next => &[Metric::LogPerplexity, Metric::Perplexity],
             Truth::Unknown { classes: true } => &[Metric::LabelAgreement],
             Truth::Unknown { classes: false } => &[Metric::MeanCosine],
         };
@@ -489,7 +513,7 @@ fn unfit(model: &Model, kind: Kind) -> OptimizeError {
             "texts without labels"
         }
         Head::Classification { .. } => "texts with labels, or without",
-        Head::MaskedLm { .. } | Head::CausalLm { .. } => "texts without labels",
+        Head::MaskedLm { .. } | Head::CausalLm { .. } | Head::Seq2SeqLm { .. } => "texts without labels",
         Head::TokenClassification { .. } => "texts with entities, or without labels",
         Head::QuestionAnswering => "questions with a context and answers, or texts without labels",
     };

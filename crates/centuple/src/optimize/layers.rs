@@ -1,9 +1,10 @@
 //! What quantisation does to each linear layer, beside its floats on real text.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use centuple_graph::{Graph, NodeId, Op};
-use centuple_passes::{LayerPrecision, Observations, Quantization, quantizable_layers, quantize};
+use centuple_passes::{LayerPrecision, Observations, Quantization, Quantizer, quantizable_layers};
 use centuple_receipt::{Rung, report, search};
 use centuple_runtime::{Batch, InputData, RuntimeError, Session, lower};
 use centuple_tasks::{Engine, Sequence};
@@ -11,6 +12,7 @@ use centuple_tasks::{Engine, Sequence};
 use super::{Bench, OptimizeError, judge};
 use crate::calibrate;
 use crate::engine::layout;
+use crate::load::INT4_GROUP;
 
 /// Most tokens on which layers are measured.
 const TOKENS: usize = 256;
@@ -29,20 +31,45 @@ pub(super) struct Measured {
     damage: f64,
 }
 
-/// How a layer on a rung computes.
-pub(super) fn precision(rung: Rung) -> LayerPrecision {
-    match rung {
-        Rung::Int8Chained => LayerPrecision::Bits(7),
-        Rung::Int8 => LayerPrecision::Bits(8),
-        Rung::W8A12 => LayerPrecision::Bits(12),
-        Rung::Float => LayerPrecision::Float,
-    }
+/// A graph and what it takes to quantise it.
+pub(super) struct Quantizing<'a> {
+    /// The graph in floats.
+    plain: &'a Graph,
+    quantizer: RefCell<Quantizer<'a>>,
+    /// How layers compute that are on no rung.
+    base: Quantization,
 }
 
-/// The rungs of a graph's layers by name.
-pub(super) fn rungs(names: &[String], rungs: &[Rung]) -> Quantization {
-    let layers = names.iter().cloned().zip(rungs.iter().map(|&rung| precision(rung))).collect();
-    Quantization { layers, ..Quantization::default() }
+impl<'a> Quantizing<'a> {
+    pub(super) fn new(plain: &'a Graph, observations: &Observations, base: Quantization) -> Quantizing<'a> {
+        Quantizing { plain, quantizer: RefCell::new(Quantizer::new(plain, observations)), base }
+    }
+
+    /// How a layer on a rung computes.
+    fn precision(&self, rung: Rung) -> LayerPrecision {
+        match rung {
+            Rung::Int4 => LayerPrecision::Groups(self.base.groups.unwrap_or(INT4_GROUP)),
+            Rung::Int8Chained => LayerPrecision::Bits(7),
+            Rung::Int8 => LayerPrecision::Bits(8),
+            Rung::W8A12 => LayerPrecision::Bits(12),
+            Rung::Float => LayerPrecision::Float,
+        }
+    }
+
+    /// Layers by name on their rungs.
+    fn quantization(&self, names: &[String], rungs: &[Rung]) -> Quantization {
+        let layers = names.iter().cloned().zip(rungs.iter().map(|&rung| self.precision(rung))).collect();
+        Quantization { layers, ..self.base.clone() }
+    }
+
+    fn graph(&self, quantization: &Quantization) -> Result<Graph, OptimizeError> {
+        Ok(self.quantizer.borrow_mut().quantize(quantization).map_err(crate::Error::from)?.0)
+    }
+
+    /// The graph with layers by name on their rungs.
+    pub(super) fn on(&self, names: &[String], rungs: &[Rung]) -> Result<Graph, OptimizeError> {
+        self.graph(&self.quantization(names, rungs))
+    }
 }
 
 impl Measured {
@@ -69,10 +96,10 @@ impl Measured {
 /// Measures every layer at its first rung, on the first of the sequences.
 pub(super) fn measure(
     bench: &Bench,
-    graph: &Graph,
-    observations: &Observations,
+    quantizing: &Quantizing,
     sequences: &[Sequence],
 ) -> Result<Vec<Measured>, OptimizeError> {
+    let graph = quantizing.plain;
     let names: Vec<String> = quantizable_layers(graph).into_iter().map(str::to_owned).collect();
     let mut left = TOKENS;
     let few = sequences.iter().take_while(|sequence| calibrate::fits(&mut left, sequence.len())).count();
@@ -83,12 +110,13 @@ pub(super) fn measure(
     for name in &names {
         bench.check()?;
         // The layer by its default, all others in floats.
-        let mut only = Quantization { tables: false, ..rungs(&names, &vec![Rung::Float; names.len()]) };
+        let all = vec![Rung::Float; names.len()];
+        let mut only = Quantization { tables: false, ..quantizing.quantization(&names, &all) };
         only.layers.remove(name);
-        let (with_one, _) = quantize(graph, observations, &only).map_err(crate::Error::from)?;
+        let with_one = quantizing.graph(&only)?;
         let Some((of_float, of_codes)) = find(graph, name).zip(find(&with_one, name)) else { continue };
-        let Op::QuantizedLinear { bits, .. } = with_one.node(of_codes).op else { continue };
-        let Some(start) = Rung::ALL.into_iter().find(|&rung| precision(rung) == LayerPrecision::Bits(bits)) else {
+        let Some(precision) = precision_of(&with_one.node(of_codes).op) else { continue };
+        let Some(start) = Rung::ALL.into_iter().find(|&rung| quantizing.precision(rung) == precision) else {
             continue;
         };
         let (sqnr_db, cosine) = alone(bench, (graph, of_float), (&with_one, of_codes), &sample)?;
@@ -101,6 +129,17 @@ pub(super) fn measure(
         bench.progress.advance();
     }
     Ok(measured)
+}
+
+/// The precision of a quantised layer; none of what isn't one.
+fn precision_of(op: &Op) -> Option<LayerPrecision> {
+    if let Op::QuantizedLinear { bits, .. } = op {
+        Some(LayerPrecision::Bits(*bits))
+    } else if let Op::GroupQuantizedLinear { group, .. } = op {
+        Some(LayerPrecision::Groups(*group))
+    } else {
+        None
+    }
 }
 
 fn find(graph: &Graph, name: &str) -> Option<NodeId> {
@@ -123,17 +162,21 @@ fn alone(
     }
     let (float_node, codes_node) = (graph.node(layer), quantized.node(codes));
     let mut inputs = vec![float_node.inputs[0]];
-    for &constant in &codes_node.inputs[1..4] {
+    // Codes and what goes with them; a bias that makes good what rounding takes from the mean, so there may be one where
+    // the other layer has none.
+    let constants = if let Op::GroupQuantizedLinear { bias, .. } = codes_node.op {
+        2 + usize::from(bias)
+    } else if let Op::QuantizedLinear { bias, .. } = codes_node.op {
+        3 + usize::from(bias)
+    } else {
+        0
+    };
+    for &constant in codes_node.inputs.iter().skip(1).take(constants) {
         let node = quantized.node(constant);
         inputs.push(both.push(format!("codes.{}", node.name), node.op.clone(), &[]).map_err(failed)?);
     }
-    // The quantised layer's bias makes good what rounding takes from the mean, so it may have one where the other has none.
     let biased = matches!(float_node.op, Op::Linear { bias: true, .. });
     let rest = &float_node.inputs[2 + usize::from(biased)..];
-    if let Op::QuantizedLinear { bias: true, .. } = codes_node.op {
-        let node = quantized.node(codes_node.inputs[4]);
-        inputs.push(both.push(format!("codes.{}", node.name), node.op.clone(), &[]).map_err(failed)?);
-    }
     inputs.extend(rest);
     let in_codes = both.push(format!("codes.{}", codes_node.name), codes_node.op.clone(), &inputs).map_err(failed)?;
     both.output("floats", layer);

@@ -3,40 +3,32 @@
 
 mod judge;
 mod layers;
+mod runner;
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use centuple_graph::Graph;
-use centuple_passes::{Observations, quantize};
 use centuple_receipt::data::{self, Data, DataError, DataOptions, Example};
 use centuple_receipt::metrics::{Metric, MetricError};
 use centuple_receipt::report::{self, Findings, Receipt, ReceiptError, Variant, Verdict};
 use centuple_receipt::search::{self, Evaluation, Outcome, SearchError};
-use centuple_receipt::{Bootstrap, BootstrapError, Rung, Split, SplitError, SplitOptions};
+use centuple_receipt::{Bootstrap, BootstrapError, Split, SplitError, SplitOptions};
 use centuple_runtime::{RuntimeError, lower};
-use centuple_tasks::{EngineError, Sequence};
+use centuple_tasks::{EngineError, Head};
 
 use crate::artefact::{self, ArtefactError, Draft, Manifest, Origin};
 use crate::calibrate;
-use crate::engine::PlanEngine;
 use crate::error::Error;
 use crate::host::Host;
 use crate::load::{Compiled, LoadOptions, Precision, Source, id_of};
-use crate::timing::{random_sequences, time};
-use judge::{Answered, Answers, Judge};
+pub(crate) use judge::{Answered, Answers, Judge};
+pub(crate) use runner::{Runner, Time};
 
 /// Texts for models that come without examples; calibration has others.
 const SAMPLE: &str = include_str!("../sample.txt");
-/// Batches that are timed: sequences and tokens of each.
-const SHAPES: [(usize, usize); 4] = [(1, 16), (1, 64), (1, 128), (8, 128)];
-const WARM_UP: Duration = Duration::from_millis(100);
-const TIMING: Duration = Duration::from_millis(400);
 
-/// A batch (sequences and tokens of each) and its median milliseconds.
-type Time = ((usize, usize), f64);
 type Times = Vec<Time>;
 
 /// What an optimisation is to be.
@@ -187,9 +179,9 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     /// An engine over a graph of the model.
-    fn engine(&self, graph: &Graph) -> Result<PlanEngine, OptimizeError> {
+    fn engine(&self, graph: &Graph) -> Result<Runner, OptimizeError> {
         let plan = Arc::new(lower(graph, self.host.isa)?);
-        Ok(PlanEngine::new(self.host, &plan, self.source.model.limits)?)
+        Ok(Runner::new(self.host, &plan, &self.source.model)?)
     }
 
     fn check(&self) -> Result<(), OptimizeError> {
@@ -197,14 +189,13 @@ impl Bench<'_> {
     }
 
     /// Median milliseconds of every shape that the model takes.
-    fn time(&self, engine: &mut PlanEngine) -> Result<Times, OptimizeError> {
-        let limits = self.source.model.limits;
+    fn time(&self, engine: &mut Runner, precision: Precision) -> Result<Times, OptimizeError> {
+        let shapes = engine.shapes();
+        self.progress.begin(&format!("timing {precision}"), shapes.len());
         let mut times = Vec::new();
-        for (count, tokens) in SHAPES.into_iter().filter(|(_, tokens)| *tokens <= limits.max_tokens_per_sequence) {
+        for shape in shapes {
             self.check()?;
-            let sequences = random_sequences(count, tokens, limits.vocabulary);
-            let batch: Vec<&Sequence> = sequences.iter().collect();
-            times.push(((count, tokens), time(engine, &batch, WARM_UP, TIMING, None)?.median_ms));
+            times.push(engine.time(shape)?);
             self.progress.advance();
         }
         Ok(times)
@@ -244,7 +235,7 @@ impl Host {
         if artefact::is_artefact(&folder) {
             return Err(OptimizeError::Already(folder));
         }
-        let source = Source::open(&folder, &id_of(name, &folder), &options.load)?;
+        let source = Source::open(&folder, &id_of(name, &folder), &options.load)?.of_one_graph()?;
         let (plain, _) = centuple_passes::optimize(&source.plain).map_err(Error::from)?;
         let bench = Bench { host: self, options, progress, source };
         bench.run(&folder, &plain, target)
@@ -265,14 +256,12 @@ impl Bench<'_> {
         progress.advance();
         let baseline = Rc::new(verdict.ask(&mut engine)?);
         progress.advance();
-        progress.begin("timing f32", SHAPES.len());
-        let float_times = self.time(&mut engine)?;
+        let float_times = self.time(&mut engine, Precision::F32)?;
         let float_weights = engine.memory().weights;
         drop(engine);
 
         let mut candidates = Vec::new();
-        let wanted =
-            options.precision.map_or_else(|| vec![Precision::Int8, Precision::F16, Precision::F32], |one| vec![one]);
+        let wanted = options.precision.map_or_else(|| self.all_precisions(), |one| vec![one]);
         for precision in wanted {
             candidates.push(match precision {
                 Precision::F32 => Candidate {
@@ -289,7 +278,9 @@ impl Bench<'_> {
                     let (halved, _) = centuple_passes::halve_weights(plain).map_err(Error::from)?;
                     self.candidate(precision, halved, &verdict)?
                 }
-                Precision::Int8 => self.search(plain, &data.examples, &split, (&search, &searched), &verdict)?,
+                Precision::Int8 | Precision::Int4 => {
+                    self.search(precision, plain, &data.examples, &split, (&search, &searched), &verdict)?
+                }
             });
         }
         let drop_of = |candidate: &Candidate| verdict.drop(&candidate.answered.answers, &baseline.answers);
@@ -377,6 +368,13 @@ impl Bench<'_> {
         Ok(Optimized { receipt, manifest: Some(manifest), refusal })
     }
 
+    /// What `auto` chooses from. Encoders, which are bound by arithmetic, gain nothing by 4-bit weights.
+    fn all_precisions(&self) -> Vec<Precision> {
+        let all = [Precision::Int4, Precision::Int8, Precision::F16, Precision::F32];
+        let generates = matches!(self.source.model.card.head, Head::CausalLm { .. });
+        all.into_iter().filter(|precision| generates || *precision != Precision::Int4).collect()
+    }
+
     /// The examples of the user's file, or those that are shipped, and what they are called.
     fn examples(&self) -> Result<(String, Data), OptimizeError> {
         self.progress.begin("reading the examples", 0);
@@ -393,8 +391,7 @@ impl Bench<'_> {
         let mut engine = self.engine(&graph)?;
         self.progress.begin(&format!("answering in {precision}"), 0);
         let answered = Rc::new(verdict.ask(&mut engine)?);
-        self.progress.begin(&format!("timing {precision}"), SHAPES.len());
-        let times = self.time(&mut engine)?;
+        let times = self.time(&mut engine, precision)?;
         let weights = engine.memory().weights;
         let (layers, points) = (Vec::new(), Vec::new());
         Ok(Candidate { precision, graph, layers, points, found: true, times, answered, weights })
@@ -403,6 +400,7 @@ impl Bench<'_> {
     /// The cheapest integers within the budget, as far as the search's examples tell.
     fn search(
         &self,
+        precision: Precision,
         plain: &Graph,
         examples: &[Example],
         split: &Split,
@@ -411,8 +409,12 @@ impl Bench<'_> {
     ) -> Result<Candidate, OptimizeError> {
         self.progress.begin("calibrating", 0);
         let own = split.search.iter().flat_map(|&place| examples[place].texts());
-        let observations = calibrate::observe(self.host, plain, &self.source.model.tokenizer, own)?;
-        let measured = layers::measure(self, plain, &observations, search.sequences())?;
+        let observations =
+            calibrate::observe(self.host, plain, None, &self.source.model.tokenizer, own, precision.moments())?;
+        let generates = self.source.model.card.head.generates();
+        let base = precision.quantization(&self.options.load.quantization, generates).unwrap_or_default();
+        let quantizing = layers::Quantizing::new(plain, &observations, base);
+        let measured = layers::measure(self, &quantizing, search.sequences())?;
         let names: Vec<String> = measured.iter().map(|layer| layer.name.clone()).collect();
         let layers: Vec<search::Layer> = measured.iter().map(layers::Measured::to_search).collect();
         let limits =
@@ -420,7 +422,7 @@ impl Bench<'_> {
         self.progress.begin("searching", self.options.evaluations);
         let outcome = search::search(&layers, &limits, |rungs| {
             self.check()?;
-            let graph = self.quantized(plain, &observations, &names, rungs)?;
+            let graph = quantizing.on(&names, rungs)?;
             let answered = search.ask(&mut self.engine(&graph)?)?;
             self.progress.advance();
             let drop = search.drop(&answered.answers, &searched.answers)?;
@@ -439,20 +441,9 @@ impl Bench<'_> {
                 (false, least.map_or_else(Vec::new, |point| point.assignment.clone()))
             }
         };
-        let graph = self.quantized(plain, &observations, &names, &rungs)?;
+        let graph = quantizing.on(&names, &rungs)?;
         let layers = measured.iter().zip(&rungs).map(|(layer, &rung)| layer.to_report(rung)).collect();
-        Ok(Candidate { layers, points, found, ..self.candidate(Precision::Int8, graph, verdict)? })
-    }
-
-    fn quantized(
-        &self,
-        plain: &Graph,
-        observations: &Observations,
-        names: &[String],
-        rungs: &[Rung],
-    ) -> Result<Graph, OptimizeError> {
-        let (graph, _) = quantize(plain, observations, &layers::rungs(names, rungs)).map_err(Error::from)?;
-        Ok(graph)
+        Ok(Candidate { layers, points, found, ..self.candidate(precision, graph, verdict)? })
     }
 
     fn accuracy(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use centuple::Compiled;
 use centuple::kernels::ThreadPool;
-use centuple_runtime::{Batch, InputData, KvCache, Session};
+use centuple_runtime::{Batch, InputData, KvCache, KvPrecision, Session};
 use centuple_tensor::{Bindings, Layout, PAGE_TOKENS, Span};
 
 /// A session and its cache.
@@ -27,8 +27,18 @@ pub(crate) struct Part<'a> {
 impl Steps {
     /// Memory for so many tokens at once, and so many pages.
     pub(crate) fn new(compiled: &Compiled, threads: usize, tokens: usize, pages: usize) -> Steps {
+        Steps::with_cache_of(KvPrecision::F32, compiled, threads, (tokens, pages))
+    }
+
+    /// The same with keys and values of a precision.
+    pub(crate) fn with_cache_of(
+        precision: KvPrecision,
+        compiled: &Compiled,
+        threads: usize,
+        (tokens, pages): (usize, usize),
+    ) -> Steps {
         let plan = Arc::clone(&compiled.plan);
-        let cache = KvCache::new(plan.cache_widths(), pages).expect("memory");
+        let cache = KvCache::new(plan.cache_slots(), precision, pages).expect("memory");
         let past = pages * PAGE_TOKENS;
         let capacity =
             Bindings { tokens, sequences: 16, sequence: tokens, selected: tokens, past, ..Bindings::default() };

@@ -88,7 +88,7 @@ fn time(command: &Bench, host: &Host, loaded: &mut Loaded, shape: Shape) -> anyh
         ceiling_gmacs: host.ceiling_gmacs()?,
         int8_ceiling_gmacs: match loaded.precision {
             Precision::F32 | Precision::F16 => None,
-            Precision::Int8 => Some(host.int8_ceiling_gmacs()?),
+            Precision::Int8 | Precision::Int4 => Some(host.int8_ceiling_gmacs()?),
         },
     })
 }

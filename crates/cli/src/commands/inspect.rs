@@ -57,7 +57,7 @@ fn describe(head: &Head) -> String {
         Head::TokenClassification { labels } => format!("a label per token: {}", labels.join(", ")),
         Head::QuestionAnswering => "start and end of an answer".to_owned(),
         Head::MaskedLm { vocabulary } => format!("masked tokens out of {vocabulary}"),
-        Head::CausalLm { vocabulary } => format!("the next token out of {vocabulary}"),
+        Head::CausalLm { vocabulary } | Head::Seq2SeqLm { vocabulary } => format!("the next token out of {vocabulary}"),
         Head::SparseEmbedding { vocabulary } => format!("sparse embedding, weights of {vocabulary} tokens"),
         Head::LateInteraction { dimension } => format!("late interaction, {dimension} numbers per token"),
     }

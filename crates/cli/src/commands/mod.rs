@@ -1,7 +1,9 @@
 //! The commands.
 
 mod bench;
+mod chat;
 mod dedupe;
+mod eval;
 mod export;
 mod inspect;
 mod optimize;
@@ -14,7 +16,9 @@ mod text_generation;
 use std::io;
 
 pub(crate) use bench::bench;
+pub(crate) use chat::chat;
 pub(crate) use dedupe::{Output, dedupe};
+pub(crate) use eval::eval;
 pub(crate) use export::export;
 pub(crate) use inspect::inspect;
 pub(crate) use optimize::optimize;

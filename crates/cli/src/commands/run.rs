@@ -17,9 +17,9 @@ pub(super) const REMEDY: &str = "give a file with one JSON object a line";
 
 /// Answers JSON Lines.
 pub(crate) fn run(command: &Run) -> anyhow::Result<ExitCode> {
-    match command.task {
-        Asked::Once(task) => run_once(command, task),
-        Asked::TextGeneration => super::text_generation::run(command),
+    match &command.task {
+        Asked::Once(task) => run_once(command, *task),
+        Asked::Generated(task) => super::text_generation::run(command, task),
     }
 }
 

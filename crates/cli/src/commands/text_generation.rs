@@ -1,10 +1,11 @@
-//! `centuple run text-generation`: many requests in flight, answered in the order of their lines.
+//! `centuple run` for tasks that generate text: many requests in flight, answered in the order of their lines.
 
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use anyhow::Context;
+use centuple::tasks::GenerationTask;
 use centuple::tasks::text_generation::{Request, Running, TextGenerator};
 use serde_json::json;
 
@@ -22,11 +23,13 @@ const CLIENT: u64 = 0;
 type Begun = Result<Running, String>;
 
 /// Answers JSON Lines.
-pub(super) fn run(command: &Run) -> anyhow::Result<ExitCode> {
+pub(super) fn run(command: &Run, task: &GenerationTask) -> anyhow::Result<ExitCode> {
     let (input, bytes) = open(&command.input, REMEDY)?;
     let host = command.machine.host()?;
     let options = command.generation.options();
     let loaded = host.load_generating(&command.model, &command.machine.load_options(), &options)?;
+    let card = &loaded.model.card;
+    anyhow::ensure!(card.generates(task), "model `{}` does not do {task}; it does {}", card.id, card.offers());
     let generator = loaded.start().context("cannot start a thread")?;
     let progress = progress(bytes);
     let (sender, parts) = sync_channel(PARTS_AHEAD);
@@ -37,7 +40,7 @@ pub(super) fn run(command: &Run) -> anyhow::Result<ExitCode> {
         'reading: while let Some(lines) = next_lines(&parts) {
             progress.inc(bytes_of(&lines) as u64);
             for line in lines.iter().filter(|line| !line.as_ref().is_ok_and(|line| line.trim_ascii().is_empty())) {
-                if begun.send(begin(line, &generator)).is_err() {
+                if begun.send(begin(line, task, &generator)).is_err() {
                     break 'reading;
                 }
             }
@@ -55,9 +58,9 @@ pub(super) fn run(command: &Run) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn begin(line: &Line, generator: &TextGenerator) -> Begun {
+fn begin(line: &Line, task: &GenerationTask, generator: &TextGenerator) -> Begun {
     let line = line.as_ref().map_err(String::clone)?;
-    let request = Request::parse(line.trim_ascii()).map_err(|error| error.to_string())?;
+    let request = Request::parse_for(task.clone(), line.trim_ascii()).map_err(|error| error.to_string())?;
     if request.stream {
         return Err("`stream` is for the server; a line has one reply".to_owned());
     }

@@ -18,13 +18,13 @@ use crate::http::Server;
 use crate::process::{centuple, finish};
 use crate::tiny::{TOLERANCE, Tiny};
 
-const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
+pub(crate) const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
 /// The model and the text whose vector is the same for everybody.
 const SAME: (&str, &str) = ("sentence-normalize", "The quick brown fox jumps over the lazy dog.");
 /// The models of the tasks, whose replies are those of the pipelines of transformers.
 const TASKS: [&str; 5] = ["classes", "ner", "qa", "mlm", "nli"];
 /// What the user has set for the real services must not lead the clients there.
-const FOREIGN: [&str; 8] = [
+pub(crate) const FOREIGN: [&str; 8] = [
     "HF_HUB_OFFLINE",
     "HF_ENDPOINT",
     "HF_TOKEN",
@@ -155,7 +155,7 @@ fn same_bits(server: &Server) -> Vec<u32> {
 }
 
 /// Why this machine's Python cannot make environments, if there is one at all.
-fn can_make_environments() -> Result<(), String> {
+pub(crate) fn can_make_environments() -> Result<(), String> {
     let mut probe = Command::new("python3");
     probe.args(["-c", "import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))"]);
     match probe.stdin(Stdio::null()).output() {
@@ -169,7 +169,7 @@ fn can_make_environments() -> Result<(), String> {
 }
 
 /// Why this machine can't run the clients of JavaScript.
-fn can_run_javascript() -> Result<(), String> {
+pub(crate) fn can_run_javascript() -> Result<(), String> {
     let mut probe = Command::new("node");
     probe.args(["-e", "process.exit(Number(process.versions.node.split('.')[0]) < 20 ? 1 : 0)"]).stdin(Stdio::null());
     match probe.status() {
@@ -185,7 +185,7 @@ fn can_run_javascript() -> Result<(), String> {
 }
 
 /// The Python of an environment with the pinned clients.
-fn python_environment() -> PathBuf {
+pub(crate) fn python_environment() -> PathBuf {
     let place = cached("clients", &["requirements.txt"], |staging| {
         succeed(Command::new("python3").args(["-m", "venv"]).arg(staging));
         let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
@@ -197,7 +197,7 @@ fn python_environment() -> PathBuf {
 }
 
 /// The folder of the packages for node.
-fn javascript_environment() -> PathBuf {
+pub(crate) fn javascript_environment() -> PathBuf {
     let files = ["package.json", "package-lock.json"];
     let place = cached("clients-js", &files, |staging| {
         for file in files {

@@ -1,5 +1,6 @@
 //! `centuple run text-generation`: many lines in flight, each answered as if it were alone.
 
+use std::fs;
 use std::path::Path;
 
 use centuple_testkit::FamilyGolden;
@@ -8,13 +9,16 @@ use tempfile::TempDir;
 
 use crate::process::{Finished, centuple, finish};
 
+/// Writes messages one after the other.
+const TEMPLATE: &str = "{% for message in messages %}{{ message.content }}:{% endfor %}";
+
 /// The tiny model of a family, whose tokens are characters.
-struct Decoder {
+pub(crate) struct Decoder {
     folder: TempDir,
 }
 
 impl Decoder {
-    fn new(family: &str) -> Decoder {
+    pub(crate) fn new(family: &str) -> Decoder {
         let folder = TempDir::new().expect("a temporary folder");
         let families = FamilyGolden::all().expect("the fixtures are there");
         let family = families.iter().find(|one| one.name == family).expect("the family");
@@ -23,7 +27,14 @@ impl Decoder {
         Decoder { folder }
     }
 
-    fn path(&self) -> &Path {
+    /// One that has a chat template.
+    pub(crate) fn talking(family: &str) -> Decoder {
+        let decoder = Decoder::new(family);
+        fs::write(decoder.path().join("chat_template.jinja"), TEMPLATE).expect("a temporary folder");
+        decoder
+    }
+
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
@@ -96,4 +107,28 @@ fn what_can_not_generate_says_what_it_does() {
     assert!(finished.failure(1).contains("does not do text-classification; it does text-generation"));
     let finished = decoder.run(&["--kv-memory", "10"], &[]);
     assert!(finished.failure(1).contains("less than one page"));
+}
+
+#[test]
+fn a_gguf_file_is_a_model() {
+    let file = centuple_testkit::fixtures().join("gguf/llama-tied.gguf");
+    let bodies = [
+        json!({"inputs": "the weather", "parameters": {"max_new_tokens": 12}}),
+        json!({"inputs": "the", "parameters": {"max_new_tokens": 3, "grammar": {"type": "regex", "value": "[a-c]{3}"}}}),
+    ];
+    let lines: String = bodies.iter().map(|body| format!("{body}\n")).collect();
+    let finished = finish(centuple("run").arg("text-generation").arg(&file), lines.as_bytes());
+    assert_eq!((finished.code, finished.stderr.as_str()), (Some(0), ""));
+    let answers = answers(&finished);
+    let text = |line: usize| answers[line][0]["generated_text"].as_str().expect("a text");
+    assert!(text(0).starts_with("the weather") && text(0).len() > 11, "{}", text(0));
+    let kept = text(1).strip_prefix("the").expect("the prompt");
+    assert!(kept.len() == 3 && kept.chars().all(|letter| ('a'..='c').contains(&letter)), "{kept}");
+    let finished = finish(centuple("inspect").arg(&file).arg("--explain"), b"");
+    assert_eq!(finished.code, Some(0));
+    for told in ["model         llama-tied\n", "LlamaForCausalLM", "text-generation", "15 of F16"] {
+        assert!(finished.text().contains(told), "{told} is not in\n{}", finished.text());
+    }
+    let finished = finish(centuple("inspect").arg(file.with_file_name("types.gguf")), b"");
+    assert!(finished.failure(1).contains("types.gguf"));
 }

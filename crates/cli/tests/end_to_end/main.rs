@@ -4,10 +4,12 @@
 
 mod bench;
 mod broken_models;
+mod chat;
 mod clients;
 mod dedupe;
 mod export;
 mod generation;
+mod generation_clients;
 mod http;
 mod inspect;
 mod onnx;
@@ -21,3 +23,4 @@ mod serve;
 mod serve_hostile;
 mod tiny;
 mod usage;
+mod without;

@@ -173,7 +173,7 @@ fn mistakes_are_named() {
         &["--eval-column", "label"],
         &["--eval-column", "colour=red"],
         &["--metric", "bleu"],
-        &["--precision", "int4"],
+        &["--precision", "int5"],
         &["--resamples", "0"],
     ] {
         assert_eq!(optimize(flags).code, Some(2), "{flags:?}");

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -122,7 +123,7 @@ impl Drop for Process {
 }
 
 /// Lines of a pipe, read by a thread until its end.
-pub(crate) struct Lines(Receiver<String>);
+pub(crate) struct Lines(Mutex<Receiver<String>>);
 
 impl Lines {
     fn of(pipe: impl Read + Send + 'static) -> Lines {
@@ -133,12 +134,12 @@ impl Lines {
                 let _ = sender.send(line);
             }
         });
-        Lines(lines)
+        Lines(Mutex::new(lines))
     }
 
     /// The next line; `None` at the end.
     pub(crate) fn next(&self) -> Option<String> {
-        match self.0.recv_timeout(PATIENCE) {
+        match self.0.lock().expect("no reader has crashed").recv_timeout(PATIENCE) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => panic!("no line comes"),

@@ -179,7 +179,7 @@ fn routes_that_are_unknown() {
         "/models/",
         "/v1/nothing",
         "/pipeline/feature-extraction",
-        "/models/sentence-mean/pipeline/translation",
+        "/models/sentence-mean/pipeline/image-classification",
         "/%ff",
         "/models/%ff",
         "/models/../../etc/passwd",

@@ -3,7 +3,7 @@
 use crate::process::{Process, centuple, finish};
 use crate::tiny::Tiny;
 
-const COMMANDS: [&str; 6] = ["serve", "run", "optimize", "bench", "inspect", "pull"];
+const COMMANDS: [&str; 7] = ["serve", "run", "chat", "optimize", "bench", "inspect", "pull"];
 
 #[test]
 fn every_command_has_help() {

@@ -16,6 +16,7 @@ mod tiny;
 mod balancer;
 mod connection;
 mod drain;
+mod generation;
 mod grpc;
 mod hostile;
 mod overload;

@@ -9,7 +9,9 @@
 //! that are add exact zeros.
 #![allow(unsafe_code)]
 
+mod pages;
 mod position;
+mod token;
 
 use std::ops::Range;
 
@@ -20,15 +22,46 @@ use crate::simd::{LANE_NUMBERS, LANES, Simd, math};
 use crate::softmax::LOWEST;
 use crate::tile::{self, Pieces, Tile};
 
+pub use pages::{KvForm, KvPage, KvPrecision, PagedKeys};
 pub use position::PositionScores;
+pub use token::TokenAttention;
+pub(crate) use token::{Job as TokenJob, attend as attend_token};
 
 /// Consecutive keys of one head and their values.
 #[derive(Debug, Clone, Copy)]
-pub struct KeyRun<'a> {
-    /// `[keys, head_dim]`
-    pub keys: Matrix<'a>,
-    /// `[keys, value_dim]`
-    pub values: Matrix<'a>,
+pub enum KeyRun<'a> {
+    /// Rows.
+    Rows {
+        /// `[keys, head_dim]`
+        keys: Matrix<'a>,
+        /// `[keys, value_dim]`
+        values: Matrix<'a>,
+    },
+    /// The tokens of a page; those of all but the last one are 16.
+    Page(KvPage<'a>),
+}
+
+impl KeyRun<'_> {
+    /// Number of keys.
+    fn len(&self) -> usize {
+        match self {
+            KeyRun::Rows { keys, .. } => keys.rows(),
+            KeyRun::Page(page) => page.tokens(),
+        }
+    }
+
+    /// Errors unless keys and values have these lengths.
+    fn check(&self, kernel: &'static str, head_dim: usize, value_dim: usize) -> Result<(), KernelError> {
+        let [found_keys, found_values] = match self {
+            KeyRun::Rows { keys, values } => {
+                expect_dimension(kernel, "rows of values", values.rows(), keys.rows())?;
+                [keys.columns(), values.columns()]
+            }
+            KeyRun::Page(page) => [page.head_dim(); 2],
+        };
+        expect_dimension(kernel, "columns of keys", found_keys, head_dim)?;
+        expect_dimension(kernel, "columns of values", found_values, value_dim)
+    }
 }
 
 /// Queries of one head of one sequence, and all keys that they may see.
@@ -79,7 +112,8 @@ const MAX_PANELS: usize = 2;
 pub fn attention_scratch(keys: usize, head_dim: usize, value_dim: usize) -> usize {
     let rows = keys.saturating_add(head_dim.saturating_add(LANES)).saturating_add(value_dim.saturating_add(LANES));
     let tables = position::table_length(keys).saturating_mul(2);
-    rows.saturating_mul(MAX_PANELS * LANES).saturating_add(tables).saturating_add(LANES)
+    let page = pages::page_room(head_dim.max(value_dim));
+    rows.saturating_mul(MAX_PANELS * LANES).saturating_add(tables).saturating_add(page).saturating_add(LANES)
 }
 
 /// Checked operands of [`attend`].
@@ -106,10 +140,8 @@ impl Kernels {
         expect_dimension(NAME, "rows of out", out.rows(), block.queries.rows())?;
         let mut total_keys = 0usize;
         for run in block.runs {
-            expect_dimension(NAME, "columns of keys", run.keys.columns(), head_dim)?;
-            expect_dimension(NAME, "columns of values", run.values.columns(), value_dim)?;
-            expect_dimension(NAME, "rows of values", run.values.rows(), run.keys.rows())?;
-            total_keys = total_keys.saturating_add(run.keys.rows());
+            run.check(NAME, head_dim, value_dim)?;
+            total_keys = total_keys.saturating_add(run.len());
         }
         if let Some(mask) = block.mask {
             expect_dimension(NAME, "columns of mask", mask.columns(), total_keys)?;
@@ -149,6 +181,8 @@ struct Lanes {
     /// What [`position::prepare`] writes out by distance.
     distances: *mut f32,
     ascents: *mut f32,
+    /// Room for keys or values of a page.
+    page: *mut f32,
 }
 
 /// # Safety
@@ -163,9 +197,12 @@ pub(crate) unsafe fn attend<S: Simd>(s: S, job: &Job<'_>) {
     let scores = outputs.wrapping_add(output_stride * S::TILE_PANELS);
     let distances = scores.wrapping_add(job.total_keys * LANES * S::TILE_PANELS);
     let ascents = distances.wrapping_add(position::table_length(job.total_keys));
+    let page = ascents.wrapping_add(position::table_length(job.total_keys));
     for (_, rows, run) in visible(block.runs, block.reach(&(0..block.queries.rows()), job.total_keys)) {
-        prefetch_rows(s, &run.keys, rows.clone());
-        prefetch_rows(s, &run.values, rows);
+        if let KeyRun::Rows { keys, values } = run {
+            prefetch_rows(s, keys, rows.clone());
+            prefetch_rows(s, values, rows);
+        }
     }
     let mut first = 0;
     while first < block.queries.rows() {
@@ -184,6 +221,7 @@ pub(crate) unsafe fn attend<S: Simd>(s: S, job: &Job<'_>) {
             output_stride,
             distances,
             ascents,
+            page,
         };
         // SAFETY: the parts of the scratch memory are disjoint and long enough; the rest is promised
         // by the caller.
@@ -229,7 +267,7 @@ fn visible<'a>(
     let mut end = 0;
     runs.iter().filter_map(move |run| {
         let start = end;
-        end += run.keys.rows();
+        end += run.len();
         let within = keys.start.clamp(start, end)..keys.end.clamp(start, end);
         let rows = within.start - start..within.end - start;
         (!rows.is_empty()).then(|| (within.start - keys.start, rows, run))
@@ -275,11 +313,16 @@ unsafe fn pack_queries<S: Simd>(s: S, job: &Job<'_>, lanes: &Lanes) {
 #[inline(always)]
 unsafe fn score<S: Simd>(s: S, job: &Job<'_>, lanes: &Lanes) {
     for (before, visible, run) in visible(job.block.runs, lanes.keys.clone()) {
+        let panel = match run {
+            KeyRun::Rows { .. } => std::ptr::null(),
+            // SAFETY: `lanes.page` is room for a page.
+            KeyRun::Page(page) => unsafe { page.widened_keys(s, lanes.page) },
+        };
         for rows in Pieces::new(visible.clone(), S::TILE_ROWS) {
-            let tile = Tile {
+            let mut tile = Tile {
                 depth: job.block.queries.columns(),
-                a: run.keys.row_pointer(rows.start),
-                a_stride: run.keys.stride(),
+                a: panel.wrapping_add(rows.start),
+                a_stride: LANES,
                 b: lanes.query_panels,
                 b_panel: lanes.query_stride,
                 c: lanes.scores.wrapping_add((before + rows.start - visible.start) * LANES),
@@ -290,7 +333,15 @@ unsafe fn score<S: Simd>(s: S, job: &Job<'_>, lanes: &Lanes) {
                 resume: false,
             };
             // SAFETY: the keys exist, and their scores have a place.
-            unsafe { tile::compute::<S, f32, false>(s, &tile, rows.len(), lanes.panels) };
+            unsafe {
+                match run {
+                    KeyRun::Rows { keys, .. } => {
+                        (tile.a, tile.a_stride) = (keys.row_pointer(rows.start), keys.stride());
+                        tile::compute::<S, f32, false>(s, &tile, rows.len(), lanes.panels);
+                    }
+                    KeyRun::Page(_) => tile::compute::<S, f32, true>(s, &tile, rows.len(), lanes.panels),
+                }
+            }
         }
     }
 }
@@ -407,34 +458,50 @@ unsafe fn soften<S: Simd>(s: S, scores: *mut f32, keys: usize) -> S::Vector {
 /// The score panels are filled and the output panels are writable.
 #[inline(always)]
 unsafe fn weigh_values<S: Simd>(s: S, job: &Job<'_>, lanes: &Lanes) {
-    for rows in Pieces::new(0..job.out.columns(), S::TILE_ROWS) {
-        let mut tile = Tile {
-            depth: 0,
-            a: std::ptr::null(),
-            a_stride: 0,
-            b: lanes.scores,
+    // SAFETY: the values exist, and their sums have a place. Without keys, zeros are stored.
+    unsafe {
+        if lanes.keys.is_empty() {
+            weigh_rows(s, job, lanes, (std::ptr::null(), 0), 0..0);
+        }
+        for (before, visible, run) in visible(job.block.runs, lanes.keys.clone()) {
+            let (values, stride) = match run {
+                KeyRun::Rows { values, .. } => (values.row_pointer(0), values.stride()),
+                KeyRun::Page(page) => (page.widened_values(s, lanes.page), page.value_stride()),
+            };
+            let first = values.wrapping_add(visible.start * stride);
+            weigh_rows(s, job, lanes, (first, stride), before..before + visible.len());
+        }
+    }
+}
+
+/// Adds the weighted values of some of the visible keys to the sums, which start with the first ones.
+///
+/// # Safety
+/// As [`weigh_values`]; the keys' values stand at the pointer, so many elements apart.
+#[inline(always)]
+unsafe fn weigh_rows<S: Simd>(
+    s: S,
+    job: &Job<'_>,
+    lanes: &Lanes,
+    (values, stride): (*const f32, usize),
+    keys: Range<usize>,
+) {
+    for columns in Pieces::new(0..job.out.columns(), S::TILE_ROWS) {
+        let tile = Tile {
+            depth: keys.len(),
+            a: values.wrapping_add(columns.start),
+            a_stride: stride,
+            b: lanes.scores.wrapping_add(keys.start * LANES).cast_const(),
             b_panel: lanes.score_stride,
-            c: lanes.outputs.wrapping_add(rows.start * LANES),
+            c: lanes.outputs.wrapping_add(columns.start * LANES),
             c_row: LANES,
             c_panel: lanes.output_stride,
             prefetch: std::ptr::null(),
             prefetch_lines: 0,
-            resume: false,
+            resume: keys.start > 0,
         };
-        // SAFETY: the values exist, and their sums have a place. Without keys, zeros are stored.
-        unsafe {
-            if lanes.keys.is_empty() {
-                tile::compute::<S, f32, true>(s, &tile, rows.len(), lanes.panels);
-            }
-            for (before, visible, run) in visible(job.block.runs, lanes.keys.clone()) {
-                tile.depth = visible.len();
-                tile.a = run.values.row_pointer(visible.start).add(rows.start);
-                tile.a_stride = run.values.stride();
-                tile.b = lanes.scores.add(before * LANES);
-                tile.resume = before > 0;
-                tile::compute::<S, f32, true>(s, &tile, rows.len(), lanes.panels);
-            }
-        }
+        // SAFETY: as promised by the caller.
+        unsafe { tile::compute::<S, f32, true>(s, &tile, columns.len(), lanes.panels) };
     }
 }
 

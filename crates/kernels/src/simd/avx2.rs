@@ -94,6 +94,14 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         }
     }
     #[inline(always)]
+    unsafe fn load_codes(self, from: *const i8) -> [__m256; 2] {
+        // SAFETY: the token vouches for AVX2, the caller for 16 elements.
+        unsafe {
+            let half = |from: *const i8| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast())));
+            [half(from), half(from.add(8))]
+        }
+    }
+    #[inline(always)]
     unsafe fn load_first(self, from: *const f32, count: usize) -> [__m256; 2] {
         let mut lanes = [0.0f32; LANES];
         // SAFETY: the caller vouches for `count` elements, and `lanes` holds that many.

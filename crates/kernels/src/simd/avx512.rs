@@ -64,6 +64,11 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
     }
     #[inline(always)]
+    unsafe fn load_codes(self, from: *const i8) -> __m512 {
+        // SAFETY: the token vouches for AVX-512, the caller for 16 elements.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
+    }
+    #[inline(always)]
     unsafe fn load_first(self, from: *const f32, count: usize) -> __m512 {
         // SAFETY: the caller vouches for `count` elements; masked lanes are not accessed.
         unsafe { _mm512_maskz_loadu_ps(first(count), from) }

@@ -53,6 +53,11 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// 16 elements at `from` are readable.
     unsafe fn load_halves(self, from: *const f16) -> Self::Vector;
+    /// 16 whole numbers as f32.
+    ///
+    /// # Safety
+    /// 16 elements at `from` are readable.
+    unsafe fn load_codes(self, from: *const i8) -> Self::Vector;
     /// The first `count < 16` elements, then zeros.
     ///
     /// # Safety

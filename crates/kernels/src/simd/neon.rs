@@ -84,6 +84,20 @@ impl<const DOT: bool> Simd for Neon<DOT> {
         }
     }
     #[inline(always)]
+    unsafe fn load_codes(self, from: *const i8) -> [float32x4_t; 4] {
+        // SAFETY: the token vouches for NEON, the caller for 16 elements.
+        unsafe {
+            let codes = vld1q_s8(from);
+            let (low, high) = (vmovl_s8(vget_low_s8(codes)), vmovl_high_s8(codes));
+            [
+                vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))),
+                vcvtq_f32_s32(vmovl_high_s16(low)),
+                vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))),
+                vcvtq_f32_s32(vmovl_high_s16(high)),
+            ]
+        }
+    }
+    #[inline(always)]
     unsafe fn load_first(self, from: *const f32, count: usize) -> [float32x4_t; 4] {
         let mut lanes = [0.0f32; LANES];
         // SAFETY: the caller vouches for `count` elements, and `lanes` holds that many.

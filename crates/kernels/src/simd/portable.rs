@@ -67,6 +67,12 @@ impl Simd for Portable {
         lanes!(i => widen(halves[i]))
     }
     #[inline(always)]
+    unsafe fn load_codes(self, from: *const i8) -> [f32; LANES] {
+        // SAFETY: the caller vouches for 16 elements; bytes are always aligned.
+        let codes = unsafe { from.cast::<[i8; LANES]>().read() };
+        lanes!(i => f32::from(codes[i]))
+    }
+    #[inline(always)]
     unsafe fn load_first(self, from: *const f32, count: usize) -> [f32; LANES] {
         let mut v = [0.0; LANES];
         // SAFETY: the caller vouches for `count` elements, and `v` holds that many.

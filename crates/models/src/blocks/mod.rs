@@ -9,6 +9,7 @@ mod post_norm;
 mod relative_bias;
 mod rotary;
 mod self_attention;
+mod stack;
 
 pub(crate) use disentangled::Disentangled;
 pub(crate) use embeddings::{Table, embeddings};
@@ -19,3 +20,4 @@ pub(crate) use post_norm::{PostNorm, Sizes};
 pub(crate) use relative_bias::RelativeBias;
 pub(crate) use rotary::{MOST_POSITIONS, Rotary};
 pub(crate) use self_attention::{HeadNorms, SelfAttention};
+pub(crate) use stack::{Memory, Order, Stack, UNTIED, most_places};

@@ -14,6 +14,8 @@ pub(crate) struct RelativeBias {
     /// Distances from here on share the last bucket.
     pub(crate) max_distance: usize,
     pub(crate) heads: usize,
+    /// Whether only keys behind the query are seen, which have all buckets then.
+    pub(crate) causal: bool,
 }
 
 impl RelativeBias {
@@ -34,10 +36,10 @@ impl RelativeBias {
             .constant(&format!("{}.by_distance", self.name), Tensor::from_f32(&[self.heads, distances], &by_distance)?)
     }
 
-    /// The bucket of a key that is `distance` positions ahead of the query or behind it. Half of the buckets of each side
+    /// The bucket of a key that is `distance` positions ahead of the query or behind it. Half of the buckets of a side
     /// are one distance wide, the others grow with its logarithm, in f32 as PyTorch computes it.
     fn bucket(&self, distance: usize, ahead: bool) -> usize {
-        let of_side = self.buckets / 2;
+        let of_side = if self.causal { self.buckets } else { self.buckets / 2 };
         let exact = of_side / 2;
         let bucket = if distance < exact {
             distance
@@ -45,6 +47,10 @@ impl RelativeBias {
             let growth = (distance as f32 / exact as f32).ln() / (self.max_distance as f64 / exact as f64).ln() as f32;
             (exact + (growth * (of_side - exact) as f32) as usize).min(of_side - 1)
         };
-        if ahead { of_side + bucket } else { bucket }
+        match (ahead, self.causal) {
+            (true, true) => 0,
+            (true, false) => of_side + bucket,
+            (false, _) => bucket,
+        }
     }
 }

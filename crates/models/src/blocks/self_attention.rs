@@ -1,6 +1,6 @@
 //! Multi-head attention with its four projections.
 
-use centuple_graph::{Attention, NodeId, Op, PositionScores};
+use centuple_graph::{Attention, CrossAttention, NodeId, Op, PositionScores};
 
 use super::Rotary;
 use crate::ModelError;
@@ -69,6 +69,29 @@ impl SelfAttention {
     /// Appends attention of `x` to itself; `[Tokens, width]` in and out.
     pub(crate) fn build(&self, builder: &mut Builder, x: NodeId) -> Result<NodeId, ModelError> {
         self.build_over(builder, x, x)
+    }
+
+    /// Appends the keys and values `[Tokens, heads·head_dim]` of an encoder's result for a decoder's cross-attention, as outputs that
+    /// go to a slot of the cache.
+    pub(crate) fn remember(&self, builder: &mut Builder, memory: NodeId, slot: usize) -> Result<(), ModelError> {
+        let [_, key, value, _] = &self.projections;
+        for (kind, name) in [("keys", key), ("values", value)] {
+            let shape = [self.heads * self.head_dim, self.width];
+            let projected = builder.linear_with(memory, name, shape, self.biases[0])?;
+            builder.graph.output(&format!("{kind}.{slot}"), projected);
+        }
+        Ok(())
+    }
+
+    /// Appends attention of `x` to what is remembered in a slot of the cache; `[Tokens, width]` in and out.
+    pub(crate) fn recall(&self, builder: &mut Builder, x: NodeId, slot: usize) -> Result<NodeId, ModelError> {
+        let [query, _, _, output] = &self.projections;
+        let [into, out_of] = self.biases;
+        let (heads, head_dim, scale) = (self.heads, self.head_dim, self.scale);
+        let q = builder.linear_with(x, query, [heads * head_dim, self.width], into)?;
+        let op = Op::CrossAttention(CrossAttention { heads, head_dim, scale, slot });
+        let context = builder.graph.push(self.name.as_str(), op, &[q])?;
+        builder.linear_with(context, output, [self.width, heads * head_dim], out_of)
     }
 
     /// Appends attention of `x` to another value over the same sequences; `[Tokens, width]` in and out.

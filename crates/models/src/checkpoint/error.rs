@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use centuple_gguf::GgufError;
 use centuple_tensor::TensorError;
 use thiserror::Error;
 
@@ -83,6 +84,14 @@ pub enum CheckpointError {
         path: PathBuf,
         /// What is wrong with it, and where.
         reason: String,
+    },
+    /// A GGUF file is damaged, or holds what isn't read.
+    #[error("`{}`: {source}", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: GgufError,
     },
     /// A tensor that the model needs is absent.
     #[error("tensor `{name}` is missing from {place}, which holds {count} tensors")]

@@ -4,6 +4,7 @@
 //! asking for tensors gives a value or a [`CheckpointError`], never a panic.
 
 mod error;
+pub mod gguf;
 pub mod hub;
 mod json;
 mod mapping;
@@ -18,6 +19,8 @@ use std::path::{Path, PathBuf};
 
 use centuple_tensor::Tensor;
 use serde_json::Value;
+
+use gguf::GgufWeights;
 
 pub use error::CheckpointError;
 pub use sentence_transformers::SentenceTransformer;
@@ -34,7 +37,14 @@ const GENERATION_CONFIG: &str = "generation_config.json";
 pub struct Checkpoint {
     config: Value,
     config_path: PathBuf,
-    weights: Weights,
+    source: Source,
+}
+
+/// Where the weights are.
+#[derive(Debug)]
+enum Source {
+    Files(Weights),
+    Gguf(GgufWeights),
 }
 
 impl Checkpoint {
@@ -42,18 +52,23 @@ impl Checkpoint {
     pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
         let (config, config_path) = read_config(folder)?;
         let weights = Weights::open(folder)?;
-        Ok(Self { config, config_path, weights })
+        Ok(Self { config, config_path, source: Source::Files(weights) })
     }
 
     /// A checkpoint from a configuration and the bytes of a safetensors file.
     pub fn from_bytes(config: Value, safetensors: &[u8]) -> Result<Self, CheckpointError> {
         let weights = Weights::from_bytes(safetensors)?;
-        Ok(Self { config, config_path: PathBuf::from("(memory)"), weights })
+        Ok(Self { config, config_path: PathBuf::from("(memory)"), source: Source::Files(weights) })
     }
 
     /// A configuration without weights.
     pub(crate) fn without_weights(config: Value, config_path: PathBuf) -> Self {
-        Self { config, config_path, weights: Weights::none() }
+        Self { config, config_path, source: Source::Files(Weights::none()) }
+    }
+
+    /// A checkpoint that is a GGUF file.
+    pub(crate) fn of_gguf(config: Value, weights: GgufWeights) -> Self {
+        Self { config, config_path: weights.file.path().to_path_buf(), source: Source::Gguf(weights) }
     }
 
     /// What `config.json` says.
@@ -75,22 +90,31 @@ impl Checkpoint {
 
     /// Whether there is a tensor of this name.
     pub fn contains(&self, name: &str) -> bool {
-        self.weights.contains(name)
+        self.shape(name).is_some()
     }
 
     /// The names of all tensors, sorted.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.weights.names()
+    pub fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        match &self.source {
+            Source::Files(weights) => Box::new(weights.names()),
+            Source::Gguf(weights) => Box::new(weights.tensors.keys().map(String::as_str)),
+        }
     }
 
     /// The shape that the file gives a tensor.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.weights.shape(name)
+        match &self.source {
+            Source::Files(weights) => weights.shape(name),
+            Source::Gguf(weights) => weights.tensors.get(name).map(|tensor| tensor.shape.as_slice()),
+        }
     }
 
-    /// The tensor `name` as f32, stored as F32, F16, BF16 or F64 and of exactly the shape `expected`.
+    /// The tensor `name` as f32, stored as F32, F16, BF16 or F64, or in a type of GGUF, and of exactly the shape `expected`.
     pub fn tensor(&self, name: &str, expected: &[usize]) -> Result<Tensor, CheckpointError> {
-        self.weights.tensor(name, expected)
+        match &self.source {
+            Source::Files(weights) => weights.tensor(name, expected),
+            Source::Gguf(weights) => weights.tensor(name, expected),
+        }
     }
 }
 

@@ -71,7 +71,7 @@ fn files_of(folder: &Path) -> Vec<PathBuf> {
     [within(folder.to_owned()), within(folder.join(SUBFOLDER))].concat()
 }
 
-fn has_other_weights(folder: &Path) -> bool {
+pub(super) fn has_other_weights(folder: &Path) -> bool {
     let names = |format: Format| [format.single(), format.index()];
     Format::ALL.into_iter().flat_map(names).any(|name| folder.join(name).exists())
 }

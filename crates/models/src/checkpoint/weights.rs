@@ -204,7 +204,7 @@ impl WeightFile {
     }
 }
 
-fn file_length(path: &Path) -> Result<u64, CheckpointError> {
+pub(super) fn file_length(path: &Path) -> Result<u64, CheckpointError> {
     let failed = |source| CheckpointError::Read { path: path.to_path_buf(), source };
     let metadata = std::fs::metadata(path).map_err(failed)?;
     if !metadata.is_file() {

@@ -114,9 +114,7 @@ fn parse(json: Json) -> Result<Gemma, ModelError> {
                 "num_key_value_heads": 16,
             }),
         ),
-        "gemma2" => {
-            (Generation::Second, json!({"final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0}))
-        }
+        "gemma2" => (Generation::Second, json!({"final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0})),
         _ => (
             Generation::Third,
             json!({"vocab_size": 262_208, "max_position_embeddings": 131_072, "rope_theta": 1_000_000.0}),
@@ -185,7 +183,13 @@ impl Gemma {
         builder.rms_norm_with(x, name, self.config.hidden_size, Gamma::Centred, self.epsilon)
     }
 
-    fn attention(&self, json: Json, builder: &Builder, layer: usize, rotary: &[Rotary; 2]) -> Result<SelfAttention, ModelError> {
+    fn attention(
+        &self,
+        json: Json,
+        builder: &Builder,
+        layer: usize,
+        rotary: &[Rotary; 2],
+    ) -> Result<SelfAttention, ModelError> {
         let name = |part: &str| builder.base(&format!("layers.{layer}.self_attn{part}"));
         let Heads { heads, kv_heads, head_dim } = self.heads;
         let projections = [".q_proj", ".k_proj", ".v_proj", ".o_proj"].map(name);
@@ -237,8 +241,11 @@ pub(super) fn build(json: Json, builder: &mut Builder) -> Result<NodeId, ModelEr
     let x = embeddings(builder, width, words, Vec::new())?;
     let mut x = builder.scale(x, "embed_tokens.scaled", (width as f64).sqrt() as f32)?;
     let global = Rotary::with(builder, "global", &gemma.frequencies[0])?;
-    let local =
-        if gemma.generation == Generation::Third { Rotary::with(builder, "local", &gemma.frequencies[1])? } else { global.clone() };
+    let local = if gemma.generation == Generation::Third {
+        Rotary::with(builder, "local", &gemma.frequencies[1])?
+    } else {
+        global.clone()
+    };
     let rotary = [global, local];
     for layer in 0..config.num_hidden_layers {
         let name = |part: &str| builder.base(&format!("layers.{layer}.{part}"));
@@ -252,8 +259,8 @@ pub(super) fn build(json: Json, builder: &mut Builder) -> Result<NodeId, ModelEr
             activation,
             biases: [false, false],
         };
-        let [before, attended, fed_from, fed] =
-            ["input", "post_attention", "pre_feedforward", "post_feedforward"].map(|part| name(&format!("{part}_layernorm")));
+        let [before, attended, fed_from, fed] = ["input", "post_attention", "pre_feedforward", "post_feedforward"]
+            .map(|part| name(&format!("{part}_layernorm")));
         let normed = gemma.norm(builder, x, &before)?;
         let mut context = attention.build(builder, normed)?;
         if gemma.generation != Generation::First {

@@ -106,12 +106,10 @@ fn build(json: Json, builder: &mut Builder) -> Result<NodeId, ModelError> {
         let rows = [0, 1, 2].map(|part| (parts[part], (part * width..(part + 1) * width).collect()));
         builder.split(&fused, [3 * width, width], true, &rows)?;
         let [query, key, value] = parts.map(|part| format!("{fused}.{part}"));
-        let attention =
-            SelfAttention::new(attention, [query, key, value, output], width, config.n_head, head_dim);
+        let attention = SelfAttention::new(attention, [query, key, value, output], width, config.n_head, head_dim);
         let scale = if config.scale_attn_weights { attention.scale } else { 1.0 };
         let depth = if config.scale_attn_by_inverse_layer_idx { (layer + 1) as f32 } else { 1.0 };
-        let attention =
-            SelfAttention { scale: scale / depth, causal: true, cache: builder.cache(layer), ..attention };
+        let attention = SelfAttention { scale: scale / depth, causal: true, cache: builder.cache(layer), ..attention };
         let feed_forward = FeedForward { up, gate: None, down, width, inner_width, activation, biases: [true, true] };
         let normed = builder.layer_norm(x, &before, width, epsilon)?;
         let context = attention.build(builder, normed)?;

@@ -109,7 +109,8 @@ fn build(json: Json, builder: &mut Builder) -> Result<NodeId, ModelError> {
     let rotary = Rotary::with(builder, "rotary", &frequencies)?;
     for layer in 0..config.num_hidden_layers {
         let name = |part: &str| builder.base(&format!("layers.{layer}.{part}"));
-        let [attention, fused, output] = ["", ".query_key_value", ".dense"].map(|part| name(&format!("attention{part}")));
+        let [attention, fused, output] =
+            ["", ".query_key_value", ".dense"].map(|part| name(&format!("attention{part}")));
         let [up, down] = ["mlp.dense_h_to_4h", "mlp.dense_4h_to_h"].map(name);
         let [before, between] = ["input_layernorm", "post_attention_layernorm"].map(name);
         let parts = ["query", "key", "value"];

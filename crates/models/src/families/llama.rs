@@ -116,8 +116,11 @@ fn parse(json: Json) -> Result<Llama, ModelError> {
     let heads = Heads::of(json, sizes, config.num_key_value_heads, config.head_dim)?;
     let partial = config.partial_rotary_factor.is_some_and(|factor| factor != 1.0);
     json.refuse("partial_rotary_factor", partial, "heads are rotated as a whole")?;
-    let positions =
-        json.at_most("max_position_embeddings", config.max_position_embeddings, Rotary::most_positions(heads.head_dim))?;
+    let positions = json.at_most(
+        "max_position_embeddings",
+        config.max_position_embeddings,
+        Rotary::most_positions(heads.head_dim),
+    )?;
     let theta = json.rotary_base("rope_theta", config.rope_theta)?;
     let base = Base { columns: heads.head_dim, theta, positions };
     let frequencies = base.scaled(json, config.rope_scaling.as_ref())?;
@@ -133,7 +136,11 @@ fn parse(json: Json) -> Result<Llama, ModelError> {
         json.refuse("layer_types", config.layer_types.is_some(), "all layers of this family are of one kind")?;
     }
     if model_type == "llama" {
-        json.refuse("sliding_window", config.sliding_window.is_some(), "Llama sees the whole text; Mistral has windows")?;
+        json.refuse(
+            "sliding_window",
+            config.sliding_window.is_some(),
+            "Llama sees the whole text; Mistral has windows",
+        )?;
     } else if qwen && !config.use_sliding_window {
         config.sliding_window = None;
     }
@@ -142,7 +149,8 @@ fn parse(json: Json) -> Result<Llama, ModelError> {
     }
     let norms = model_type == "qwen3";
     let llama = Llama { config, heads, frequencies, epsilon, attention_biases, mlp_bias, norms };
-    (0..llama.config.layer_types.as_ref().map_or(0, Vec::len)).try_for_each(|layer| llama.window(json, layer).map(drop))?;
+    (0..llama.config.layer_types.as_ref().map_or(0, Vec::len))
+        .try_for_each(|layer| llama.window(json, layer).map(drop))?;
     Ok(llama)
 }
 
@@ -225,5 +233,9 @@ fn build(json: Json, builder: &mut Builder) -> Result<NodeId, ModelError> {
 
 fn heads(json: Json, builder: &Builder) -> Result<Vec<HeadLayers>, ModelError> {
     let words = builder.base("embed_tokens.weight");
-    Ok(vec![HeadLayers::next_token(if parse(json)?.config.tie_word_embeddings { words } else { "lm_head.weight".into() })])
+    Ok(vec![HeadLayers::next_token(if parse(json)?.config.tie_word_embeddings {
+        words
+    } else {
+        "lm_head.weight".into()
+    })])
 }

@@ -18,15 +18,15 @@ macro_rules! families {
 }
 
 families![
-    albert, bart, bert, deberta, distilbert, electra, gemma, gemma3, gpt2, gpt_neox, llama, modernbert, mpnet,
-    nomic_bert, opt, roberta, roformer, t5,
+    albert, bart, bert, deberta, distilbert, electra, gemma, gemma3, gpt2, gpt_neox, llama, m2m_100, marian,
+    modernbert, mpnet, nomic_bert, opt, roberta, roformer, t5,
 ];
 
 /// An architecture: how its configuration is read, its weights named, its layers and heads wired.
 pub(crate) struct Family {
     /// `model_type` of its configurations, each with what its transformers class names begin with, as `Bert`.
     pub(crate) names: &'static [(&'static str, &'static str)],
-    /// What follows that in the class name of the model without a head.
+    /// What follows that in the class name of the model without a head; empty where that class isn't supported.
     pub(crate) base: &'static str,
     /// Whether its checkpoints bring code of their own, which `build` stands for, since transformers has no class.
     pub(crate) brings_code: bool,

@@ -100,6 +100,7 @@ fn build(json: Json, builder: &mut Builder) -> Result<NodeId, ModelError> {
         buckets: BUCKETS,
         max_distance: MAX_DISTANCE,
         heads: sizes.heads,
+        causal: false,
     };
     let bias = bias.build(builder)?;
     for layer in 0..config.num_hidden_layers {

@@ -1,8 +1,9 @@
-//! T5's encoder: pre-norm layers by the root mean square, without biases and with scores by distance.
+//! T5: an encoder, and a decoder, of pre-norm layers by the root mean square, without biases and with scores by distance.
 //!
-//! Raffel et al. 2019, arXiv:1910.10683; `T5EncoderModel` of transformers, and `MT5EncoderModel` (Xue et al. 2020,
-//! arXiv:2010.11934). Scores are not scaled; the table of the first layer's scores by distance serves all layers. Version 1.1
-//! has gated feed-forward blocks. Sentence-T5 and GTR are this family.
+//! Raffel et al. 2019, arXiv:1910.10683; `T5EncoderModel` and `T5ForConditionalGeneration` of transformers, and MT5's (Xue et al.
+//! 2020, arXiv:2010.11934). Scores are not scaled; the table of the first layer's scores by distance serves all layers of the
+//! encoder, another one the decoder's attentions to its own tokens. Version 1.1 has gated feed-forward blocks. Sentence-T5, GTR
+//! and FLAN-T5 are this family.
 
 use centuple_graph::NodeId;
 use serde::Deserialize;
@@ -11,9 +12,9 @@ use serde_json::json;
 use super::{Dimensions, Family};
 use crate::ModelError;
 use crate::blocks::{FeedForward, MOST_POSITIONS, RelativeBias, SelfAttention, Table, embeddings};
-use crate::builder::Builder;
+use crate::builder::{Builder, Part};
 use crate::config::Config as Json;
-use crate::heads::HeadLayers;
+use crate::heads::{HeadLayers, Layer};
 
 pub(super) const FAMILY: Family = Family {
     names: &[("t5", "T5"), ("mt5", "MT5")],
@@ -39,12 +40,14 @@ struct Config {
     d_kv: usize,
     d_ff: usize,
     num_layers: usize,
+    num_decoder_layers: Option<usize>,
     num_heads: usize,
     relative_attention_num_buckets: usize,
     relative_attention_max_distance: usize,
     layer_norm_epsilon: f32,
     feed_forward_proj: String,
     n_positions: usize,
+    tie_word_embeddings: bool,
 }
 
 impl Default for Config {
@@ -55,6 +58,7 @@ impl Default for Config {
             d_kv: 64,
             d_ff: 2048,
             num_layers: 6,
+            num_decoder_layers: None,
             num_heads: 8,
             relative_attention_num_buckets: 32,
             relative_attention_max_distance: 128,
@@ -62,6 +66,7 @@ impl Default for Config {
             feed_forward_proj: "relu".to_owned(),
             // Not used by the model, which has no largest position; the length that it was trained on.
             n_positions: 512,
+            tie_word_embeddings: true,
         }
     }
 }
@@ -69,6 +74,7 @@ impl Default for Config {
 fn parse(json: Json) -> Result<Config, ModelError> {
     let of_mt5 = json!({
         "vocab_size": 250112, "d_ff": 1024, "num_layers": 8, "num_heads": 6, "feed_forward_proj": "gated-gelu",
+        "tie_word_embeddings": false,
     });
     let value = json.with_defaults(&if json.model_type()? == "mt5" { of_mt5 } else { json!({}) });
     let config: Config = Json { value: &value, path: json.path }.parse()?;
@@ -99,39 +105,109 @@ fn dimensions(json: Json) -> Result<Dimensions, ModelError> {
 
 fn build(json: Json, builder: &mut Builder) -> Result<NodeId, ModelError> {
     let config = parse(json)?;
-    let (width, epsilon) = (config.d_model, config.layer_norm_epsilon);
+    if builder.part() == Part::Decoder {
+        return decoder(&config, json, builder);
+    }
+    let encoded = encoder(&config, json, builder)?;
+    if builder.part() == Part::Encoder {
+        for layer in 0..config.decoder_layers() {
+            attention(&config, &cross(layer)).remember(builder, encoded, layer)?;
+        }
+    }
+    Ok(encoded)
+}
+
+fn encoder(config: &Config, json: Json, builder: &mut Builder) -> Result<NodeId, ModelError> {
+    let mut x = words(config, builder)?;
+    let bias = relative_bias(config, "encoder", builder)?;
+    for layer in 0..config.num_layers {
+        let name = |part: usize| format!("encoder.block.{layer}.layer.{part}");
+        let to_itself = SelfAttention { bias: Some(bias), ..attention(config, &format!("{}.SelfAttention", name(0))) };
+        x = config.block(builder, &name(0), x, |builder, x| to_itself.build(builder, x))?;
+        let fed = feed_forward(config, json, &format!("{}.DenseReluDense", name(1)))?;
+        x = config.block(builder, &name(1), x, |builder, x| fed.build(builder, x))?;
+    }
+    builder.rms_norm(x, "encoder.final_layer_norm", config.d_model, config.layer_norm_epsilon)
+}
+
+fn decoder(config: &Config, json: Json, builder: &mut Builder) -> Result<NodeId, ModelError> {
+    let [buckets, distance] = [config.relative_attention_num_buckets, config.relative_attention_max_distance];
+    if distance <= buckets / 2 {
+        return Err(json.error(format!(
+            "`relative_attention_max_distance` {distance} leaves a decoder no buckets of {buckets} for long distances"
+        )));
+    }
+    let mut x = words(config, builder)?;
+    let bias = relative_bias(config, "decoder", builder)?;
+    for layer in 0..config.decoder_layers() {
+        let name = |part: usize| format!("decoder.block.{layer}.layer.{part}");
+        let to_itself = SelfAttention {
+            bias: Some(bias),
+            causal: true,
+            cache: builder.cache(layer),
+            ..attention(config, &format!("{}.SelfAttention", name(0)))
+        };
+        let to_source = attention(config, &cross(layer));
+        x = config.block(builder, &name(0), x, |builder, x| to_itself.build(builder, x))?;
+        x = config.block(builder, &name(1), x, |builder, x| to_source.recall(builder, x, layer))?;
+        let fed = feed_forward(config, json, &format!("{}.DenseReluDense", name(2)))?;
+        x = config.block(builder, &name(2), x, |builder, x| fed.build(builder, x))?;
+    }
+    builder.rms_norm(x, "decoder.final_layer_norm", config.d_model, config.layer_norm_epsilon)
+}
+
+/// The name of the attention of a decoder's layer to what the encoder has made.
+fn cross(layer: usize) -> String {
+    format!("decoder.block.{layer}.layer.1.EncDecAttention")
+}
+
+impl Config {
+    fn decoder_layers(&self) -> usize {
+        self.num_decoder_layers.unwrap_or(self.num_layers)
+    }
+
+    /// A block with its norm in front and its residual sum.
+    fn block(
+        &self,
+        builder: &mut Builder,
+        name: &str,
+        x: NodeId,
+        block: impl FnOnce(&mut Builder, NodeId) -> Result<NodeId, ModelError>,
+    ) -> Result<NodeId, ModelError> {
+        let normed = builder.rms_norm(x, &format!("{name}.layer_norm"), self.d_model, self.layer_norm_epsilon)?;
+        let output = block(builder, normed)?;
+        builder.add(&format!("{name}.residual"), x, output)
+    }
+}
+
+/// Name of the table of words, without `.weight`: one table, under any of these.
+fn table(builder: &Builder) -> String {
+    builder.first_of(&["shared", "encoder.embed_tokens", "decoder.embed_tokens"].map(str::to_owned))
+}
+
+fn words(config: &Config, builder: &mut Builder) -> Result<NodeId, ModelError> {
     let ids = builder.ids("input_ids")?;
-    // One table, under either name.
-    let names = ["shared", "encoder.embed_tokens"];
-    let name = names.into_iter().find(|name| builder.shape(&format!("{name}.weight")).is_some());
-    let words = Table { name: name.unwrap_or("shared").to_owned(), rows: config.vocab_size, ids };
-    let mut x = embeddings(builder, width, words, Vec::new())?;
+    let words = Table { name: table(builder), rows: config.vocab_size, ids };
+    embeddings(builder, config.d_model, words, Vec::new())
+}
+
+/// The scores by distance of the encoder's or the decoder's attentions to their own tokens.
+fn relative_bias(config: &Config, stack: &str, builder: &mut Builder) -> Result<NodeId, ModelError> {
     let bias = RelativeBias {
-        name: "encoder.block.0.layer.0.SelfAttention.relative_attention_bias".to_owned(),
+        name: format!("{stack}.block.0.layer.0.SelfAttention.relative_attention_bias"),
         buckets: config.relative_attention_num_buckets,
         max_distance: config.relative_attention_max_distance,
         heads: config.num_heads,
+        causal: stack == "decoder",
     };
-    let bias = bias.build(builder)?;
-    for layer in 0..config.num_layers {
-        let attention = format!("encoder.block.{layer}.layer.0");
-        let normed = builder.rms_norm(x, &format!("{attention}.layer_norm"), width, epsilon)?;
-        let context = self_attention(&config, &format!("{attention}.SelfAttention"), bias).build(builder, normed)?;
-        x = builder.add(&format!("{attention}.residual"), x, context)?;
-        let inner = format!("encoder.block.{layer}.layer.1");
-        let normed = builder.rms_norm(x, &format!("{inner}.layer_norm"), width, epsilon)?;
-        let fed = feed_forward(&config, json, &format!("{inner}.DenseReluDense"))?.build(builder, normed)?;
-        x = builder.add(&format!("{inner}.residual"), x, fed)?;
-    }
-    builder.rms_norm(x, "encoder.final_layer_norm", width, epsilon)
+    bias.build(builder)
 }
 
-fn self_attention(config: &Config, name: &str, bias: NodeId) -> SelfAttention {
+fn attention(config: &Config, name: &str) -> SelfAttention {
     let projections = ["q", "k", "v", "o"].map(|part| format!("{name}.{part}"));
     SelfAttention {
         scale: 1.0,
         biases: [false, false],
-        bias: Some(bias),
         ..SelfAttention::new(name.to_owned(), projections, config.d_model, config.num_heads, config.d_kv)
     }
 }
@@ -159,7 +235,13 @@ fn feed_forward(config: &Config, json: Json, name: &str) -> Result<FeedForward, 
     })
 }
 
-/// Classes with a head have a decoder.
-fn heads(_: Json, _: &Builder) -> Result<Vec<HeadLayers>, ModelError> {
-    Ok(Vec::new())
+fn heads(json: Json, builder: &Builder) -> Result<Vec<HeadLayers>, ModelError> {
+    let config = parse(json)?;
+    let written = |weight: String| HeadLayers::written("ForConditionalGeneration", weight, &[]);
+    if !config.tie_word_embeddings {
+        return Ok(vec![written("lm_head.weight".to_owned())]);
+    }
+    // The table of words has another spread than a matrix of its own would have.
+    let scale = Layer::Scale((config.d_model as f64).powf(-0.5) as f32);
+    Ok(vec![HeadLayers { layers: vec![scale], ..written(format!("{}.weight", table(builder))) }])
 }

@@ -6,7 +6,7 @@ use centuple_tensor::Tensor;
 use super::labels::{labels, problem};
 use super::{Head, OUTPUT};
 use crate::ModelError;
-use crate::builder::Builder;
+use crate::builder::{Builder, Part};
 use crate::config::Config;
 
 /// One head of a family.
@@ -27,10 +27,23 @@ pub(crate) struct HeadLayers {
 
 /// What follows a family's name in the names of classes that tell the next token.
 const GENERATING: [&str; 2] = ["ForCausalLM", "LMHeadModel"];
+/// The same of classes that read a text with an encoder first.
+const WRITING: [&str; 2] = ["ForConditionalGeneration", "MTModel"];
 
 /// Whether the class `{family}{ending}` tells the next token.
 pub(crate) fn generates(ending: &str) -> bool {
-    GENERATING.contains(&ending)
+    GENERATING.contains(&ending) || WRITING.contains(&ending)
+}
+
+/// The part of the model that the output of the class `{family}{ending}` is of.
+pub(crate) fn part_of(ending: &str) -> Part {
+    if WRITING.contains(&ending) {
+        Part::Decoder
+    } else if GENERATING.contains(&ending) {
+        Part::NextToken
+    } else {
+        Part::Whole
+    }
 }
 
 /// Rows of the hidden state.
@@ -52,6 +65,8 @@ pub(crate) enum Layer {
     LinearWithoutBias(String),
     /// A function of every element.
     Activation(Activation),
+    /// A factor.
+    Scale(f32),
     /// Layer normalisation.
     Norm { name: String, epsilon: f32 },
     /// Layer normalisation without a bias.
@@ -84,6 +99,8 @@ pub(crate) enum Meaning {
     MaskedLm,
     /// Logits of the vocabulary for the token after each picked one.
     CausalLm,
+    /// The same, with an encoder in front.
+    Seq2SeqLm,
 }
 
 impl Meaning {
@@ -100,6 +117,7 @@ impl Meaning {
             }
             Meaning::MaskedLm => Head::MaskedLm { vocabulary: count },
             Meaning::CausalLm => Head::CausalLm { vocabulary: count },
+            Meaning::Seq2SeqLm => Head::Seq2SeqLm { vocabulary: count },
         })
     }
 }
@@ -155,6 +173,11 @@ impl HeadLayers {
         }
     }
 
+    /// A class that writes a text after reading one: picked tokens onto the vocabulary.
+    pub(crate) fn written(class: &'static str, weight: String, bias: &[&str]) -> HeadLayers {
+        HeadLayers { class, meaning: Meaning::Seq2SeqLm, ..HeadLayers::vocabulary(Vec::new(), weight, bias) }
+    }
+
     /// Appends the head to the last hidden state `[Tokens, width]`.
     pub(crate) fn build(&self, config: Config, builder: &mut Builder, hidden: NodeId) -> Result<Head, ModelError> {
         let logits = self.append(builder, hidden, self.rows)?;
@@ -176,6 +199,7 @@ impl HeadLayers {
                 Layer::Activation(activation) => {
                     builder.graph.push("head.activation", Op::Activation(*activation), &[x])?
                 }
+                Layer::Scale(factor) => builder.scale(x, "head.scaled", *factor)?,
                 Layer::NormWithoutBias { name, epsilon } => {
                     builder.layer_norm_without_bias(x, name, builder.width(x), *epsilon)?
                 }

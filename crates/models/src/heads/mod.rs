@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use labels::ranks_by_logit;
 pub(crate) use late_interaction::{COLBERT, colbert, late_interaction};
-pub(crate) use layers::{HeadLayers, Layer, Meaning, Rows, generates};
+pub(crate) use layers::{HeadLayers, Layer, Meaning, Rows, generates, part_of};
 pub(crate) use sentence_embedding::sentence_embedding;
 pub(crate) use sparse_embedding::{pooled_logits, sparse_embedding};
 
@@ -58,6 +58,11 @@ pub enum Head {
     },
     /// `[Selected, vocabulary]`: logits of the token after each picked one. Attentions keep keys and values in a cache.
     CausalLm {
+        /// Number of token ids.
+        vocabulary: usize,
+    },
+    /// `[Selected, vocabulary]`: logits of the token after each picked one, by a decoder with an encoder in front of it.
+    Seq2SeqLm {
         /// Number of token ids.
         vocabulary: usize,
     },

@@ -114,7 +114,7 @@ fn assert_says(result: Result<PathBuf, HubError>, parts: &[&str]) {
 }
 
 #[test]
-fn folders_and_onnx_files_are_themselves_and_other_files_are_refused() -> Outcome {
+fn folders_and_files_of_models_are_themselves_and_other_files_are_refused() -> Outcome {
     let home = Home::new()?;
     let folder = home.folder.path().to_string_lossy();
     assert_eq!(resolve(&folder, &home.options)?, home.folder.path());
@@ -124,7 +124,10 @@ fn folders_and_onnx_files_are_themselves_and_other_files_are_refused() -> Outcom
     assert_eq!(resolve(&file.to_string_lossy(), &home.options)?, file);
     let file = home.folder.path().join("model.gguf");
     fs::write(&file, b"")?;
-    assert_says(resolve(&file.to_string_lossy(), &home.options), &["model.gguf` is a file"]);
+    assert_eq!(resolve(&file.to_string_lossy(), &home.options)?, file);
+    let file = home.folder.path().join("model.bin");
+    fs::write(&file, b"")?;
+    assert_says(resolve(&file.to_string_lossy(), &home.options), &["model.bin` is a file"]);
     Ok(())
 }
 

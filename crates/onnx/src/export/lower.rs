@@ -124,6 +124,9 @@ impl<'a> Exporter<'a> {
                 Ok(self.emitter.node("Mul", &[&activated, &b]))
             }
             Op::Attention(attention) => self.attention(node, attention),
+            Op::CrossAttention(_) => {
+                Err(self.unsupported(node, "attention to a cache that an encoder fills isn't written to ONNX files"))
+            }
             Op::Rotary { heads, head_dim, interleaved } => self.rotary(node, [*heads, *head_dim], *interleaved),
             Op::Pool(pooling) => self.pool(node, *pooling),
             // The file gives the rows of all tokens.
@@ -211,6 +214,7 @@ fn is_row_wise(op: &Op) -> bool {
         | Op::GroupedLinear { .. }
         | Op::Dequantize
         | Op::Attention(_)
+        | Op::CrossAttention(_)
         | Op::Rotary { .. }
         | Op::Pool(_)
         | Op::Select

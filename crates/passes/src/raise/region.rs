@@ -147,6 +147,7 @@ fn is_of(kind: Kind, node: &Node) -> bool {
         | Op::HeadNorm { .. }
         | Op::Gate { .. }
         | Op::Attention(_)
+        | Op::CrossAttention(_)
         | Op::Rotary { .. }
         | Op::Pool(_)
         | Op::Select

@@ -69,6 +69,7 @@ fn number(graph: &Graph, node: &Node, operands: &[Option<f32>]) -> Option<f32> {
         | Op::HeadNorm { .. }
         | Op::Gate { .. }
         | Op::Attention(_)
+        | Op::CrossAttention(_)
         | Op::Rotary { .. }
         | Op::Pool(_)
         | Op::L2Normalize { .. }

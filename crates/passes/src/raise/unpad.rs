@@ -252,6 +252,7 @@ fn plan(graph: &Graph, node: &Node, form: &Form) -> Option<(Op, Vec<Operand>)> {
         | Op::HeadNorm { .. }
         | Op::Gate { .. }
         | Op::Attention(_)
+        | Op::CrossAttention(_)
         | Op::Rotary { .. }
         | Op::Pool(_)
         | Op::Select

@@ -36,7 +36,7 @@ pub use f1::{Average, F1};
 pub use matthews::Matthews;
 pub use multi_label_f1::MultiLabelF1;
 pub use pearson::Pearson;
-pub use perplexity::Perplexity;
+pub use perplexity::{LogPerplexity, Perplexity};
 pub use spearman::Spearman;
 pub use token_f1::TokenF1;
 
@@ -92,6 +92,8 @@ pub enum Metric {
     MultiLabelF1,
     /// Perplexity.
     Perplexity,
+    /// The natural logarithm of perplexity; a hundredth of it is one percent of perplexity.
+    LogPerplexity,
     /// Share of examples whose label is the baseline's.
     LabelAgreement,
     /// Mean cosine to the baseline's vectors.
@@ -102,7 +104,7 @@ pub enum Metric {
 
 impl Metric {
     /// All metrics.
-    pub const ALL: [Metric; 16] = [
+    pub const ALL: [Metric; 17] = [
         Metric::Accuracy,
         Metric::F1,
         Metric::F1Macro,
@@ -116,6 +118,7 @@ impl Metric {
         Metric::EntityF1,
         Metric::MultiLabelF1,
         Metric::Perplexity,
+        Metric::LogPerplexity,
         Metric::LabelAgreement,
         Metric::MeanCosine,
         Metric::WorstCosine,
@@ -137,6 +140,7 @@ impl Metric {
             Metric::EntityF1 => "entity F1",
             Metric::MultiLabelF1 => "multi-label micro F1",
             Metric::Perplexity => "perplexity",
+            Metric::LogPerplexity => "log-perplexity",
             Metric::LabelAgreement => "equal labels",
             Metric::MeanCosine => "mean cosine",
             Metric::WorstCosine => "worst cosine",
@@ -159,6 +163,7 @@ impl Metric {
             | Metric::TokenF1
             | Metric::EntityF1
             | Metric::MultiLabelF1
+            | Metric::LogPerplexity
             | Metric::LabelAgreement
             | Metric::MeanCosine
             | Metric::WorstCosine => 100.0,
@@ -172,7 +177,7 @@ impl Metric {
 
     /// Whether a larger value is a better one.
     pub fn higher_is_better(self) -> bool {
-        self != Metric::Perplexity
+        !matches!(self, Metric::Perplexity | Metric::LogPerplexity)
     }
 
     /// How many points a `candidate` loses against a `baseline`; negative where it gains.

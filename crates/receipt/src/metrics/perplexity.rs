@@ -19,6 +19,25 @@ impl Perplexity {
         check_finite(Metric::Perplexity, losses)?;
         Ok(Self { losses: losses.to_vec(), tokens: tokens.to_vec() })
     }
+
+    /// Mean negative log-likelihood of a token.
+    fn mean(&self, draws: &[u32]) -> Option<f64> {
+        assert_eq!(self.losses.len(), draws.len(), "a draw counts every example");
+        let loss: f64 = self.losses.iter().zip(draws).map(|(loss, &draw)| loss * f64::from(draw)).sum();
+        let tokens: u64 =
+            self.tokens.iter().zip(draws).map(|(&tokens, &draw)| u64::from(tokens) * u64::from(draw)).sum();
+        (tokens > 0).then(|| loss / tokens as f64)
+    }
+}
+
+/// The logarithm of [`Perplexity`], by which differences are shares of it: one point, a hundredth, is one percent.
+#[derive(Clone, Debug)]
+pub struct LogPerplexity(Perplexity);
+
+impl From<Perplexity> for LogPerplexity {
+    fn from(perplexity: Perplexity) -> Self {
+        Self(perplexity)
+    }
 }
 
 impl Scored for Perplexity {
@@ -32,12 +51,22 @@ impl Scored for Perplexity {
 
     /// Also `None` where the exponential is beyond f64.
     fn value(&self, draws: &[u32]) -> Option<f64> {
-        assert_eq!(self.losses.len(), draws.len(), "a draw counts every example");
-        let loss: f64 = self.losses.iter().zip(draws).map(|(loss, &draw)| loss * f64::from(draw)).sum();
-        let tokens: u64 =
-            self.tokens.iter().zip(draws).map(|(&tokens, &draw)| u64::from(tokens) * u64::from(draw)).sum();
         // Not `f64::exp`, whose last bit depends on the system's library.
-        (tokens > 0).then(|| libm::exp(loss / tokens as f64)).filter(|perplexity| perplexity.is_finite())
+        self.mean(draws).map(libm::exp).filter(|perplexity| perplexity.is_finite())
+    }
+}
+
+impl Scored for LogPerplexity {
+    fn metric(&self) -> Metric {
+        Metric::LogPerplexity
+    }
+
+    fn examples(&self) -> usize {
+        self.0.losses.len()
+    }
+
+    fn value(&self, draws: &[u32]) -> Option<f64> {
+        self.0.mean(draws)
     }
 }
 
@@ -51,5 +80,8 @@ mod tests {
         assert!((perplexity.point().expect("tokens") - 3.0).abs() < 1e-12);
         assert_eq!(perplexity.value(&[0, 0, 5]), None);
         assert_eq!(Perplexity::new(&[1e9], &[1]).expect("a text").point(), None);
+        let log = LogPerplexity::from(perplexity);
+        assert!((log.point().expect("tokens") - 3f64.ln()).abs() < 1e-12);
+        assert_eq!(Metric::LogPerplexity.drop(2.0, 2.01), Metric::LogPerplexity.points(2.01 - 2.0));
     }
 }

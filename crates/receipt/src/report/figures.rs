@@ -2,6 +2,7 @@
 
 use super::{Findings, Paired, Verdict};
 use crate::Rung;
+use crate::rung::RUNGS;
 
 /// With so many decimals, and never as minus zero.
 pub(super) fn decimal(value: f64, decimals: usize) -> String {
@@ -133,7 +134,7 @@ impl Findings {
 }
 
 /// `68 w8a7, 4 f32`.
-pub(super) fn rung_counts(counts: [usize; 4]) -> String {
+pub(super) fn rung_counts(counts: [usize; RUNGS]) -> String {
     let named = Rung::ALL.iter().zip(counts).filter(|(_, count)| *count > 0);
     let named: Vec<String> = named.map(|(rung, count)| format!("{count} {}", rung.name())).collect();
     if named.is_empty() { "none".to_owned() } else { named.join(", ") }

@@ -1,9 +1,10 @@
 //! `report.json`.
 
-use serde::{Deserialize, Serialize, Serializer, ser};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use thiserror::Error;
 
 use super::{FORMAT, Receipt};
+use crate::rung::RUNGS;
 
 /// Why a receipt can't be written or read.
 #[derive(Debug, Error)]
@@ -57,4 +58,15 @@ pub(super) fn finite_option<S: Serializer>(value: &Option<f64>, serializer: S) -
         Some(value) => finite(value, serializer),
         None => serializer.serialize_none(),
     }
+}
+
+/// Counts by rung; receipts from before there were 4-bit weights, the first rung, lack its count.
+pub(super) fn rungs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[usize; RUNGS], D::Error> {
+    let counts = Vec::<usize>::deserialize(deserializer)?;
+    let mut rungs = [0; RUNGS];
+    if !(RUNGS - 1..=RUNGS).contains(&counts.len()) {
+        return Err(de::Error::invalid_length(counts.len(), &"a count for each rung"));
+    }
+    rungs[RUNGS - counts.len()..].copy_from_slice(&counts);
+    Ok(rungs)
 }

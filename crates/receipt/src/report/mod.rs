@@ -14,6 +14,7 @@ mod table;
 use serde::{Deserialize, Serialize};
 
 use crate::Rung;
+use crate::rung::RUNGS;
 use crate::search;
 use json::finite;
 
@@ -191,7 +192,8 @@ pub struct Layer {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SearchPoint {
     /// How many layers were on each rung, in the order of [`Rung::ALL`].
-    pub rungs: [usize; 4],
+    #[serde(deserialize_with = "json::rungs")]
+    pub rungs: [usize; RUNGS],
     /// Time of the linear layers relative to f32, by the search's static table.
     #[serde(serialize_with = "finite")]
     pub cost: f64,

@@ -19,15 +19,15 @@ pub(crate) fn met() -> Receipt {
     promote(&mut layers[6], Rung::Int8);
     promote(&mut layers[10], Rung::Int8);
     let search = [
-        ([18, 6, 0, 0], 0.266, 0.93, 2.1e-3, false),
-        ([0, 0, 0, 24], 1.0, 0.0, 0.0, false),
-        ([0, 21, 3, 0], 0.352, 0.18, 7.2e-4, false),
-        ([10, 13, 1, 0], 0.309, 0.27, 9.9e-4, false),
-        ([14, 9, 1, 0], 0.291, 0.33, 1.2e-3, false),
-        ([17, 7, 0, 0], 0.272, 0.71, 1.8e-3, false),
-        ([16, 7, 1, 0], 0.281, 0.31, 1.2e-3, true),
-        ([16, 8, 0, 0], 0.274, 0.58, 1.6e-3, false),
-        ([17, 6, 1, 0], 0.278, 0.44, 1.3e-3, false),
+        ([0, 18, 6, 0, 0], 0.266, 0.93, 2.1e-3, false),
+        ([0, 0, 0, 0, 24], 1.0, 0.0, 0.0, false),
+        ([0, 0, 21, 3, 0], 0.352, 0.18, 7.2e-4, false),
+        ([0, 10, 13, 1, 0], 0.309, 0.27, 9.9e-4, false),
+        ([0, 14, 9, 1, 0], 0.291, 0.33, 1.2e-3, false),
+        ([0, 17, 7, 0, 0], 0.272, 0.71, 1.8e-3, false),
+        ([0, 16, 7, 1, 0], 0.281, 0.31, 1.2e-3, true),
+        ([0, 16, 8, 0, 0], 0.274, 0.58, 1.6e-3, false),
+        ([0, 17, 6, 1, 0], 0.278, 0.44, 1.3e-3, false),
     ];
     let shapes = [
         (1, 16, 0.98, 0.36),
@@ -97,7 +97,7 @@ pub(crate) fn over() -> Receipt {
     findings.warnings.push("the labels `neutral` and `mixed` have fewer than 20 examples each".to_owned());
     findings.dataset = Some(dataset);
     let points = [(72, 0.33, 38.0), (54, 0.5, 2.5), (36, 0.67, 1.5), (18, 0.83, 1.0), (0, 1.0, 0.5)];
-    let points = points.map(|(int8, cost, drop)| ([0, int8, 0, 73 - int8], cost, drop, drop / 900.0, false));
+    let points = points.map(|(int8, cost, drop)| ([0, 0, int8, 0, 73 - int8], cost, drop, drop / 900.0, false));
     findings.search = points.into_iter().map(point).collect();
     receipt.measured.sizes = Sizes { weights: size(438_000_000, 161_000_000), ..Sizes::default() };
     receipt
@@ -126,14 +126,14 @@ pub(crate) fn large() -> Receipt {
         source("an-organisation-with-a-long-name/a-model-with-a-very-long-name-large-uncased-finetuned-v1.5");
     findings.layers = layers("transformer.text_model.encoder_with_adapters.layer.", 24, &names, Rung::Int8Chained);
     for place in (3..144).step_by(9) {
-        promote(&mut findings.layers[place], Rung::ALL[1 + place / 9 % 3]);
+        promote(&mut findings.layers[place], Rung::ALL[2 + place / 9 % 3]);
     }
     findings.search = (0..40)
         .map(|place| {
             let share = f64::from(place) / 39.0;
             let cost = 0.27 + 0.73 * share * share;
             let drop = 1.4 * (1.0 - share).powi(3) + 0.05 * f64::from(place * 7 % 5);
-            point(([144 - place as usize * 3, place as usize * 3, 0, 0], cost, drop, drop / 400.0, place == 15))
+            point(([0, 144 - place as usize * 3, place as usize * 3, 0, 0], cost, drop, drop / 400.0, place == 15))
         })
         .collect();
     let lengths = [16, 32, 64, 128, 256, 512];
@@ -198,7 +198,7 @@ fn layers(prefix: &str, blocks: usize, names: &[&str], start: Rung) -> Vec<Layer
             let last = place % names.len() == names.len() - 1;
             let wave = (place as f64 * 1.7).sin() * 2.5 - 4.0 * place as f64 / count as f64;
             let rung = if last { Rung::Int8 } else { start };
-            let sqnr = 34.0 + wave + 6.0 * f64::from(rung as u8);
+            let sqnr = 28.0 + wave + 6.0 * f64::from(rung as u8);
             let noise = 10f64.powf(-sqnr / 10.0);
             Layer {
                 name: format!("{prefix}{}.{}", place / names.len(), names[place % names.len()]),
@@ -216,12 +216,12 @@ fn layers(prefix: &str, blocks: usize, names: &[&str], start: Rung) -> Vec<Layer
 fn promote(layer: &mut Layer, rung: Rung) {
     if rung > layer.rung {
         layer.promoted_from = Some(layer.rung);
-        layer.sqnr_db = (rung < Rung::Float).then(|| layer.sqnr_db.unwrap_or(30.0) + 4.0 * f64::from(rung as u8));
+        layer.sqnr_db = (rung < Rung::Float).then(|| layer.sqnr_db.unwrap_or(30.0) + 4.0 * f64::from(rung as u8 - 1));
         layer.rung = rung;
     }
 }
 
-fn point((rungs, cost, drop, error, chosen): ([usize; 4], f64, f64, f64, bool)) -> SearchPoint {
+fn point((rungs, cost, drop, error, chosen): ([usize; 5], f64, f64, f64, bool)) -> SearchPoint {
     SearchPoint { rungs, cost, drop, error, chosen }
 }
 

@@ -161,13 +161,14 @@ where
     })
 }
 
-/// A route for a call of many messages, each of which asks a model and has a reply, in their order.
+/// A route for a call of many messages, each of which asks a model and has a reply or several, in their order.
 ///
 /// `mend` makes a reply of a failed message; where it can't, the failure ends the call.
-pub(super) fn stream<F, R>(answer: F, mend: fn(&[u8], &Failure) -> Option<Reply>) -> MethodRouter<Shared>
+pub(super) fn stream<F, R, T>(answer: F, mend: fn(&[u8], &Failure) -> Option<Reply>) -> MethodRouter<Shared>
 where
     F: Fn(Asked) -> R + Clone + Send + Sync + 'static,
-    R: Future<Output = Result<Reply, Failure>> + Send,
+    R: Future<Output = Result<T, Failure>> + Send,
+    T: Into<Answered> + Send,
 {
     post(move |State(service): State<Shared>, request: Request| async move {
         let incoming = match Incoming::new(&service, request) {
@@ -182,9 +183,9 @@ where
                 let outcome = call.wait(answer(asked)).await;
                 service.metrics.ended(call.received, &outcome);
                 match outcome {
-                    Ok(reply) => Answered::Message(reply.seal()),
+                    Ok(reply) => reply.into(),
                     Err(failure) => match mend(&message, &failure) {
-                        Some(reply) => Answered::Message(reply.seal()),
+                        Some(reply) => reply.into(),
                         None => Answered::End(status::failure(&failure)),
                     },
                 }

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    exchange::{Asked, Incoming},
+    exchange::{Asked, Incoming, Reply},
     status,
 };
 use crate::service::{Failure, Kind};
@@ -30,8 +30,16 @@ const AT_ONCE: usize = 128;
 pub(super) enum Answered {
     /// A message on the wire.
     Message(Bytes),
+    /// Messages on the wire, as they come.
+    Many(mpsc::Receiver<Bytes>),
     /// The stream ends here, with these trailers.
     End(HeaderMap),
+}
+
+impl From<Reply> for Answered {
+    fn from(reply: Reply) -> Self {
+        Answered::Message(reply.seal())
+    }
 }
 
 /// The replies to the messages of a stream.
@@ -39,6 +47,8 @@ pub(super) struct Replies {
     tasks: mpsc::Receiver<Task>,
     /// The one whose turn it is.
     current: Option<Task>,
+    /// What else it is answered.
+    many: Option<mpsc::Receiver<Bytes>>,
     ended: bool,
     /// Reads messages for as long as this is here.
     _reader: Task,
@@ -73,12 +83,13 @@ impl Replies {
             let _ = outbox.send(Task::spawn(async { Answered::End(end) })).await;
             Answered::Message(Bytes::new())
         });
-        Self { tasks, current: None, ended: false, _reader: reader }
+        Self { tasks, current: None, many: None, ended: false, _reader: reader }
     }
 
     fn end(&mut self, trailers: HeaderMap) -> Frame<Bytes> {
         self.ended = true;
         self.current = None;
+        self.many = None;
         self.tasks.close();
         Frame::trailers(trailers)
     }
@@ -139,18 +150,30 @@ impl Body for Replies {
         if self.ended {
             return Poll::Ready(None);
         }
-        if self.current.is_none() {
-            self.current = ready!(self.tasks.poll_recv(context));
+        loop {
+            if let Some(many) = &mut self.many {
+                if let Some(message) = ready!(many.poll_recv(context)) {
+                    return Poll::Ready(Some(Ok(Frame::data(message))));
+                }
+                self.many = None;
+            }
+            if self.current.is_none() {
+                self.current = ready!(self.tasks.poll_recv(context));
+            }
+            let outcome = match &mut self.current {
+                Some(task) => ready!(Pin::new(&mut task.0).poll(context)),
+                // The reader was stopped, which happens with the server only.
+                None => return Poll::Ready(Some(Ok(self.end(status::stopping())))),
+            };
+            self.current = None;
+            return Poll::Ready(Some(Ok(match answered(outcome) {
+                Answered::Message(message) => Frame::data(message),
+                Answered::Many(messages) => {
+                    self.many = Some(messages);
+                    continue;
+                }
+                Answered::End(trailers) => self.end(trailers),
+            })));
         }
-        let outcome = match &mut self.current {
-            Some(task) => ready!(Pin::new(&mut task.0).poll(context)),
-            // The reader was stopped, which happens with the server only.
-            None => return Poll::Ready(Some(Ok(self.end(status::stopping())))),
-        };
-        self.current = None;
-        Poll::Ready(Some(Ok(match answered(outcome) {
-            Answered::Message(message) => Frame::data(message),
-            Answered::End(trailers) => self.end(trailers),
-        })))
     }
 }

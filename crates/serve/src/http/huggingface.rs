@@ -13,9 +13,9 @@ use axum::{
     routing::post,
 };
 use centuple_tasks::{
-    Model, Request, Task, Usage,
+    GenerationTask, Model, Request, Task, Usage,
     schema::{self, Components, any_of},
-    text_generation,
+    text_generation::Asked,
 };
 use serde_json::{Value, json};
 
@@ -48,7 +48,8 @@ pub(super) fn routes() -> Routes {
     let legacy =
         Operation::post("/pipeline/{task}/{id}", "A task of a model, under the hub's older path").model_in_path("id");
     let task = |operation: Operation| {
-        let names: Vec<_> = Task::ALL.iter().map(|task| task.name()).collect();
+        let once = Task::ALL.iter().map(|task| task.name());
+        let names: Vec<_> = once.chain(GenerationTask::ALL.iter().map(|task| task.name())).collect();
         let operation = operation.in_path("task", "A task of the model.", json!({"type": "string", "enum": names}));
         operation.body_without_model(any_request, main_example).replies(any_reply).fails(&[Kind::UnknownRoute])
     };
@@ -61,11 +62,15 @@ pub(super) fn routes() -> Routes {
 }
 
 fn any_request(components: &mut Components) -> Value {
-    any_of(Task::ALL.map(|task| schema::request(task, components)))
+    let mut all: Vec<Value> = Task::ALL.iter().map(|task| schema::request(*task, components)).collect();
+    all.push(generation::request(components));
+    any_of(all)
 }
 
 fn any_reply(components: &mut Components) -> Value {
-    any_of(Task::ALL.map(|task| schema::reply(task, components)))
+    let mut all: Vec<Value> = Task::ALL.iter().map(|task| schema::reply(*task, components)).collect();
+    all.push(generation::replies(components));
+    any_of(all)
 }
 
 /// A body for each task of a model.
@@ -114,7 +119,8 @@ async fn answer(service: &Shared, target: Result<Target, Failure>, request: Http
             let call = access::call(&request);
             if target.generates(service, call).await {
                 let wanted = target.found.map_or(Wanted::Named(target.model), Wanted::Found);
-                return generation::Task::answer(service, wanted, request).await;
+                let asked = target.generation.map_or(Asked::MainTask, Asked::Task);
+                return generation::Task::answer(service, asked, wanted, request).await;
             }
             exchange(service, target, request).await
         }
@@ -132,8 +138,8 @@ fn bad_path(rejection: PathRejection) -> Failure {
 struct Target {
     model: Option<String>,
     task: Option<Task>,
-    /// Whether the path asks for generation.
-    generates: bool,
+    /// The task of many steps that the path asks for.
+    generation: Option<GenerationTask>,
     /// The model, once it was looked up: it answers, whatever has become of it since.
     found: Option<Arc<Served>>,
     /// What the body says of it, once it is read.
@@ -142,8 +148,8 @@ struct Target {
 
 impl Target {
     fn new(model: &str, task: Option<&str>) -> Result<Self, Failure> {
-        if task == Some(text_generation::NAME) {
-            return Ok(Self { model: Some(model.to_owned()), generates: true, ..Self::default() });
+        if let Some(generation) = task.and_then(|task| task.parse().ok()) {
+            return Ok(Self { model: Some(model.to_owned()), generation: Some(generation), ..Self::default() });
         }
         let task = task.map(str::parse).transpose();
         let task =
@@ -155,8 +161,8 @@ impl Target {
 impl Target {
     /// Whether the request is for a model that generates. What can't be found here is told by who answers.
     async fn generates(&mut self, service: &Shared, call: Result<Call, Failure>) -> bool {
-        if self.generates || self.task.is_some() {
-            return self.generates;
+        if self.generation.is_some() || self.task.is_some() {
+            return self.generation.is_some();
         }
         let Ok(call) = call else { return false };
         let look = |models: &Models| match &self.model {

@@ -166,6 +166,7 @@ fn model_type(model: &Model) -> Value {
             let mask = model.tokenizer.special_tokens().mask.as_ref().map(|mask| mask.text.as_str());
             json!({"masked_lm": {"vocabulary": vocabulary, "mask": mask}})
         }
+        Head::Seq2SeqLm { vocabulary } => json!({"seq2seq_lm": {"vocabulary": vocabulary}}),
         Head::CausalLm { vocabulary } => json!({"causal_lm": {"vocabulary": vocabulary}}),
         Head::SparseEmbedding { vocabulary } => {
             json!({"embedding": {"pooling": "splade", "dimension": vocabulary}})

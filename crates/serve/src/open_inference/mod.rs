@@ -7,6 +7,7 @@
 //! the only one that is served: the former two take texts, the latter two tokens.
 
 pub(crate) mod describe;
+pub(crate) mod generate;
 mod outputs;
 mod request;
 mod tensor;
@@ -34,6 +35,8 @@ pub(crate) const LEFT_OUT: &str = "this server shares no memory with clients, an
 pub(crate) enum Interface {
     Texts,
     Tokens,
+    /// A text that the model goes on with.
+    Generation,
 }
 
 /// The interface that a name of transformer-deploy asks for.
@@ -57,7 +60,13 @@ pub(crate) fn find(models: &Models, name: &str, version: &str) -> Result<(Arc<Se
         (found, _) => found,
     }?;
     let takes_texts = describe::takes_texts(&served.model);
-    let interface = if takes_texts { alias.unwrap_or(Interface::Texts) } else { Interface::Tokens };
+    let interface = if served.generator.is_some() {
+        Interface::Generation
+    } else if takes_texts {
+        alias.unwrap_or(Interface::Texts)
+    } else {
+        Interface::Tokens
+    };
     Ok((served, interface))
 }
 

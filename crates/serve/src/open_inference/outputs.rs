@@ -130,6 +130,7 @@ pub(super) fn is_by_token(head: &Head) -> bool {
         | Head::QuestionAnswering
         | Head::MaskedLm { .. }
         | Head::CausalLm { .. }
+        | Head::Seq2SeqLm { .. }
         | Head::LateInteraction { .. } => true,
         Head::SentenceEmbedding(_) | Head::Classification { .. } | Head::SparseEmbedding { .. } => false,
     }
@@ -200,6 +201,7 @@ fn best(output: &Output, model: &Model, classes: usize) -> Vec<String> {
         | Head::QuestionAnswering
         | Head::MaskedLm { .. }
         | Head::CausalLm { .. }
+        | Head::Seq2SeqLm { .. }
         | Head::SparseEmbedding { .. }
         | Head::LateInteraction { .. } => &[],
     };

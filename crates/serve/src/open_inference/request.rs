@@ -156,7 +156,8 @@ fn of_texts(model: &Model, tensor: Tensor) -> Result<Work, TaskError> {
         | Head::LateInteraction { .. }
         | Head::QuestionAnswering
         | Head::MaskedLm { .. }
-        | Head::CausalLm { .. } => {
+        | Head::CausalLm { .. }
+        | Head::Seq2SeqLm { .. } => {
             let inputs = feature_extraction::Inputs::Texts(OneOrMany::many(texts));
             Request::FeatureExtraction(feature_extraction::Request { inputs, parameters: Default::default() })
         }
@@ -198,7 +199,7 @@ fn of_tokens(
             None => vec![0; tokens],
         };
         let selected = match &model.card.head {
-            Head::MaskedLm { .. } | Head::CausalLm { .. } => (0..tokens).collect(),
+            Head::MaskedLm { .. } | Head::CausalLm { .. } | Head::Seq2SeqLm { .. } => (0..tokens).collect(),
             Head::TokenFeatures { .. }
             | Head::SentenceEmbedding(_)
             | Head::Classification { .. }

@@ -14,6 +14,16 @@ pub(crate) struct Tensor {
     pub(super) values: Values,
 }
 
+impl Tensor {
+    /// Its texts, if that is what it has.
+    pub(crate) fn into_texts(self) -> Option<Vec<String>> {
+        match self.values {
+            Values::Texts(texts) => Some(texts),
+            Values::Integers(_) => None,
+        }
+    }
+}
+
 /// The values of a tensor, row by row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Values {

@@ -2,23 +2,25 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use std::{fs, io};
 
-use centuple_generate::{
-    Constraint, Generator, Grammars, ParameterError, Parameters, StepEngine, StepLimits, Ticket, Update,
-};
+use centuple_generate::{Constraint, Generator, Grammars, ParameterError, StepEngine, StepLimits, Ticket, Update};
 
-use super::{Answers, Context, Finish, Grammar, Prepared, Reply, Request};
+use super::{Answer, Answers, Context, Defaults, Finish, Grammar, Prepared, Reply, Request};
 use crate::{engine::EngineError, error::TaskError, model::Model};
+
+/// How long a listener to an answer is left without a word.
+const TICK: Duration = Duration::from_millis(50);
 
 /// A model that generates text, and the thread that does.
 pub struct TextGenerator {
     /// What tasks need to know of the model.
     pub model: Arc<Model>,
     /// How it generates where a request doesn't say.
-    pub defaults: Parameters,
+    pub defaults: Defaults,
     /// What runs the requests.
     pub generator: Generator,
     tokenizer: PathBuf,
@@ -28,13 +30,13 @@ pub struct TextGenerator {
 
 impl TextGenerator {
     /// Starts the thread. `defaults` is how the model generates where a request doesn't say, `tokenizer` the path of its
-    /// tokenizer.json, which only grammars need.
+    /// tokenizer.json, which only grammars need; where there is none, the tokenizer says what would be in it.
     ///
     /// # Errors
     /// The system grants none.
     pub fn start(
         model: Arc<Model>,
-        defaults: Parameters,
+        defaults: Defaults,
         engine: Box<dyn StepEngine>,
         tokenizer: PathBuf,
     ) -> io::Result<TextGenerator> {
@@ -61,6 +63,12 @@ impl TextGenerator {
             client,
             constrain: &|grammar: &Grammar| self.constrain(grammar),
         })
+    }
+
+    /// Most tokens of a prompt and an answer where so many answers run at once.
+    pub fn longest(&self, answers: usize) -> usize {
+        let StepLimits { positions, pages, page_tokens, .. } = self.generator.limits();
+        positions.min((pages / answers.max(1)).saturating_mul(page_tokens))
     }
 
     /// Starts a request beside those that run.
@@ -91,14 +99,19 @@ impl TextGenerator {
         let unread = |error: &dyn std::error::Error| {
             ParameterError::Format(format!("a grammar needs `{}`, which can't be read: {error}", path.display()))
         };
-        let bytes = fs::read(path).map_err(|error| unread(&error))?;
-        let tokenizer = serde_json::from_slice(&bytes).map_err(|error| unread(&error))?;
+        let tokenizer = if path.is_file() {
+            let bytes = fs::read(path).map_err(|error| unread(&error))?;
+            serde_json::from_slice(&bytes).map_err(|error| unread(&error))?
+        } else {
+            self.model.tokenizer.to_json().map_err(|error| unread(&error))?
+        };
         let StepLimits { vocabulary, .. } = self.generator.limits();
-        Grammars::from_tokenizer_json(&tokenizer, vocabulary, &self.defaults.eos_token_id)
+        Grammars::from_tokenizer_json(&tokenizer, vocabulary, &self.defaults.parameters.eos_token_id)
     }
 }
 
 /// A request that runs. When it is dropped, it ends.
+#[must_use]
 pub struct Running {
     model: Arc<Model>,
     tickets: Vec<Ticket>,
@@ -108,6 +121,32 @@ pub struct Running {
 }
 
 impl Running {
+    /// Tells the text of the first answer as it comes, and the empty text now and then while nothing does, until the end or until
+    /// `tell` says that it is enough. Yields the answer as far as it has come.
+    ///
+    /// # Errors
+    /// The answer could not be computed.
+    pub fn tell(self, mut tell: impl FnMut(&str) -> bool) -> Result<Answer, TaskError> {
+        let Running { model, tickets, updates, finish } = self;
+        let mut answers = finish.answers().into_iter().next().unwrap_or_default();
+        let mut told = 0;
+        while !answers.are_done() {
+            match updates.recv_timeout(TICK) {
+                Ok((_, update)) => drop(answers.take(&model, update)?),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(EngineError::Stopped.into()),
+            }
+            let text = answers.answers().first().map_or("", |answer| answer.text.as_str());
+            let fresh = text.get(told..).unwrap_or_default();
+            told = text.len();
+            if !tell(fresh) {
+                break;
+            }
+        }
+        drop(tickets);
+        Ok(answers.answers().first().cloned().unwrap_or_default())
+    }
+
     /// Waits for the end.
     ///
     /// # Errors

@@ -1,12 +1,18 @@
 //! How text is generated, as bodies say it.
 
 use centuple_generate::{self as generate, ParameterError};
+use centuple_text::Truncation;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+
+use crate::generation_task::GenerationTask;
 
 /// What a body may say: parameters of text-generation-inference, and all others by their names in transformers.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Parameters {
+    /// What they are for.
+    #[serde(skip)]
+    pub asked: Asked,
     /// Whether the text begins with the prompt.
     pub return_full_text: Option<bool>,
     /// Whether tokens are told.
@@ -18,6 +24,17 @@ pub struct Parameters {
     pub truncate: Option<usize>,
     /// What the answer must be.
     pub grammar: Option<Grammar>,
+    /// Whether spaces before punctuation are taken out.
+    pub clean_up_tokenization_spaces: Option<bool>,
+    /// The texts' language.
+    pub src_lang: Option<String>,
+    /// The answers' language.
+    pub tgt_lang: Option<String>,
+    truncation: Option<Cut>,
+    #[serde(alias = "generation_parameters")]
+    generate_parameters: Option<Map<String, Value>>,
+    return_text: Option<bool>,
+    return_tensors: Option<bool>,
     best_of: Option<usize>,
     watermark: Option<bool>,
     decoder_input_details: Option<bool>,
@@ -25,6 +42,36 @@ pub struct Parameters {
     /// The others.
     #[serde(flatten)]
     others: Map<String, Value>,
+}
+
+/// What parameters are for, which decides on defaults.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Asked {
+    /// Just text, as `generate` of transformers writes it.
+    #[default]
+    Generate,
+    /// What the model is for.
+    MainTask,
+    /// A task.
+    Task(GenerationTask),
+}
+
+/// Whether a text that is too long is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(untagged, expecting = "expected true, false, longest_first, only_first, only_second or do_not_truncate")]
+enum Cut {
+    Flag(bool),
+    Named(Strategy),
+}
+
+/// Of two texts, which is cut; there is only one.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Strategy {
+    LongestFirst,
+    OnlyFirst,
+    OnlySecond,
+    DoNotTruncate,
 }
 
 /// What an answer must be.
@@ -57,12 +104,39 @@ impl Parameters {
         self
     }
 
+    /// Whether a parameter of generation is given.
+    pub(crate) fn gives(&self, name: &str) -> bool {
+        let all = [Some(&self.others), self.generate_parameters.as_ref()];
+        all.into_iter().flatten().any(|all| all.get(name).is_some_and(|value| !value.is_null()))
+    }
+
+    /// What becomes of texts that are too long, where `other` is the case if nothing is said.
+    pub(crate) fn truncation(&self, other: Truncation) -> Truncation {
+        match self.truncation {
+            None => other,
+            Some(Cut::Flag(false) | Cut::Named(Strategy::DoNotTruncate)) => Truncation::Refuse,
+            Some(Cut::Flag(true) | Cut::Named(Strategy::LongestFirst | Strategy::OnlyFirst | Strategy::OnlySecond)) => {
+                Truncation::Right
+            }
+        }
+    }
+
     /// All parameters of generation, over those of the model.
     pub(super) fn generate(&self, defaults: &generate::Parameters) -> Result<generate::Parameters, ParameterError> {
         self.refuse()?;
-        let given = |name: &str| self.others.get(name).is_some_and(|value| !value.is_null());
+        let given = |name: &str| self.gives(name);
         let mut all = self.others.clone();
-        if !given("do_sample") && OF_DRAWS.iter().any(|name| given(name)) {
+        for (name, value) in self.generate_parameters.iter().flatten() {
+            if all.insert(name.clone(), value.clone()).is_some() {
+                let reason = format!("{name} stands twice; leave it out in generate_parameters");
+                return Err(ParameterError::Combination(reason));
+            }
+        }
+        let draws = match &self.asked {
+            Asked::Generate | Asked::MainTask => true,
+            Asked::Task(task) => *task == GenerationTask::TextGeneration,
+        };
+        if draws && !given("do_sample") && OF_DRAWS.iter().any(|name| given(name)) {
             all.insert("do_sample".to_owned(), json!(true));
         }
         if let Some(stop) = self.stop.as_ref().filter(|stop| !stop.is_empty()) {
@@ -85,6 +159,8 @@ impl Parameters {
             Parameters { best_of: Some(best), .. } if *best != 1 => refused("best_of", best.to_string()),
             Parameters { watermark: Some(true), .. } => refused("watermark", "true".to_owned()),
             Parameters { decoder_input_details: Some(true), .. } => refused("decoder_input_details", "true".to_owned()),
+            Parameters { return_tensors: Some(true), .. } => refused("return_tensors", "true".to_owned()),
+            Parameters { return_text: Some(false), .. } => refused("return_text", "false".to_owned()),
             Parameters { adapter_id: Some(id), .. } => refused("adapter_id", format!("{id:?}")),
             _ => Ok(()),
         }

@@ -1,7 +1,10 @@
 //! Answers that grow token by token, and the reply that they make.
 
 use centuple_generate::{self as generate, TokenLogprob, Update};
-use serde::Serialize;
+use serde::{
+    Serialize,
+    ser::{SerializeMap, Serializer},
+};
 
 use crate::{body::OneOrMany, engine::EngineError, error::TaskError, model::Model};
 
@@ -131,12 +134,21 @@ pub struct Finish {
     pub(super) answers: usize,
     pub(super) details: bool,
     pub(super) seed: Option<u64>,
+    /// The field of a reply that has the text.
+    pub(super) field: &'static str,
+    /// Whether a list of texts has a list of answers, and not one of lists.
+    pub(super) flat: bool,
 }
 
 impl Finish {
     /// Room for the answers to each text.
     pub fn answers(&self) -> Vec<Answers> {
         vec![Answers::new(self.answers); self.prompts.len()]
+    }
+
+    /// What the answers to a text begin with: the prompt, where it is told.
+    pub fn before(&self, input: usize) -> &str {
+        self.prompts.get(input).map_or("", String::as_str)
     }
 
     /// Where draws come from, if there are any.
@@ -157,7 +169,7 @@ impl Finish {
             answers.answers.into_iter().map(|answer| self.generated(prompt, answer)).collect::<Vec<_>>()
         };
         let items = self.prompts.iter().zip(answers).map(of_text).collect();
-        Ok(Reply(OneOrMany { items, single: self.single }))
+        Ok(Reply { texts: OneOrMany { items, single: self.single }, flat: self.flat })
     }
 
     /// An answer that has ended, as it is told.
@@ -170,18 +182,30 @@ impl Finish {
             tokens: answer.tokens,
             top_tokens: Some(answer.top_tokens).filter(|top| !top.is_empty()),
         });
-        Generated { generated_text: [prompt, &answer.text].concat(), details }
+        Generated { field: self.field, text: [prompt, &answer.text].concat(), details }
     }
 }
 
 /// A text that was generated.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Generated {
+    /// The name under which a reply has the text.
+    pub field: &'static str,
     /// The text.
-    pub generated_text: String,
+    pub text: String,
     /// What else is known, where asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub details: Option<Details>,
+}
+
+impl Serialize for Generated {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry(self.field, &self.text)?;
+        if let Some(details) = &self.details {
+            map.serialize_entry("details", details)?;
+        }
+        map.end()
+    }
 }
 
 /// How a text came about.
@@ -203,8 +227,22 @@ pub struct Details {
 }
 
 /// The reply to a body.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Reply(pub OneOrMany<Vec<Generated>>);
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// What was generated for each text.
+    pub texts: OneOrMany<Vec<Generated>>,
+    /// Whether a list of texts has a list of answers, and not one of lists.
+    flat: bool,
+}
+
+impl Serialize for Reply {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.flat && !self.texts.single {
+            return serializer.collect_seq(self.texts.items.iter().flatten());
+        }
+        self.texts.serialize(serializer)
+    }
+}
 
 impl Reply {
     /// The JSON text.

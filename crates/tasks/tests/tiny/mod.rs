@@ -168,7 +168,7 @@ impl Engine for Tiny {
                 columns: 2,
                 data: sequence.ids.iter().flat_map(|id| [row(*id)[0], row(*id)[1]]).map(|value| 4.0 * value).collect(),
             },
-            Head::MaskedLm { vocabulary } | Head::CausalLm { vocabulary } => {
+            Head::MaskedLm { vocabulary } | Head::CausalLm { vocabulary } | Head::Seq2SeqLm { vocabulary } => {
                 let logit = |token: usize, id: usize| ((token * 7 + id * 13) % 101) as f32 / 16.0;
                 let logits = |&token| (0..*vocabulary).map(move |id| logit(token, id));
                 let data = sequence.selected.iter().flat_map(logits).collect();

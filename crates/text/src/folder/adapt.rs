@@ -7,11 +7,13 @@ use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use super::class::{ByteLevelKind, Class, Kind, SentencePieceKind, WordPieceKind};
 use super::{Source, broken, template};
 use crate::TextError;
+use crate::language::Languages;
 
 pub(super) fn adapt(
     tokenizer: &mut tokenizers::Tokenizer,
     source: &Source<'_>,
     class: Option<&Class>,
+    languages: Option<&Languages>,
 ) -> Result<(), TextError> {
     let prefix = source.config.flag("add_prefix_space")?.unwrap_or(false);
     if let Some(PreTokenizerWrapper::ByteLevel(mut own)) = tokenizer.get_pre_tokenizer().cloned()
@@ -23,13 +25,20 @@ pub(super) fn adapt(
     match class.map(|class| class.kind) {
         Some(Kind::WordPiece(kind)) => normalizer(tokenizer, source, kind),
         Some(Kind::ByteLevel(ByteLevelKind::Roberta)) => offsets(tokenizer, source, prefix),
-        Some(Kind::SentencePiece(SentencePieceKind::Mbart)) => template::set_language(tokenizer, source, false),
-        Some(Kind::SentencePiece(SentencePieceKind::Mbart50)) => template::set_language(tokenizer, source, true),
+        Some(Kind::SentencePiece(
+            kind @ (SentencePieceKind::Mbart | SentencePieceKind::Mbart50 | SentencePieceKind::Nllb),
+        )) => languages
+            .map_or(Ok(()), |languages| template::set_language(tokenizer, source, languages, kind.first_language())),
         Some(Kind::SentencePiece(SentencePieceKind::Llama)) => template::set_ends(tokenizer, source, true),
         Some(Kind::JsonOnly { begins: Some(begins) }) => template::set_ends(tokenizer, source, begins),
-        Some(Kind::ByteLevel(_) | Kind::SentencePiece(_) | Kind::Jieba | Kind::JsonOnly { begins: None }) | None => {
-            Ok(())
-        }
+        Some(
+            Kind::ByteLevel(_)
+            | Kind::SentencePiece(_)
+            | Kind::Pieces(_)
+            | Kind::Jieba
+            | Kind::JsonOnly { begins: None },
+        )
+        | None => Ok(()),
     }
 }
 

@@ -18,6 +18,9 @@ use crate::{SpecialToken, SpecialTokens, TextError};
 /// The largest number of extra ids; T5 has 100.
 const EXTRA_IDS_LIMIT: usize = 1 << 16;
 
+/// The field of special tokens without a role.
+const ADDITIONAL: &str = "additional_special_tokens";
+
 /// The tokens that are added to a vocabulary.
 #[derive(Debug, Default)]
 pub(super) struct AddedTokens {
@@ -97,9 +100,31 @@ impl AddedTokens {
         self.roles.get(&role).map(|special| special.text.as_str())
     }
 
+    /// How special tokens are written, under the names that templates know them by.
+    pub(super) fn variables(&self) -> Map<String, Value> {
+        let role = |(role, special): (&Role, &Special)| (role.key().to_owned(), Value::from(special.text.as_str()));
+        let mut variables: Map<_, _> = self.roles.iter().map(role).collect();
+        if !self.additional.is_empty() {
+            let texts = self.additional.iter().map(|special| Value::from(special.text.as_str())).collect();
+            variables.insert(ADDITIONAL.to_owned(), Value::Array(texts));
+        }
+        variables
+    }
+
     /// The token of an id beside the vocabulary.
     pub(super) fn listed(&self, id: u32) -> Option<&str> {
         self.listed.get(&id).map(|token| token.content.as_str())
+    }
+
+    /// Every token that a file lists with its id.
+    pub(super) fn by_id(&self) -> impl Iterator<Item = (u32, &AddedToken)> {
+        self.listed.iter().map(|(id, token)| (*id, token))
+    }
+
+    /// The special tokens by role, then the others; as they are found in texts.
+    pub(super) fn specials(&self) -> impl Iterator<Item = AddedToken> {
+        let all = self.roles.values().chain(&self.additional);
+        all.map(|special| special.token.clone().unwrap_or_else(|| AddedToken::from(special.text.clone(), true)))
     }
 
     /// Adds the tokens; those of a tokenizer.json, which has its own, stay as they are.
@@ -139,10 +164,10 @@ impl AddedTokens {
     }
 
     /// The special tokens with their ids.
-    pub(super) fn roles(&self, tokenizer: &tokenizers::Tokenizer) -> SpecialTokens {
+    pub(super) fn roles(&self, id: impl Fn(&str) -> Option<u32>) -> SpecialTokens {
         let find = |role| {
             let text = self.text(role)?;
-            Some(SpecialToken { text: text.to_string(), id: tokenizer.token_to_id(text)? })
+            Some(SpecialToken { text: text.to_string(), id: id(text)? })
         };
         SpecialTokens {
             bos: find(Role::Bos),
@@ -195,7 +220,7 @@ impl Reader<'_> {
     }
 
     fn additional(&self) -> std::result::Result<Vec<Special>, TextError> {
-        const KEY: &str = "additional_special_tokens";
+        const KEY: &str = ADDITIONAL;
         let listed = match self.values.get(KEY) {
             None | Some(Value::Null) => None,
             Some(Value::Array(values)) => {

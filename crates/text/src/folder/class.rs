@@ -29,6 +29,8 @@ pub(super) enum Kind {
     WordPiece(WordPieceKind),
     ByteLevel(ByteLevelKind),
     SentencePiece(SentencePieceKind),
+    /// In Python only: pieces of sentencepiece with ids of their own.
+    Pieces(PiecesKind),
     /// With a dictionary of Chinese words that isn't built in.
     Jieba,
     /// Only from a tokenizer.json.
@@ -61,9 +63,16 @@ pub(super) enum SentencePieceKind {
     Llama,
     Mbart,
     Mbart50,
+    Nllb,
     T5,
     XlmRoberta,
     Xlnet,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PiecesKind {
+    M2m100,
+    Marian,
 }
 
 /// Special tokens without a role that a class has of itself.
@@ -141,16 +150,36 @@ impl Class {
             Kind::WordPiece(_) => &["vocab.txt"],
             Kind::ByteLevel(_) => &["vocab.json", "merges.txt"],
             Kind::SentencePiece(kind) => kind.files(),
+            Kind::Pieces(kind) => kind.files(),
             Kind::Jieba | Kind::JsonOnly { .. } => &[],
         }
     }
 }
 
+impl Kind {
+    /// Which class of those that transformers has in Python only.
+    pub(super) fn pieces(self) -> Option<PiecesKind> {
+        match self {
+            Self::Pieces(kind) => Some(kind),
+            Self::WordPiece(_) | Self::ByteLevel(_) | Self::SentencePiece(_) | Self::Jieba | Self::JsonOnly { .. } => {
+                None
+            }
+        }
+    }
+}
+
 impl SentencePieceKind {
+    /// The language of texts where nothing names it, for classes whose texts have one.
+    pub(super) fn first_language(self) -> &'static str {
+        if self == Self::Nllb { "eng_Latn" } else { "en_XX" }
+    }
+
     pub(super) fn files(self) -> &'static [&'static str] {
         match self {
             Self::Albert | Self::BigBird | Self::T5 | Self::Xlnet => &["spiece.model"],
-            Self::Camembert | Self::Mbart | Self::Mbart50 | Self::XlmRoberta => &["sentencepiece.bpe.model"],
+            Self::Camembert | Self::Mbart | Self::Mbart50 | Self::Nllb | Self::XlmRoberta => {
+                &["sentencepiece.bpe.model"]
+            }
             Self::DebertaV2 => &["spm.model"],
             Self::Llama => &["tokenizer.model"],
         }
@@ -174,8 +203,10 @@ impl Named {
     /// Whether the class goes back to its own files although there is a tokenizer.json.
     pub(super) fn reads_own_files(&self, config: &TokenizerConfig) -> bool {
         let rereads = [Kind::SentencePiece(SentencePieceKind::T5), Kind::SentencePiece(SentencePieceKind::Llama)];
-        self.class.is_some_and(|class| rereads.contains(&class.kind))
-            && config.values().get("add_prefix_space").is_some_and(|value| !value.is_null())
+        let class = self.class.map(|class| class.kind);
+        class.is_some_and(|kind| kind.pieces().is_some())
+            || class.is_some_and(|kind| rereads.contains(&kind))
+                && config.values().get("add_prefix_space").is_some_and(|value| !value.is_null())
     }
 
     /// Whether the folder has the files of the class.

@@ -1,6 +1,9 @@
 //! The list of tokenizer classes that are known.
 
-use super::class::{Additional, ByteLevelKind, Class, Found, Kind, Role, SentencePieceKind, Special, WordPieceKind};
+use super::class::{
+    Additional, ByteLevelKind, Class, Found, Kind, PiecesKind, Role, SentencePieceKind, Special, WordPieceKind,
+};
+use super::languages::{LANGUAGES, LANGUAGES_50, LANGUAGES_NLLB};
 
 const EXACT: Option<Found> = Some(Found { lstrip: false, normalized: false });
 const NORMALIZED: Option<Found> = Some(Found { lstrip: false, normalized: true });
@@ -31,18 +34,6 @@ const fn fairseq(found: Option<Found>, mask: Option<Found>) -> [Special; 7] {
         special(Role::Mask, "<mask>", mask),
     ]
 }
-
-/// The language codes of mBART-50, in the order of their ids.
-pub(super) const LANGUAGES_50: &[&str] = &[
-    "ar_AR", "cs_CZ", "de_DE", "en_XX", "es_XX", "et_EE", "fi_FI", "fr_XX", "gu_IN", "hi_IN", "it_IT", "ja_XX",
-    "kk_KZ", "ko_KR", "lt_LT", "lv_LV", "my_MM", "ne_NP", "nl_XX", "ro_RO", "ru_RU", "si_LK", "tr_TR", "vi_VN",
-    "zh_CN", "af_ZA", "az_AZ", "bn_IN", "fa_IR", "he_IL", "hr_HR", "id_ID", "ka_GE", "km_KH", "mk_MK", "ml_IN",
-    "mn_MN", "mr_IN", "pl_PL", "ps_AF", "pt_XX", "sv_SE", "sw_KE", "ta_IN", "te_IN", "th_TH", "tl_XX", "uk_UA",
-    "ur_PK", "xh_ZA", "gl_ES", "sl_SI",
-];
-
-/// Those of mBART.
-pub(super) const LANGUAGES: &[&str] = LANGUAGES_50.split_at(25).0;
 
 const fn class(names: &'static [&'static str], kind: Kind, specials: &'static [Special]) -> Class {
     Class { names, model_types: &[], kind, specials, additional: Additional::Listed, cleans_up: false }
@@ -222,6 +213,45 @@ pub(super) const CLASSES: &[Class] = &[
                 special(Role::Cls, "<s>", None),
                 special(Role::Mask, "<mask>", SPACED_NORMALIZED),
             ],
+        )
+    },
+    Class {
+        model_types: &["nllb", "nllb-moe"],
+        additional: Additional::Default(LANGUAGES_NLLB),
+        ..class(
+            &["Nllb"],
+            Kind::SentencePiece(SentencePieceKind::Nllb),
+            &[
+                special(Role::Bos, "<s>", None),
+                special(Role::Eos, "</s>", None),
+                special(Role::Unk, "<unk>", None),
+                special(Role::Sep, "</s>", None),
+                special(Role::Pad, "<pad>", None),
+                special(Role::Cls, "<s>", None),
+                special(Role::Mask, "<mask>", SPACED_NORMALIZED),
+            ],
+        )
+    },
+    Class {
+        model_types: &["m2m_100"],
+        ..class(
+            &["M2M100"],
+            Kind::Pieces(PiecesKind::M2m100),
+            &[
+                special(Role::Bos, "<s>", None),
+                special(Role::Eos, "</s>", None),
+                special(Role::Unk, "<unk>", None),
+                special(Role::Sep, "</s>", None),
+                special(Role::Pad, "<pad>", None),
+            ],
+        )
+    },
+    Class {
+        model_types: &["marian"],
+        ..class(
+            &["Marian"],
+            Kind::Pieces(PiecesKind::Marian),
+            &[special(Role::Eos, "</s>", None), special(Role::Unk, "<unk>", None), special(Role::Pad, "<pad>", None)],
         )
     },
     Class {

@@ -30,7 +30,7 @@ impl TokenizerConfig {
     }
 
     /// A value; none where it is not set or null.
-    pub(super) fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, TextError> {
+    pub(crate) fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, TextError> {
         match self.values.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(value) => {
@@ -55,7 +55,7 @@ impl TokenizerConfig {
         &self.values
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }

@@ -9,8 +9,9 @@ mod byte_level;
 mod class;
 mod classes;
 mod config;
+mod languages;
+mod pieces;
 mod sentencepiece;
-mod sentencepiece_model;
 mod template;
 mod word_piece;
 
@@ -18,12 +19,15 @@ use std::fs::File;
 use std::io::{Error, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use tokenizers::PostProcessorWrapper;
 use tokenizers::normalizers::{Lowercase, NormalizerWrapper, Sequence};
 
-use crate::{SpecialTokens, TextError};
+use crate::language::{Form, Languages};
+use crate::piece_tokenizer::PieceTokenizer;
+use crate::{ChatTemplates, LanguagePlace, SpecialTokens, TextError};
 
 use added::AddedTokens;
-use class::{Class, Kind, Named};
+use class::{Class, Kind, Named, PiecesKind, Role, SentencePieceKind};
 pub(crate) use config::TokenizerConfig;
 
 /// The largest tokenizer file that is read; the largest public ones have about 35 MB.
@@ -31,10 +35,22 @@ const FILE_LIMIT: u64 = 256 << 20;
 
 /// A tokenizer as its folder describes it.
 pub(crate) struct Opened {
-    pub(crate) tokenizer: tokenizers::Tokenizer,
+    pub(crate) tokenizer: Inner,
+    pub(crate) processor: Option<PostProcessorWrapper>,
+    pub(crate) languages: Option<Languages>,
     pub(crate) special: SpecialTokens,
     /// Whether decoded text is cleaned up.
     pub(crate) clean_up: bool,
+    pub(crate) chat: ChatTemplates,
+}
+
+/// What turns text into tokens and back.
+#[derive(Debug)]
+pub(crate) enum Inner {
+    /// A fast tokenizer, without post-processor, so that what it yields is text only.
+    Fast(Box<tokenizers::Tokenizer>),
+    /// One of the classes that transformers has in Python only.
+    Pieces(Box<PieceTokenizer>),
 }
 
 /// What a converter of files needs to know.
@@ -64,6 +80,23 @@ pub(crate) fn open(folder: &Path, lowercase: bool) -> Result<Opened, TextError> 
     }
     let added = AddedTokens::read(folder, &config, class)?;
     let source = Source { folder, config: &config, added: &added };
+    let languages = class.map(|class| languages(&source, class)).transpose()?.flatten();
+    let clean_up = config.flag("clean_up_tokenization_spaces")?;
+    if let Some((class, kind)) = class.filter(|_| !from_json).and_then(|class| Some((class, class.kind.pieces()?))) {
+        if lowercase {
+            return Err(broken(folder, "texts can't be lower-cased for its tokenizer class"));
+        }
+        check_files(&source, class)?;
+        let (tokenizer, processor) = pieces::open(&source, kind)?;
+        return Ok(Opened {
+            special: added.roles(|token| tokenizer.token_to_id(token)),
+            tokenizer: Inner::Pieces(Box::new(tokenizer)),
+            processor: Some(processor.into()),
+            languages,
+            chat: ChatTemplates::open(folder, &config, added.variables())?,
+            clean_up: clean_up.unwrap_or(false),
+        });
+    }
     let mut tokenizer = match class {
         Some(class) if !from_json => convert(&source, class)?,
         _ => from_file(&json)?,
@@ -74,19 +107,44 @@ pub(crate) fn open(folder: &Path, lowercase: bool) -> Result<Opened, TextError> 
         template::add_to(&mut tokenizer, &source, class)?;
     }
     if named.name.is_some() {
-        adapt::adapt(&mut tokenizer, &source, class)?;
+        adapt::adapt(&mut tokenizer, &source, class, languages.as_ref())?;
     }
     if lowercase {
         let own = tokenizer.get_normalizer().cloned();
         let sequence = std::iter::once(NormalizerWrapper::from(Lowercase)).chain(own).collect();
         tokenizer.with_normalizer(Some(Sequence::new(sequence))).map_err(failed)?;
     }
-    let clean_up = config.flag("clean_up_tokenization_spaces")?;
+    let processor = tokenizer.get_post_processor().cloned();
+    tokenizer.with_post_processor(None::<PostProcessorWrapper>);
     Ok(Opened {
-        special: added.roles(&tokenizer),
+        special: added.roles(|token| tokenizer.token_to_id(token)),
+        chat: ChatTemplates::open(folder, &config, added.variables())?,
         clean_up: clean_up.unwrap_or(!from_json && class.is_some_and(|class| class.cleans_up)),
-        tokenizer,
+        tokenizer: Inner::Fast(Box::new(tokenizer)),
+        processor,
+        languages,
     })
+}
+
+/// How texts of a class say their language.
+fn languages(source: &Source<'_>, class: &Class) -> Result<Option<Languages>, TextError> {
+    let config = source.config;
+    let (place, form) = match class.kind {
+        Kind::SentencePiece(SentencePieceKind::Mbart) => (LanguagePlace::After, Form::Plain),
+        Kind::SentencePiece(SentencePieceKind::Mbart50) => (LanguagePlace::Before, Form::Plain),
+        Kind::SentencePiece(SentencePieceKind::Nllb) if config.flag("legacy_behaviour")?.unwrap_or(false) => {
+            (LanguagePlace::After, Form::Plain)
+        }
+        Kind::SentencePiece(SentencePieceKind::Nllb) => (LanguagePlace::Before, Form::Plain),
+        Kind::Pieces(PiecesKind::M2m100) => (LanguagePlace::Before, Form::Underscored),
+        Kind::Pieces(PiecesKind::Marian) => (LanguagePlace::InText, Form::Angled),
+        Kind::WordPiece(_) | Kind::ByteLevel(_) | Kind::SentencePiece(_) | Kind::Jieba | Kind::JsonOnly { .. } => {
+            return Ok(None);
+        }
+    };
+    let others = Role::ALL.into_iter().filter_map(|role| source.added.text(role)).map(str::to_owned).collect();
+    let named = |key: &str| if form == Form::Angled { Ok(None) } else { config.get(key) };
+    Ok(Some(Languages { source: named("src_lang")?, target: named("tgt_lang")?, place, form, others }))
 }
 
 /// The class of a folder that has neither a tokenizer.json nor a class that is known.
@@ -101,18 +159,22 @@ fn unnamed(folder: &Path, named: &Named) -> Result<&'static Class, TextError> {
 }
 
 fn convert(source: &Source<'_>, class: &Class) -> Result<tokenizers::Tokenizer, TextError> {
-    if let Some(file) = class.files().iter().find(|file| !source.folder.join(file).exists()) {
-        let folder = source.folder.to_path_buf();
-        return Err(TextError::MissingFile { folder, class: class.name(), file });
-    }
+    check_files(source, class)?;
     match class.kind {
         Kind::WordPiece(_) => word_piece::convert(source),
         Kind::ByteLevel(kind) => byte_level::convert(source, kind),
         Kind::SentencePiece(kind) => sentencepiece::convert(source, kind),
-        Kind::Jieba | Kind::JsonOnly { .. } => {
+        Kind::Pieces(_) | Kind::Jieba | Kind::JsonOnly { .. } => {
             Err(TextError::Unsupported { folder: source.folder.to_path_buf(), class: class.name() })
         }
     }
+}
+
+fn check_files(source: &Source<'_>, class: &Class) -> Result<(), TextError> {
+    let missing = class.files().iter().find(|file| !source.folder.join(file).exists());
+    missing.map_or(Ok(()), |file| {
+        Err(TextError::MissingFile { folder: source.folder.to_path_buf(), class: class.name(), file })
+    })
 }
 
 fn from_file(path: &Path) -> Result<tokenizers::Tokenizer, TextError> {
@@ -123,7 +185,7 @@ fn from_file(path: &Path) -> Result<tokenizers::Tokenizer, TextError> {
     Ok(tokenizer)
 }
 
-fn broken(path: &Path, reason: impl Into<String>) -> TextError {
+pub(crate) fn broken(path: &Path, reason: impl Into<String>) -> TextError {
     TextError::Broken { path: path.to_path_buf(), reason: reason.into() }
 }
 
@@ -131,7 +193,7 @@ fn read(path: &Path) -> Result<Vec<u8>, TextError> {
     read_at_most(path, FILE_LIMIT)
 }
 
-fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>, TextError> {
+pub(crate) fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>, TextError> {
     let failed = |source| TextError::Read { path: PathBuf::from(path), source };
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(failed)?;

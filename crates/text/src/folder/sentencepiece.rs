@@ -1,13 +1,10 @@
 //! Tokenizers of sentencepiece models.
 
-use std::collections::HashMap;
-
-use prost::Message;
 use tokenizers::decoders::byte_fallback::ByteFallback;
 use tokenizers::decoders::fuse::Fuse;
 use tokenizers::decoders::sequence::Sequence as DecoderSequence;
 use tokenizers::decoders::strip::Strip as StripDecoder;
-use tokenizers::models::bpe::{BPE, Merges, Vocab};
+use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::models::unigram::Unigram;
 use tokenizers::normalizers::replace::ReplacePattern;
 use tokenizers::normalizers::{
@@ -21,32 +18,18 @@ use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
 use super::added::extra_ids;
 use super::class::SentencePieceKind;
-use super::classes::{LANGUAGES, LANGUAGES_50};
-use super::sentencepiece_model::{Model, Piece, Trainer};
-use super::{Source, broken, read_at_most};
+use super::languages::{LANGUAGES, LANGUAGES_50};
+use super::{Source, broken};
 use crate::TextError;
-
-/// The largest model file that is read; the largest public ones have 5 MB.
-const FILE_LIMIT: u64 = 32 << 20;
-/// The longest piece, in characters; sentencepiece's own limit is 512 in training.
-const PIECE_LIMIT: usize = 1024;
-
-/// Stands for a space in pieces.
-const SPACE: &str = "\u{2581}";
-
-/// A piece and its score.
-type Scored = (String, f64);
+use crate::scores::{Scored, merges_of_scores};
+use crate::sentencepiece::SPACE;
+use crate::sentencepiece::model::{Model, Piece, Trainer};
 
 /// A tokenizer from the class's model file, without the class's special tokens.
 pub(super) fn convert(source: &Source<'_>, kind: SentencePieceKind) -> Result<tokenizers::Tokenizer, TextError> {
     let path = source.folder.join(kind.files().first().copied().unwrap_or_default());
     let failed = |reason: String| broken(&path, reason);
-    let model = Model::decode(read_at_most(&path, FILE_LIMIT)?.as_slice())
-        .map_err(|error| failed(format!("it is no sentencepiece model: {error}")))?;
-    let text = |piece: &Piece| piece.text().chars().count();
-    if let Some(piece) = model.pieces.iter().find(|piece| text(piece) > PIECE_LIMIT) {
-        return Err(failed(format!("a piece has {} characters, more than {PIECE_LIMIT}", text(piece))));
-    }
+    let model = Model::read(&path)?;
     let converter = Converter { source, kind, model: &model };
     let wrong = |error: tokenizers::Error| failed(error.to_string());
     let mut tokenizer = match model.trainer.clone().unwrap_or_default().algorithm() {
@@ -92,6 +75,7 @@ impl Converter<'_> {
                 let ends = named(languages).into_iter().chain(named(&["<mask>"]));
                 named(&fairseq).into_iter().chain(own(3)).chain(ends).collect()
             }
+            SentencePieceKind::Nllb => named(&fairseq).into_iter().chain(own(3)).collect(),
             SentencePieceKind::T5 => {
                 let extra = (0..extra_ids(self.source.config)?).rev();
                 own(0).chain(extra.map(|id| (format!("<extra_id_{id}>"), 0.0))).collect()
@@ -119,6 +103,7 @@ impl Converter<'_> {
             SentencePieceKind::Camembert
             | SentencePieceKind::Mbart
             | SentencePieceKind::Mbart50
+            | SentencePieceKind::Nllb
             | SentencePieceKind::XlmRoberta => Some(3),
             SentencePieceKind::Llama => Some(0),
             SentencePieceKind::Albert
@@ -132,7 +117,7 @@ impl Converter<'_> {
 
     fn bpe(&self) -> Result<tokenizers::Result<BPE>, TextError> {
         let scored = self.vocabulary()?;
-        let merges = self.merges(&scored);
+        let merges = merges_of_scores(self.model.pieces.iter().map(Piece::text), &scored);
         let ids = scored.into_iter().zip(0u32..).map(|((text, _), id)| (text, id)).collect::<Vocab>();
         let builder = BPE::builder().vocab_and_merges(ids, merges).unk_token(self.trainer().unk_piece().to_string());
         Ok(builder.fuse_unk(true).byte_fallback(self.has_bytes()).build())
@@ -140,44 +125,6 @@ impl Converter<'_> {
 
     fn trainer(&self) -> Trainer {
         self.model.trainer.clone().unwrap_or_default()
-    }
-
-    /// The pairs of pieces that make pieces, best first: the model has only scores.
-    fn merges(&self, scored: &[Scored]) -> Merges {
-        struct Merge<'a> {
-            first: &'a str,
-            second: &'a str,
-            score: f64,
-            lengths: (usize, usize),
-        }
-
-        let ids = self.model.pieces.iter().map(Piece::text).zip(0usize..).collect::<HashMap<_, _>>();
-        // A piece that is there twice counts where it is first, with its last score.
-        let mut places = HashMap::new();
-        let mut pieces: Vec<(&str, f64)> = Vec::with_capacity(scored.len());
-        for (text, score) in scored {
-            let place = *places.entry(text.as_str()).or_insert(pieces.len());
-            match pieces.get_mut(place) {
-                Some(piece) => piece.1 = *score,
-                None => pieces.push((text, *score)),
-            }
-        }
-        let mut merges = Vec::new();
-        for (text, score) in pieces {
-            // Zero has no sign here.
-            let score = score + 0.0;
-            let length = text.chars().count();
-            let splits = text.char_indices().skip(1).zip(1..).map(|((byte, _), characters)| {
-                let (first, second) = text.split_at(byte);
-                Merge { first, second, score, lengths: (characters, length - characters) }
-            });
-            let known = |merge: &Merge<'_>| ids.contains_key(merge.first) && ids.contains_key(merge.second);
-            let mut local = splits.filter(known).collect::<Vec<_>>();
-            local.sort_by_key(|merge| (ids.get(merge.first).copied(), ids.get(merge.second).copied()));
-            merges.extend(local);
-        }
-        merges.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| b.lengths.cmp(&a.lengths)));
-        merges.into_iter().map(|merge| (merge.first.to_string(), merge.second.to_string())).collect()
     }
 
     /// The model's tokens that are found in texts before all else.
@@ -219,6 +166,7 @@ impl Converter<'_> {
             | SentencePieceKind::Camembert
             | SentencePieceKind::Mbart
             | SentencePieceKind::Mbart50
+            | SentencePieceKind::Nllb
             | SentencePieceKind::T5
             | SentencePieceKind::XlmRoberta => Vec::new(),
         };
@@ -230,6 +178,7 @@ impl Converter<'_> {
             | SentencePieceKind::Llama
             | SentencePieceKind::Mbart
             | SentencePieceKind::Mbart50
+            | SentencePieceKind::Nllb
             | SentencePieceKind::T5
             | SentencePieceKind::XlmRoberta => vec![Ok(Strip::new(false, true).into()), spaces(SPACE)],
         });
@@ -303,6 +252,7 @@ impl Converter<'_> {
             | SentencePieceKind::DebertaV2
             | SentencePieceKind::Mbart
             | SentencePieceKind::Mbart50
+            | SentencePieceKind::Nllb
             | SentencePieceKind::XlmRoberta
             | SentencePieceKind::Xlnet => false,
         }

@@ -7,6 +7,7 @@ use tokenizers::processors::template::TemplateProcessing;
 use super::class::{ByteLevelKind, Class, Kind, Role, SentencePieceKind, WordPieceKind};
 use super::{Source, broken};
 use crate::TextError;
+use crate::language::{Languages, around};
 
 /// Special tokens around one text and around two.
 struct Template<'a> {
@@ -24,7 +25,7 @@ pub(super) fn add_to(
         Kind::WordPiece(kind) => word_piece(tokenizer, source, kind),
         Kind::ByteLevel(kind) => byte_level(tokenizer, source, kind),
         Kind::SentencePiece(kind) => sentence_piece(tokenizer, source, kind),
-        Kind::Jieba | Kind::JsonOnly { .. } => Ok(()),
+        Kind::Pieces(_) | Kind::Jieba | Kind::JsonOnly { .. } => Ok(()),
     }
 }
 
@@ -94,25 +95,26 @@ fn sentence_piece(
             pair: &["$A:0", "<sep>:0", "$B:1", "<sep>:1", "<cls>:2"],
         },
         // Their classes set it for a tokenizer.json too.
-        SentencePieceKind::Llama | SentencePieceKind::Mbart | SentencePieceKind::Mbart50 => return Ok(()),
+        SentencePieceKind::Llama | SentencePieceKind::Mbart | SentencePieceKind::Mbart50 | SentencePieceKind::Nllb => {
+            return Ok(());
+        }
     };
     set(tokenizer, source, &template)
 }
 
-/// Around texts of mBART: the language of the texts and their end.
+/// Around texts of models that translate: the language of the texts and their end.
 pub(super) fn set_language(
     tokenizer: &mut tokenizers::Tokenizer,
     source: &Source<'_>,
-    before: bool,
+    languages: &Languages,
+    first: &str,
 ) -> Result<(), TextError> {
-    let language: Option<String> = source.config.get("src_lang")?;
-    let (language, eos) = (language.as_deref().unwrap_or("en_XX"), source.role(Role::Eos)?);
-    let template = if before {
-        Template { single: &[language, "$A", eos], pair: &[language, "$A", "$B", eos] }
-    } else {
-        Template { single: &["$A", eos, language], pair: &["$A", "$B", eos, language] }
-    };
-    set(tokenizer, source, &template)
+    let language = languages.source.as_deref().unwrap_or(first);
+    let eos = source.role(Role::Eos)?;
+    let ids = (id(tokenizer, source, language)?, id(tokenizer, source, eos)?);
+    let processor = around(languages.place, (language, ids.0), (eos, ids.1));
+    tokenizer.with_post_processor(Some(processor.map_err(|reason| broken(source.folder, reason))?));
+    Ok(())
 }
 
 /// Around texts of decoders: their beginning, unless the folder says not to, and their end if it says so.

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
-use centuple::generation::{Step, StepEngine, StepSpan};
-use centuple::tasks::{Engine, EngineError, Head, Limits, Output, Sequence};
+use centuple::generation::{Encoding, Source as StepSource, Step, StepEngine, StepLimits, StepSpan};
+use centuple::tasks::{Engine, EngineError, Limits, Output, Sequence};
 use centuple::{Compiled, Generating, GenerationOptions, Host, HostOptions, LoadOptions, Loaded, Precision};
 use centuple_serve::{Generation, LoadError, Loader, Origin, Report, ServedModel, Shadow, Source};
 
 use super::repository::{Files, Repository};
-use crate::args::Serve;
+use super::without::{Padded, Recomputing};
+use crate::args::{Serve, Stage};
 use crate::explain;
 
 /// Length of the sequence that each model runs before it serves.
@@ -24,6 +25,8 @@ pub(super) struct Folders {
     shadow: Option<f64>,
     shadow_model: Option<String>,
     accept_over_budget: bool,
+    padded: bool,
+    recomputing: bool,
     named: Vec<Named>,
     repository: Option<Repository>,
 }
@@ -43,7 +46,15 @@ impl Folders {
         if command.shadow_model.is_some() && (names.len() > 1 || repository.is_some()) {
             bail!("--shadow-model is for one model, and several are served; start a server for each");
         }
-        let options = LoadOptions { max_batch_tokens: command.max_batch_tokens, ..command.machine.load_options() };
+        let options = LoadOptions {
+            max_batch_tokens: command.max_batch_tokens,
+            fusion: !command.lacks(Stage::Fusion),
+            ..command.machine.load_options()
+        };
+        let mut generation = command.generation.options();
+        if command.lacks(Stage::Batching) {
+            generation.sequences_per_step = 1;
+        }
         let mut named: Vec<Named> = Vec::with_capacity(names.len());
         for name in names {
             let (folder, id) = options.locate(name)?;
@@ -54,10 +65,12 @@ impl Folders {
         Ok(Folders {
             host: command.machine.host()?,
             options,
-            generation: command.generation.options(),
+            generation,
             shadow: command.shadow.filter(|share| *share > 0.0),
             shadow_model: command.shadow_model.clone(),
             accept_over_budget: command.accept_over_budget,
+            padded: command.lacks(Stage::Packing),
+            recomputing: command.lacks(Stage::KvCache),
             named,
             repository,
         })
@@ -111,7 +124,7 @@ impl Folders {
                  serve it all the same with --accept-over-budget"
             );
         }
-        if let Head::CausalLm { .. } = compiled.model.card.head {
+        if compiled.model.card.head.generates() {
             return self.generating(&name, source, &compiled);
         }
         let mut loaded = self.host.start(&compiled)?;
@@ -124,7 +137,8 @@ impl Folders {
         let shadow = self.shadow.map(|share| self.shadow(&name, source, &loaded, share)).transpose()?.flatten();
         let report = loaded.artefact.as_ref().and_then(|artefact| artefact.report());
         let report = report.map(|(html, json)| Arc::new(Report { html, json }));
-        let engine = Box::new(loaded.engine);
+        let engine: Box<dyn Engine> =
+            if self.padded { Box::new(Padded(loaded.engine)) } else { Box::new(loaded.engine) };
         Ok(ServedModel { model: loaded.model, engine, generation: None, memory, shadow, report })
     }
 
@@ -132,8 +146,7 @@ impl Folders {
     fn generating(&self, name: &str, source: &Source, compiled: &Compiled) -> anyhow::Result<ServedModel> {
         let Generating { model, defaults, mut engine, folder, .. } =
             self.host.start_generating(compiled, &source.place, &self.generation)?;
-        let span = StepSpan { ids: vec![0], pages: vec![0], selected: vec![0], ..StepSpan::default() };
-        engine.run(&Step { spans: vec![span], ..Step::default() }, &mut Vec::new())?;
+        engine.run(&first_step(engine.limits()), &mut Vec::new())?;
         let (memory, cache) = (engine.memory(), engine.cache_bytes());
         tracing::info!(
             "loaded {name}: {} threads, {}, {} MiB for keys and values of {} tokens",
@@ -146,7 +159,9 @@ impl Folders {
         let report = compiled.artefact.as_ref().and_then(|artefact| artefact.report());
         let report = report.map(|(html, json)| Arc::new(Report { html, json }));
         let limits = model.limits;
-        let generation = Generation { defaults, engine: Box::new(engine), tokenizer: folder.join("tokenizer.json") };
+        let engine: Box<dyn StepEngine> =
+            if self.recomputing { Box::new(Recomputing::new(engine)) } else { Box::new(engine) };
+        let generation = Generation { defaults, engine, tokenizer: folder.join("tokenizer.json") };
         let engine = Box::new(OnlyGenerates(limits));
         Ok(ServedModel { model, engine, generation: Some(generation), memory, shadow: None, report })
     }
@@ -174,6 +189,15 @@ impl Folders {
         tracing::info!("comparing {share} of the sequences of {name} with {origin} in f32");
         Ok(Some(Shadow { engine: Box::new(shadow.engine), share }))
     }
+}
+
+/// One token, read and written where the model does both.
+fn first_step(limits: StepLimits) -> Step {
+    let reads = limits.source_positions > 0 && limits.pages > 1;
+    let source = reads.then(|| StepSource { tokens: 1, pages: vec![1] });
+    let encodings = if reads { vec![Encoding { ids: vec![0], pages: vec![1] }] } else { Vec::new() };
+    let span = StepSpan { ids: vec![0], pages: vec![0], selected: vec![0], source, ..StepSpan::default() };
+    Step { encodings, spans: vec![span], ..Step::default() }
 }
 
 /// What a model that generates answers to all else.

@@ -2,6 +2,7 @@
 
 mod loader;
 mod repository;
+mod without;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use centuple::hub::DEFAULT_MODEL;
 use centuple_serve::{ApiKeys, CachePolicy, Config, ModelOptions, Reload, Server};
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Cache, LogFormat, Serve};
+use crate::args::{Cache, LogFormat, Serve, Stage};
 use loader::Folders;
 
 /// Serves models until Ctrl-C or SIGTERM.
@@ -77,7 +78,8 @@ fn config(command: &Serve) -> anyhow::Result<Config> {
         api_keys: api_keys(command)?,
         max_body_bytes: command.max_body_bytes,
         auto_truncate: command.auto_truncate,
-        max_batch_tokens: command.max_batch_tokens,
+        // A batch has at least one sequence.
+        max_batch_tokens: if command.lacks(Stage::Batching) { 1 } else { command.max_batch_tokens },
         max_queued_requests: command.max_queued_requests,
         drain_timeout: Duration::from_secs(command.drain_timeout),
         drain_delay: Duration::from_secs(command.drain_delay),

@@ -23,13 +23,16 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 const RETRIES: usize = 2;
 
 /// The files that are needed, as globs over paths in the repository (`*` matches slashes too).
-const FILES: [&str; 20] = [
+const FILES: [&str; 23] = [
     "config.json",
+    "generation_config.json",
     "config_sentence_transformers.json",
     "modules.json",
     "sentence_*_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.txt",

@@ -26,7 +26,7 @@ pub enum HubError {
         path: PathBuf,
     },
     /// The argument is a file.
-    #[error("`{}` is a file; a model is a folder with config.json, tokenizer.json and model.safetensors, or an .onnx file", path.display())]
+    #[error("`{}` is a file; a model is a folder with config.json, tokenizer.json and model.safetensors, or an .onnx or .gguf file", path.display())]
     NotAFolder {
         /// The path.
         path: PathBuf,

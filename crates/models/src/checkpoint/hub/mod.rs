@@ -1,6 +1,6 @@
 //! From a MODEL argument to a model folder.
 //!
-//! MODEL is a folder, an ONNX file, or a hub id `org/name[@revision]`. An id is looked for in the standard hub
+//! MODEL is a folder, an ONNX or GGUF file, or a hub id `org/name[@revision]`. An id is looked for in the standard hub
 //! cache (HF_HUB_CACHE, HF_HOME), then in Centuple's own; a complete copy there is used without
 //! asking the hub whether there is a newer one. Otherwise the needed files are downloaded into the
 //! hub cache, where other Hugging Face tools find them too. The default model also comes from a
@@ -24,6 +24,7 @@ pub use error::HubError;
 use self::cache::{Staging, missing_file, snapshot, transformer};
 use self::download::Repository;
 use self::id::ModelId;
+use super::gguf::is_gguf;
 use super::onnx::{OnnxFile, is_onnx};
 use super::{Weights, read_config};
 
@@ -75,7 +76,7 @@ impl HubOptions {
     }
 }
 
-/// The folder of the model that the argument `model` names, downloaded if need be; or the ONNX file that it names.
+/// The folder of the model that the argument `model` names, downloaded if need be; or the ONNX or GGUF file that it names.
 ///
 /// Blocks; it may be called from any thread, also from one that runs asynchronous tasks.
 pub fn resolve(model: &str, options: &HubOptions) -> Result<PathBuf, HubError> {
@@ -83,10 +84,11 @@ pub fn resolve(model: &str, options: &HubOptions) -> Result<PathBuf, HubError> {
     if path.is_dir() {
         return Ok(path.to_path_buf());
     }
-    if is_onnx(path) && path.is_file() {
+    let is_file = is_onnx(path) || is_gguf(path);
+    if is_file && path.is_file() {
         return Ok(path.to_path_buf());
     }
-    if is_onnx(path) && !path.exists() {
+    if is_file && !path.exists() {
         return Err(HubError::NoFile { path: path.to_path_buf() });
     }
     if path.exists() {

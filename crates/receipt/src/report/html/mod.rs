@@ -137,7 +137,7 @@ mod tests {
                     assert!(contrast(text, ground) >= 4.5, "{text} on {ground}: {}", contrast(text, ground));
                 }
             }
-            for mark in ["float", "optimised", "w8a7", "w8a8", "w8a12", "f32"] {
+            for mark in ["float", "optimised", "w4a8", "w8a7", "w8a8", "w8a12", "f32"] {
                 assert!(contrast(mark, "card") >= 3.0, "{mark}: {}", contrast(mark, "card"));
             }
         }

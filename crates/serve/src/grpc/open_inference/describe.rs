@@ -17,7 +17,7 @@ use crate::{
     metrics::Total,
     models::{Known, ModelState},
     open_inference::{
-        SERVER,
+        Interface, SERVER,
         describe::{BACKEND, EXTENSIONS, TensorInfo, inputs, max_batch_size, output},
         known,
     },
@@ -68,23 +68,23 @@ pub(super) async fn metadata(asked: Asked) -> Result<Reply, Failure> {
 pub(super) async fn configuration(asked: Asked) -> Result<Reply, Failure> {
     let ModelConfigRequest { name, version } = asked.read()?;
     let (served, interface) = asked.service.find(&asked.call, |models| find(models, &name, &version)).await?;
-    let input = |TensorInfo { name, datatype, dims }| ModelInput {
+    let input = |TensorInfo { name, datatype, dims, optional, .. }| ModelInput {
         name: name.into(),
         data_type: data_type(datatype).into(),
         dims,
-        optional: false,
+        optional,
     };
-    let TensorInfo { name: output, datatype, dims } = output(&served.model.card.head, interface);
+    let TensorInfo { name: output, datatype, dims, .. } = output(&served.model.card.head, interface);
     let config = ModelConfig {
         backend: BACKEND.into(),
         version_policy: Some(ModelVersionPolicy {
             policy_choice: Some(PolicyChoice::Latest(Latest { num_versions: 1 })),
         }),
-        max_batch_size: max_batch_size(asked.service.config.max_inputs),
+        max_batch_size: max_batch_size(interface, asked.service.config.max_inputs),
         input: inputs(interface).into_iter().map(input).collect(),
         output: vec![ModelOutput { name: output.into(), data_type: data_type(datatype).into(), dims }],
         instance_group: vec![ModelInstanceGroup { name: name.clone(), count: 1, kind: Device::Cpu.into() }],
-        model_transaction_policy: Some(ModelTransactionPolicy { decoupled: false }),
+        model_transaction_policy: Some(ModelTransactionPolicy { decoupled: interface == Interface::Generation }),
         scheduling_choice: Some(SchedulingChoice::DynamicBatching(ModelDynamicBatching::default())),
         name,
         ..ModelConfig::default()
@@ -96,6 +96,7 @@ fn data_type(datatype: &str) -> DataType {
     match datatype {
         "BYTES" => DataType::TypeString,
         "INT64" => DataType::TypeInt64,
+        "BOOL" => DataType::TypeBool,
         _ => DataType::TypeFp32,
     }
 }

@@ -11,6 +11,7 @@ use prost::{
 
 use super::{
     Asked, Reply, Shared, find,
+    generate::generate,
     messages::{
         InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse,
         infer_parameter::ParameterChoice,
@@ -19,8 +20,8 @@ use super::{
     },
 };
 use crate::{
-    grpc::{exchange::decode, frames},
-    open_inference::{Claim, InferRequest, MOST_INPUTS, Plan, Tensor, WantedOutput, invalid, refused},
+    grpc::{exchange::decode, frames, replies::Answered},
+    open_inference::{Claim, InferRequest, Interface, MOST_INPUTS, Plan, Tensor, WantedOutput, invalid, refused},
     service::{Dialect, Done, Failure, Models, Served, Work, Written},
 };
 
@@ -31,9 +32,21 @@ pub(super) async fn infer(asked: Asked) -> Result<Reply, Failure> {
 }
 
 /// A message of `ModelStreamInfer`.
-pub(super) async fn stream_infer(asked: Asked) -> Result<Reply, Failure> {
+pub(super) async fn stream_infer(asked: Asked) -> Result<Answered, Failure> {
+    #[derive(Message)]
+    struct Named {
+        #[prost(string, tag = "1")]
+        name: String,
+        #[prost(string, tag = "2")]
+        version: String,
+    }
+    let Named { name, version } = asked.read()?;
+    let (served, interface) = asked.service.find(&asked.call, |models| find(models, &name, &version)).await?;
+    if interface == Interface::Generation {
+        return generate(asked, served, name).await;
+    }
     let dialect = Infer::new(&asked.service, true);
-    asked.answer(dialect, |_, _| {}).await
+    asked.answer(dialect, |_, _| {}).await.map(Answered::from)
 }
 
 /// What a message of `ModelStreamInfer` is answered that failed; the stream goes on.
@@ -141,7 +154,7 @@ impl InferRequest {
 }
 
 /// Refuses more inputs and outputs than a model has, before each takes a hundred times its bytes.
-fn check_counts(mut message: &[u8]) -> Result<(), TaskError> {
+pub(super) fn check_counts(mut message: &[u8]) -> Result<(), TaskError> {
     let mut counts = [0usize; 3];
     let mut next = || -> Result<Option<u32>, prost::DecodeError> {
         if !message.has_remaining() {
@@ -163,7 +176,7 @@ fn check_counts(mut message: &[u8]) -> Result<(), TaskError> {
 }
 
 /// An input, of bytes that stand outside of it or of the values in it.
-fn tensor(input: InferInputTensor, raw: Option<Bytes>) -> Result<Tensor, TaskError> {
+pub(super) fn tensor(input: InferInputTensor, raw: Option<Bytes>) -> Result<Tensor, TaskError> {
     let InferInputTensor { name, datatype, shape, parameters, contents } = input;
     let claim = Claim::new(name, &shape, &datatype)?;
     if parameters.contains_key("shared_memory_region") {

@@ -1,6 +1,7 @@
 //! The Open Inference Protocol, version 2, with the calls of Triton that clients rely on.
 
 mod describe;
+mod generate;
 mod infer;
 mod repository;
 

@@ -1,10 +1,14 @@
-//! Routes that generate text: `/generate` and `/generate_stream` of text-generation-inference, `/v1/completions` of OpenAI, and
-//! what the task routes do with a model that generates.
+//! Routes that generate text: `/generate` and `/generate_stream` of text-generation-inference, `/v1/completions` and
+//! `/v1/chat/completions` of OpenAI, and what the task routes do with a model that generates.
 //!
 //! A stream is a response of server-sent events. When its client leaves, its task ends, and with it the request.
 
+mod chat;
 mod completions;
+mod logprobs;
+mod openai;
 mod text_generation_inference;
+pub(super) mod triton;
 
 use std::{convert::Infallible, time::Instant};
 
@@ -27,7 +31,7 @@ use crate::{
     service::Failure,
 };
 
-pub(super) use text_generation_inference::{PATHS, Task};
+pub(super) use text_generation_inference::{PATHS, Task, replies, request};
 
 /// Events that wait for a slow client.
 const EVENTS_AHEAD: usize = 64;
@@ -39,7 +43,7 @@ pub(super) fn routes() -> Routes {
 
 /// The routes below `/v1`.
 pub(super) fn openai_routes() -> Routes {
-    completions::routes()
+    completions::routes().merge(chat::routes())
 }
 
 /// How one family of routes writes what was generated.

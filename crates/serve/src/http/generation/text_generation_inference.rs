@@ -6,9 +6,9 @@ use axum::{
     routing::post,
 };
 use centuple_tasks::{
-    Head, Model,
-    schema::{Components, one_or_many, text},
-    text_generation::{Answers, Finish, FinishReason, Request, Token, TopToken},
+    Model,
+    schema::{Components, any_of, list_of, one_or_many, text},
+    text_generation::{Answers, Asked, Finish, FinishReason, Request, TextGenerator, Token, TopToken},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ use crate::{
         openapi::{Operation, Tag},
         routes::Routes,
     },
-    service::{Failure, Kind},
+    service::Failure,
 };
 
 /// The roots of these routes.
@@ -44,7 +44,8 @@ pub(super) fn routes() -> Routes {
     )
 }
 
-fn request(components: &mut Components) -> Value {
+/// The body of tasks that generate.
+pub(in crate::http) fn request(components: &mut Components) -> Value {
     let body = json!({
         "type": "object",
         "required": ["inputs"],
@@ -66,8 +67,19 @@ fn generated(components: &mut Components) -> Value {
     components.insert("GeneratedText", generated)
 }
 
+/// The reply of tasks that generate: a list for one text, and one of these or of lists of these for several.
+pub(in crate::http) fn replies(components: &mut Components) -> Value {
+    let answer = |field: &str| {
+        let properties = json!({field: text(), "details": {"type": "object"}});
+        json!({"type": "object", "required": [field], "properties": properties})
+    };
+    let fields = ["generated_text", "summary_text", "translation_text"];
+    let any = components.insert("Generated", any_of(fields.map(answer)));
+    list_of(any_of([any.clone(), list_of(any)]))
+}
+
 fn example(model: &Model) -> Vec<(&'static str, Value)> {
-    let generates = matches!(model.card.head, Head::CausalLm { .. });
+    let generates = model.card.head.generates();
     let body = json!({"inputs": "Once upon a time", "parameters": {"max_new_tokens": 20}});
     generates.then_some(("a text", body)).into_iter().collect()
 }
@@ -81,10 +93,10 @@ async fn generate_stream(State(service): State<Shared>, request: HttpRequest) ->
 }
 
 /// The body of the task, and its replies.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::http) struct Task {
-    /// Whether the reply is a list, and begins with the prompt, as on the hub.
-    hub: bool,
+    /// What is asked for, where the reply is a list, and begins with the prompt, as on the hub.
+    hub: Option<Asked>,
     /// Whether it is a stream in any case.
     streams: bool,
     /// Events so far.
@@ -93,16 +105,21 @@ pub(in crate::http) struct Task {
 
 impl Task {
     fn of_generate() -> Self {
-        Self { hub: false, streams: false, told: 0 }
+        Self { hub: None, streams: false, told: 0 }
     }
 
     fn of_stream() -> Self {
-        Self { hub: false, streams: true, told: 0 }
+        Self { hub: None, streams: true, told: 0 }
     }
 
     /// Answers a request of a task route for a model that generates.
-    pub(in crate::http) async fn answer(service: &Shared, wanted: Wanted, request: HttpRequest) -> Response {
-        let task = Self { hub: true, streams: false, told: 0 };
+    pub(in crate::http) async fn answer(
+        service: &Shared,
+        asked: Asked,
+        wanted: Wanted,
+        request: HttpRequest,
+    ) -> Response {
+        let task = Self { hub: Some(asked), streams: false, told: 0 };
         exchange(service, task, wanted, Family::HuggingFace, request).await
     }
 }
@@ -112,8 +129,9 @@ impl Asks for Task {
         None
     }
 
-    fn read(&mut self, body: &[u8]) -> Result<Request, Failure> {
+    fn read(&mut self, _: &TextGenerator, body: &[u8]) -> Result<Request, Failure> {
         let mut request = Request::parse(body)?;
+        request.parameters.asked = self.hub.clone().unwrap_or_default();
         request.stream |= self.streams;
         if request.stream {
             // Each token is told with its log-probability.
@@ -123,7 +141,7 @@ impl Asks for Task {
     }
 
     fn full_text(&self) -> bool {
-        self.hub
+        self.hub.is_some()
     }
 }
 
@@ -150,18 +168,15 @@ impl Tells for Task {
 
     fn reply(&self, _: usize, finish: Finish, answers: Vec<Answers>) -> Result<Vec<u8>, Failure> {
         let reply = finish.reply(answers)?;
-        match reply.0.items.first().and_then(|generated| generated.first()) {
-            Some(generated) if !self.hub && reply.0.single => Ok(text_of(generated).into_bytes()),
+        let texts = &reply.texts;
+        match texts.items.first().and_then(|generated| generated.first()) {
+            Some(generated) if self.hub.is_none() && texts.single => Ok(text_of(generated).into_bytes()),
             _ => Ok(reply.to_json()),
         }
     }
 
     fn check_stream(&self, run: &Run) -> Result<(), Failure> {
-        if run.finish.answers().iter().map(|answers| answers.answers().len()).sum::<usize>() == 1 {
-            return Ok(());
-        }
-        let message = "a stream is for one text and one answer; send several requests".into();
-        Err(Failure::new(Kind::Invalid, message))
+        run.check_single()
     }
 
     fn events(&mut self, finish: &Finish, news: &News<'_>) -> Vec<String> {

@@ -21,7 +21,11 @@ fn configuration_of(tensor: &TensorInfo) -> Value {
         "BYTES" => "TYPE_STRING".to_owned(),
         datatype => format!("TYPE_{datatype}"),
     };
-    json!({"name": tensor.name, "data_type": data_type, "dims": tensor.dims})
+    let mut configuration = json!({"name": tensor.name, "data_type": data_type, "dims": tensor.dims});
+    if tensor.optional {
+        configuration["optional"] = json!(true);
+    }
+    configuration
 }
 
 /// `GET /v2/models/{name}`.
@@ -43,13 +47,13 @@ pub(super) fn configuration(name: &str, model: &Model, interface: Interface, max
         "backend": BACKEND,
         "runtime": "",
         "version_policy": {"latest": {"num_versions": 1}},
-        "max_batch_size": max_batch_size(max_inputs),
+        "max_batch_size": max_batch_size(interface, max_inputs),
         "input": inputs(interface).iter().map(configuration_of).collect::<Vec<_>>(),
         "output": [configuration_of(&output(&model.card.head, interface))],
         "instance_group": [{"name": name, "kind": "KIND_CPU", "count": 1}],
         "dynamic_batching": {},
         "parameters": {},
-        "model_transaction_policy": {"decoupled": false},
+        "model_transaction_policy": {"decoupled": interface == Interface::Generation},
     })
 }
 

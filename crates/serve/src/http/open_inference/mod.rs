@@ -1,5 +1,5 @@
 //! The Open Inference Protocol, version 2, with the extensions of Triton that clients rely on:
-//! binary tensors, classification, configuration, statistics, the repository's index.
+//! binary tensors, classification, configuration, statistics, the repository's index, generation.
 
 mod describe;
 mod reply;
@@ -20,7 +20,7 @@ use axum::{
 use centuple_tasks::{Model, Usage};
 use serde_json::{Value, json};
 
-use super::{INFERENCE_HEADER, Shared, access, errors::Family, exchange, routes::Routes};
+use super::{INFERENCE_HEADER, Shared, access, errors::Family, exchange, generation::triton::Generate, routes::Routes};
 use crate::{
     call::Call,
     models::ModelState,
@@ -112,7 +112,7 @@ async fn description(service: &Shared, target: &Target, call: &Call) -> Result<R
             let models: Vec<_> = known.iter().map(|known| describe::statistics(name, known)).collect();
             json!({"model_stats": models})
         }
-        Verb::Infer => return Ok(wrong_method("this path takes POST")),
+        Verb::Infer | Verb::Generate | Verb::GenerateStream => return Ok(wrong_method("this path takes POST")),
     };
     Ok(Json(json).into_response())
 }
@@ -130,6 +130,9 @@ async fn infer(
             }
             Err(failure) => Err(failure),
         },
+        Ok(Target { verb: verb @ (Verb::Generate | Verb::GenerateStream), name, version }) => {
+            return Generate::answer(&service, name, version, verb == Verb::GenerateStream, request).await;
+        }
         Ok(Target { verb: Verb::Describe | Verb::Ready | Verb::Config | Verb::Statistics, .. }) => {
             return wrong_method("this path takes GET; inference is POST /v2/models/NAME/infer");
         }
@@ -168,12 +171,20 @@ enum Verb {
     Describe,
     Ready,
     Infer,
+    Generate,
+    GenerateStream,
     Config,
     Statistics,
 }
 
-const VERBS: [(&str, Verb); 4] =
-    [("/ready", Verb::Ready), ("/infer", Verb::Infer), ("/config", Verb::Config), ("/stats", Verb::Statistics)];
+const VERBS: [(&str, Verb); 6] = [
+    ("/ready", Verb::Ready),
+    ("/infer", Verb::Infer),
+    ("/generate", Verb::Generate),
+    ("/generate_stream", Verb::GenerateStream),
+    ("/config", Verb::Config),
+    ("/stats", Verb::Statistics),
+];
 
 impl Target {
     /// Reads `NAME[/versions/VERSION][/VERB]`, where the name may hold `/`: the longest name that is known.

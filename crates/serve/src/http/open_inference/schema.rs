@@ -8,7 +8,10 @@ use centuple_tasks::{
 use serde_json::{Value, json};
 
 use crate::{
-    http::openapi::{Operation, Tag},
+    http::{
+        generation::triton,
+        openapi::{Operation, Tag},
+    },
     open_inference::describe::takes_texts,
     service::Kind,
 };
@@ -99,6 +102,8 @@ pub(super) fn of_a_model() -> Vec<Operation> {
                 .fails(&load),
             ask("/stats", "A model's statistics, as Triton has them").replies(statistics),
             infer(root),
+            generate(root),
+            generate_stream(root),
         ]
     });
     operations.collect()
@@ -130,6 +135,24 @@ fn infer(root: &str) -> Operation {
         .replies_as("application/octet-stream", |_| json!({}))
         .fails(&[Kind::UnknownRoute]);
     version(operation)
+}
+
+fn generate(root: &str) -> Operation {
+    let operation = Operation::post(&format!("{root}/generate"), "How a text goes on, as Triton has it");
+    let operation =
+        operation.about("Parameters are those of docs/generation.md; `max_tokens` and the like are known too.");
+    of_generation(operation).replies(triton::reply)
+}
+
+fn generate_stream(root: &str) -> Operation {
+    let operation = Operation::post(&format!("{root}/generate_stream"), "How a text goes on, part by part");
+    of_generation(operation.about("Server-sent events with the parts of the text."))
+        .replies_as("text/event-stream", |_| text())
+}
+
+fn of_generation(operation: Operation) -> Operation {
+    let operation = operation.tag(Tag::OpenInference).model_in_path("name");
+    version(operation.body_without_model(triton::request, triton::example).fails(&[Kind::UnknownRoute]))
 }
 
 fn infer_request(components: &mut Components) -> Value {

@@ -1,0 +1,66 @@
+//! The likelihood of texts as what an engine answers, so that a model that generates is judged like any other.
+
+use std::sync::Arc;
+
+use centuple_generate::log_likelihoods;
+use centuple_kernels::KvPrecision;
+use centuple_runtime::{KvCache, Memory, Plan};
+use centuple_tasks::{Engine, EngineError, Limits, Output, Sequence};
+use centuple_tensor::PAGE_TOKENS;
+
+use super::{GenerationOptions, PlanSteps};
+use crate::error::Error;
+use crate::host::Host;
+
+/// Texts that are computed together.
+const SEQUENCES: usize = 16;
+/// Tokens that are computed together.
+const TOKENS: usize = 256;
+
+/// Answers a sequence with a row for each of its tokens but the first: the logarithm of the token's probability, given all
+/// before it. What sequences select is of no matter.
+pub(crate) struct Likelihoods {
+    steps: PlanSteps,
+    limits: Limits,
+}
+
+impl Likelihoods {
+    /// An engine over the plan of a decoder, with a cache for one longest sequence or many short ones.
+    ///
+    /// # Errors
+    /// The memory isn't granted.
+    pub(crate) fn new(host: &Host, plan: &Arc<Plan>, limits: Limits) -> Result<Likelihoods, Error> {
+        let pages = limits.max_tokens_per_sequence.div_ceil(PAGE_TOKENS) + TOKENS.div_ceil(PAGE_TOKENS) + SEQUENCES;
+        let options = GenerationOptions {
+            kv_memory: Some(pages.saturating_mul(KvCache::page_bytes(plan.cache_slots(), KvPrecision::F32).max(1))),
+            tokens_per_step: TOKENS,
+            sequences_per_step: SEQUENCES,
+            ..GenerationOptions::default()
+        };
+        let steps = PlanSteps::new(host, plan, None, limits.max_tokens_per_sequence, limits.vocabulary, &options)?;
+        Ok(Likelihoods { steps, limits })
+    }
+
+    /// Bytes that the engine takes besides the keys and values.
+    pub(crate) fn memory(&self) -> Memory {
+        self.steps.memory()
+    }
+
+    /// What computes.
+    pub(crate) fn steps(&mut self) -> &mut PlanSteps {
+        &mut self.steps
+    }
+}
+
+impl Engine for Likelihoods {
+    fn run(&mut self, batch: &[&Sequence]) -> Result<Vec<Output>, EngineError> {
+        batch.iter().try_for_each(|sequence| self.limits.check(sequence))?;
+        let texts: Vec<&[u32]> = batch.iter().map(|sequence| sequence.ids.as_slice()).collect();
+        let found = log_likelihoods(&mut self.steps, &texts).map_err(EngineError::execution)?;
+        Ok(found.into_iter().map(|data| Output { rows: data.len(), columns: 1, data }).collect())
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+}
