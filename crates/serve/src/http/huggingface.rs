@@ -156,31 +156,30 @@ impl Target {
             task.map_err(|error: centuple_tasks::UnknownTask| Failure::new(Kind::UnknownRoute, error.to_string()))?;
         Ok(Self { model: Some(model.to_owned()), task, ..Self::default() })
     }
-}
 
-impl Target {
+    /// The model that the path names; the one that was looked up before, if it was.
+    fn find(&self, models: &Models) -> Result<Arc<Served>, Failure> {
+        match (&self.found, &self.model) {
+            (Some(served), _) => Ok(Arc::clone(served)),
+            (None, Some(id)) => models.find(id),
+            (None, None) => models.find_or_only(None),
+        }
+    }
+
     /// Whether the request is for a model that generates. What can't be found here is told by who answers.
     async fn generates(&mut self, service: &Shared, call: Result<Call, Failure>) -> bool {
         if self.generation.is_some() || self.task.is_some() {
             return self.generation.is_some();
         }
         let Ok(call) = call else { return false };
-        let look = |models: &Models| match &self.model {
-            Some(id) => models.find(id),
-            None => models.find_or_only(None),
-        };
-        self.found = service.find(&call, look).await.ok();
+        self.found = service.find(&call, |models| self.find(models)).await.ok();
         self.found.as_ref().is_some_and(|served| served.generator.is_some())
     }
 }
 
 impl Dialect for Target {
     fn read(&mut self, models: &Models, body: &[u8]) -> Result<(Arc<Served>, Work), Failure> {
-        let served = match (&self.found, &self.model) {
-            (Some(served), _) => Arc::clone(served),
-            (None, Some(id)) => models.find(id)?,
-            (None, None) => models.find_or_only(None)?,
-        };
+        let served = self.find(models)?;
         let request = match self.task {
             Some(task) => Request::parse(task, body)?,
             None => Request::parse_for(&served.model, body)?,
