@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures many streams at once beside one, with the real binary. Only Python's standard library is needed.
 
-    streams.py MODEL [--precision int8] [--kv-precision f32] [--streams 32] [--prompt 60] [--new 128] [--rounds 3]
+    streams.py MODEL [--precision int8] [--kv-precision f16] [--streams 32] [--prompt 60] [--new 128] [--rounds 3]
 
 Each round asks a fresh server for every text, one after the other, then another fresh server for all at once. Told are tokens a
 second of one stream and of all together, with their prompts and while only tokens are generated; the times to the first token
@@ -30,7 +30,8 @@ class Server:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         command = [options.binary, "serve", options.model, "--port", str(self.port), "--precision", options.precision]
-        command += ["--kv-precision", options.kv_precision]
+        if options.kv_precision:
+            command += ["--kv-precision", options.kv_precision]
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
     def __enter__(self) -> "Server":
@@ -152,7 +153,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--binary", default=str(ROOT / "target/release/centuple"))
     parser.add_argument("--precision", default="int8")
-    parser.add_argument("--kv-precision", default="f32")
+    parser.add_argument("--kv-precision", help="by default the server's own choice")
     parser.add_argument("--streams", type=int, default=32)
     parser.add_argument("--prompt", type=int, default=60, help="words of each prompt")
     parser.add_argument("--new", type=int, default=128, help="tokens of each answer")
@@ -170,7 +171,7 @@ def main() -> None:
         middle[name] = [statistics.median(one[name][place] for one in rounds) for place in (0, 1)]
     middle["equal"] = min(one["equal"] for one in rounds)
     print(
-        f"{options.streams} streams, {options.precision}, keys and values {options.kv_precision}: "
+        f"{options.streams} streams, {options.precision}, keys and values {options.kv_precision or 'as by default'}: "
         f"{middle['all_tokens_per_second']:.0f} tokens/s, one alone {middle['one_tokens_per_second']:.0f}: "
         f"{middle['ratio']:.2f} times; without prompts {middle['all_steady']:.0f} and {middle['one_steady']:.0f}: "
         f"{middle['steady_ratio']:.2f} times; first token {middle['first_token_ms'][0]:.0f} ms (p95 "

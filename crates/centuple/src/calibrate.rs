@@ -43,7 +43,7 @@ pub(crate) fn observe<'a>(
         observed.output(&format!("observed.{index}"), value);
     }
     let first = graph.outputs().len();
-    let encodings = encodings(tokenizer, own)?;
+    let encodings = [encodings(tokenizer, TEXTS.lines(), TOKENS)?, encodings(tokenizer, own, TOKENS)?].concat();
     let longest = encodings.iter().map(|encoding| encoding.ids.len()).max().unwrap_or(0);
     let tokens = BATCH.max(longest);
     let selects = graph.nodes().iter().any(|node| node.op == Op::Select);
@@ -157,41 +157,49 @@ fn run(
         }
         None => (None, Vec::new()),
     };
-    let mut texts = texts.into_iter();
-    let span = |encoding: &Arc<Encoding>| {
-        let tokens = encoding.ids.len();
-        let (pages, source) = texts.next().unzip();
-        let every = |token: &u32| selects && (*token as usize) % SELECTED_EVERY == SELECTED_EVERY / 2;
-        let selected = (0..tokens as u32).filter(every).collect();
-        Span { tokens, selected, pages: pages.unwrap_or_default(), source, ..Span::default() }
-    };
-    let layout = Layout::new(batch.iter().map(span).collect());
-    let layout = layout.map_err(|error| RuntimeError::Unbound(error.to_string()))?;
+    let layout = layout(batch, selects, &mut texts.into_iter())?;
     let inputs = [("input_ids", InputData::I64(&ids)), ("token_type_ids", InputData::I64(&types))];
     let bindings = layout.bindings();
     session.run(&Batch { inputs: &inputs, layout: &layout, bindings, cache: cache.as_ref() })?;
     Ok(())
 }
 
-/// The texts as tokens.
-fn encodings<'a>(tokenizer: &Tokenizer, own: impl Iterator<Item = &'a str>) -> Result<Vec<Arc<Encoding>>, Error> {
-    let mut encodings = Vec::new();
-    let mut add = |texts: &mut dyn Iterator<Item = &str>| -> Result<(), Error> {
-        let mut left = TOKENS;
-        for text in texts {
-            let encoding = match tokenizer.encode(Text::Single(text), Truncation::Right) {
-                // Of a vocabulary that lacks every character of it.
-                Err(TextError::Empty) => continue,
-                encoding => encoding?,
-            };
-            if !fits(&mut left, encoding.ids.len()) {
-                break;
-            }
-            encodings.push(encoding);
-        }
-        Ok(())
+/// Texts as one packed batch, some of whose tokens are selected; each with its pages and what an encoder has read of it, where
+/// there is one.
+pub(crate) fn layout(
+    batch: &[Arc<Encoding>],
+    selects: bool,
+    read: &mut dyn Iterator<Item = (Vec<u32>, Source)>,
+) -> Result<Layout, RuntimeError> {
+    let span = |encoding: &Arc<Encoding>| {
+        let tokens = encoding.ids.len();
+        let (pages, source) = read.next().unzip();
+        let every = |token: &u32| selects && (*token as usize) % SELECTED_EVERY == SELECTED_EVERY / 2;
+        let selected = (0..tokens as u32).filter(every).collect();
+        Span { tokens, selected, pages: pages.unwrap_or_default(), source, ..Span::default() }
     };
-    add(&mut TEXTS.lines())?;
-    add(&mut { own })?;
+    let layout = Layout::new(batch.iter().map(span).collect());
+    layout.map_err(|error| RuntimeError::Unbound(error.to_string()))
+}
+
+/// Texts as tokens, as far as there are no more of these.
+pub(crate) fn encodings<'a>(
+    tokenizer: &Tokenizer,
+    texts: impl Iterator<Item = &'a str>,
+    tokens: usize,
+) -> Result<Vec<Arc<Encoding>>, Error> {
+    let mut encodings = Vec::new();
+    let mut left = tokens;
+    for text in texts {
+        let encoding = match tokenizer.encode(Text::Single(text), Truncation::Right) {
+            // Of a vocabulary that lacks every character of it.
+            Err(TextError::Empty) => continue,
+            encoding => encoding?,
+        };
+        if !fits(&mut left, encoding.ids.len()) {
+            break;
+        }
+        encodings.push(encoding);
+    }
     Ok(encodings)
 }

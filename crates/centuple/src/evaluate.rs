@@ -94,7 +94,7 @@ impl Host {
                 return Err(OptimizeError::Cancelled);
             }
             progress.begin(&format!("answering in {}", compiled.precision), 0);
-            let mut runner = Runner::new(self, &compiled.plan, &compiled.model)?;
+            let mut runner = Runner::new(self, &compiled.plan, &compiled.model, compiled.precision)?;
             let answers = judge.ask(&mut runner)?.answers;
             if compiled.precision == Precision::F32 {
                 float.get_or_insert_with(|| answers.clone());

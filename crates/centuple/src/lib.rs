@@ -31,6 +31,7 @@ mod host;
 mod load;
 mod onnx;
 pub mod optimize;
+mod rounding;
 mod runs;
 pub mod timing;
 

@@ -10,7 +10,7 @@ use centuple_models::checkpoint::gguf::{Gguf, is_gguf};
 use centuple_models::checkpoint::hub;
 use centuple_models::checkpoint::onnx::{OnnxFile, has_only_onnx};
 use centuple_models::{Description, Head, ModelError, Problem, Purpose};
-use centuple_passes::{Quantization, Report};
+use centuple_passes::{Quantization, Quantizer, Report};
 use centuple_runtime::{Plan, lower};
 use centuple_tasks::{self as tasks, Limits, Model, ModelCard};
 use centuple_text::{TextOptions, Tokenizer, max_tokens};
@@ -23,6 +23,7 @@ use crate::error::Error;
 use crate::gguf::{self, GgufSettings};
 use crate::host::Host;
 use crate::onnx::{self, Raised};
+use crate::rounding;
 
 /// The numbers that linear layers compute with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,8 +53,8 @@ impl Precision {
         }
     }
 
-    /// Whether its weights are rounded by the products of their inputs' channels.
-    pub(crate) fn moments(self) -> bool {
+    /// Whether its weights are codes in groups, rounded by the products of their inputs' channels.
+    pub(crate) fn groups(self) -> bool {
         self == Precision::Int4
     }
 
@@ -283,9 +284,16 @@ impl Host {
         let asked = options.precision.unwrap_or(Precision::F32);
         let (graph, report) = match asked.quantization(&options.quantization, model.card.head.generates()) {
             Some(quantization) => {
-                let observations =
-                    calibrate::observe(self, &graph, encoder, &model.tokenizer, std::iter::empty(), asked.moments())?;
-                centuple_passes::quantize(&graph, &observations, &quantization)?
+                let (tokenizer, none) = (&model.tokenizer, std::iter::empty);
+                let by_turns = asked.groups() && encoder.is_none();
+                let moments = asked.groups() && !by_turns;
+                let observations = calibrate::observe(self, &graph, encoder, tokenizer, none(), moments)?;
+                if by_turns {
+                    let rounded = rounding::round(self, &graph, tokenizer, &observations, &quantization)?;
+                    Quantizer::new(&graph, &observations).with_rounded(rounded).quantize(&quantization)?
+                } else {
+                    centuple_passes::quantize(&graph, &observations, &quantization)?
+                }
             }
             None if asked == Precision::F16 => centuple_passes::halve_weights(&graph)?,
             None => return Ok(graph),

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use centuple::generation::{
-    Finish, Generator, Parameters, Refusal, Request, RequestId, Scheduler, Step, StepEngine, StepError, StepLimits,
-    Ticket, TokenLogprob, Update,
+    Finish, Generator, Logits, Parameters, Refusal, Request, RequestId, Scheduler, Step, StepEngine, StepError,
+    StepLimits, Ticket, TokenLogprob, Update,
 };
 use centuple::kernels::KvPrecision;
 use centuple::{Generating, GenerationOptions, Host, HostOptions, LoadOptions, PlanSteps, Precision};
@@ -93,7 +93,7 @@ fn run(engine: &mut dyn StepEngine, requests: &[(usize, Request)]) -> (Vec<Answe
     let mut scheduler = Scheduler::new(engine.limits());
     let mut places: BTreeMap<RequestId, usize> = BTreeMap::new();
     let mut answers = vec![Answers::new(); requests.len()];
-    let mut logits = Vec::new();
+    let mut logits = Logits::default();
     for step in 0.. {
         for (place, (_, request)) in requests.iter().enumerate().filter(|(_, (at, _))| *at == step) {
             places.insert(scheduler.submit(request.clone()).expect("it fits"), place);
@@ -144,6 +144,7 @@ fn company_chunks_and_preemption_change_no_bit() {
         ("mistral", Precision::Int8, KvPrecision::Int8),
         ("qwen2", Precision::Int4, KvPrecision::F32),
     ] {
+        let kv_precision = Some(kv_precision);
         let roomy = GenerationOptions { kv_memory: Some(ROOMY), kv_precision, ..GenerationOptions::default() };
         let alone = tiny(family, precision, &roomy).engine;
         // Pages for the largest request, and steps that cut most prompts.
@@ -173,6 +174,7 @@ fn company_chunks_and_preemption_change_no_bit() {
 #[test]
 fn narrower_keys_and_values_hold_more_tokens() {
     let pages = |kv_precision| {
+        let kv_precision = Some(kv_precision);
         let options = GenerationOptions { kv_memory: Some(1 << 20), kv_precision, ..GenerationOptions::default() };
         let engine = tiny("llama", Precision::F32, &options).engine;
         assert!(engine.cache_bytes() <= 1 << 20);
@@ -184,6 +186,19 @@ fn narrower_keys_and_values_hold_more_tokens() {
     assert!(int8 > f16 + f32 / 2, "{int8} instead of {f32}");
 }
 
+#[test]
+fn keys_and_values_are_as_narrow_as_the_weights_but_no_less_than_f16() {
+    for precision in [Precision::F32, Precision::F16, Precision::Int8, Precision::Int4] {
+        let bytes = |kv_precision| {
+            let options = GenerationOptions { kv_memory: Some(1 << 20), kv_precision, ..GenerationOptions::default() };
+            let engine = tiny("llama", precision, &options).engine;
+            engine.cache_bytes() / engine.limits().pages
+        };
+        let expected = if precision == Precision::F32 { KvPrecision::F32 } else { KvPrecision::F16 };
+        assert_eq!(bytes(None), bytes(Some(expected)), "{precision}");
+    }
+}
+
 /// An engine whose steps wait for leave, until the test has dropped its end.
 struct Held(PlanSteps, Receiver<()>);
 
@@ -192,7 +207,7 @@ impl StepEngine for Held {
         self.0.limits()
     }
 
-    fn run(&mut self, step: &Step, logits: &mut Vec<f32>) -> Result<(), StepError> {
+    fn run(&mut self, step: &Step, logits: &mut Logits) -> Result<(), StepError> {
         let _ = self.1.recv();
         self.0.run(step, logits)
     }

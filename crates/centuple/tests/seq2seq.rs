@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use centuple::generation::{
-    Encoding, Parameters, Request, RequestId, Scheduler, Source, Step, StepEngine, StepSpan, Update,
+    Encoding, Logits, Parameters, Request, RequestId, Scheduler, Source, Step, StepEngine, StepSpan, Update,
 };
 use centuple::{Generating, GenerationOptions, Host, HostOptions, LoadOptions, PlanSteps, Precision};
 use centuple_testkit::{FamilyCase, FamilyGolden, FamilyInput, Random};
@@ -57,7 +57,7 @@ fn logits(engine: &mut PlanSteps, inputs: &[(usize, &FamilyInput)], size: usize)
     let vocabulary = engine.limits().vocabulary;
     let mut found = vec![Vec::new(); inputs.len()];
     let longest = inputs.iter().map(|(_, input)| input.written.len()).max().unwrap_or(0);
-    let mut rows = Vec::new();
+    let mut rows = Logits::default();
     for past in (0..longest).step_by(size) {
         let mut step = Step::default();
         let mut places = Vec::new();
@@ -75,7 +75,7 @@ fn logits(engine: &mut PlanSteps, inputs: &[(usize, &FamilyInput)], size: usize)
             }
         }
         engine.run(&step, &mut rows).expect("the step runs");
-        let mut rest = rows.as_slice();
+        let mut rest = rows.values.as_slice();
         for (place, count) in places {
             let (own, others) = rest.split_at(count * vocabulary);
             found[place].extend_from_slice(own);
@@ -138,7 +138,7 @@ fn run(engine: &mut dyn StepEngine, requests: &[Request]) -> (Answers, u64) {
     let submitted: Vec<RequestId> =
         requests.iter().map(|request| scheduler.submit(request.clone()).expect("it fits")).collect();
     let mut answers = vec![BTreeMap::<u32, Vec<u32>>::new(); requests.len()];
-    let mut logits = Vec::new();
+    let mut logits = Logits::default();
     while !scheduler.is_idle() {
         for update in scheduler.step(engine, &mut logits).expect("the step runs") {
             let Update { request, sequence, tokens, .. } = update;
@@ -225,13 +225,13 @@ fn what_the_engine_cannot_do_is_an_error() {
     let families = FamilyGolden::seq2seq().expect("fixtures");
     let mut engine = load(&families[0], &families[0].cases[0], Precision::F32, &roomy()).engine;
     let span = StepSpan { ids: vec![5], pages: vec![0], selected: vec![0], ..StepSpan::default() };
-    let error = engine.run(&Step { spans: vec![span.clone()], ..Step::default() }, &mut Vec::new());
+    let error = engine.run(&Step { spans: vec![span.clone()], ..Step::default() }, &mut Logits::default());
     assert!(error.expect_err("no text").0.contains("text"));
     let beyond = Some(Source { tokens: 3, pages: vec![u32::MAX] });
     let step = Step { spans: vec![StepSpan { source: beyond, ..span }], ..Step::default() };
-    assert!(engine.run(&step, &mut Vec::new()).is_err());
+    assert!(engine.run(&step, &mut Logits::default()).is_err());
     let wrong = Encoding { ids: vec![5; 40], pages: vec![1] };
-    assert!(engine.run(&Step { encodings: vec![wrong], ..Step::default() }, &mut Vec::new()).is_err());
+    assert!(engine.run(&Step { encodings: vec![wrong], ..Step::default() }, &mut Logits::default()).is_err());
 }
 
 #[test]

@@ -270,15 +270,16 @@ pub(crate) struct Generation {
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(crate) kv_memory: Option<u64>,
     /// Numbers that keys and values are kept as: f32 exactly; f16 and int8 round them, and hold 2 and almost 4 times the tokens.
-    #[arg(long, value_name = "PRECISION", default_value = "f32")]
-    pub(crate) kv_precision: KvPrecision,
+    /// By default f32 where the model's precision is f32, else f16.
+    #[arg(long, value_name = "PRECISION")]
+    pub(crate) kv_precision: Option<KvPrecision>,
 }
 
 impl Generation {
     /// What these flags ask for.
     pub(crate) fn options(&self) -> GenerationOptions {
         let kv_memory = self.kv_memory.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-        GenerationOptions { kv_memory, kv_precision: self.kv_precision.into(), ..GenerationOptions::default() }
+        GenerationOptions { kv_memory, kv_precision: self.kv_precision.map(Into::into), ..GenerationOptions::default() }
     }
 }
 

@@ -41,7 +41,7 @@ fn bench(criterion: &mut Criterion) {
                         position += 1;
                         let start = std::time::Instant::now();
                         let place = Place { ids: &[1, 2, 3], sequence: 0, position };
-                        black_box(sampler.sample(&processors, None, place, &mut row)).expect("a token");
+                        black_box(sampler.sample(&processors, None, place, &mut row, None)).expect("a token");
                         spent += start.elapsed();
                     }
                     spent

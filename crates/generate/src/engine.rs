@@ -65,6 +65,44 @@ impl Step {
     }
 }
 
+/// What a step gives.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Logits {
+    /// `[rows, vocabulary]`.
+    pub values: Vec<f32>,
+    /// Of each row, where an engine finds it sooner than the scheduler would. May be shorter.
+    pub peaks: Vec<Option<Peak>>,
+}
+
+/// What is asked first of a row of logits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Peak {
+    /// First token of the largest logit.
+    pub token: u32,
+    /// Natural logarithm of the sum of the exponentials of all logits.
+    pub log_sum: f64,
+}
+
+impl Logits {
+    /// Leaves nothing, and keeps the memory.
+    pub fn clear(&mut self) {
+        self.values.clear();
+        self.peaks.clear();
+    }
+
+    /// Moves the rows of others, which have their peaks as these have, behind these.
+    pub fn append(&mut self, others: &mut Logits) {
+        self.values.append(&mut others.values);
+        self.peaks.append(&mut others.peaks);
+    }
+}
+
+impl From<Vec<f32>> for Logits {
+    fn from(values: Vec<f32>) -> Self {
+        Self { values, peaks: Vec::new() }
+    }
+}
+
 /// What an engine takes; it never changes while the engine lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepLimits {
@@ -92,12 +130,12 @@ pub trait StepEngine: Send {
     /// What [`run`](Self::run) accepts.
     fn limits(&self) -> StepLimits;
 
-    /// Computes a step and writes `[rows, vocabulary]` logits, in the order of spans and their selected tokens. What `logits` held
+    /// Computes a step and writes the logits of its rows, in the order of spans and their selected tokens. What `logits` held
     /// before is lost.
     ///
     /// # Errors
     /// What went wrong; the requests of the step end with it.
-    fn run(&mut self, step: &Step, logits: &mut Vec<f32>) -> Result<(), StepError>;
+    fn run(&mut self, step: &Step, logits: &mut Logits) -> Result<(), StepError>;
 }
 
 /// Why an engine could not compute a step.

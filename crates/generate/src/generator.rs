@@ -5,7 +5,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use centuple_guard::guarded;
 
-use crate::{Refusal, Request, RequestId, Scheduler, Statistics, Step, StepEngine, StepError, StepLimits, Update};
+use crate::{
+    Logits, Refusal, Request, RequestId, Scheduler, Statistics, Step, StepEngine, StepError, StepLimits, Update,
+};
 
 /// Takes what a request got; says whether anybody still wants more.
 type Sink = Box<dyn FnMut(Update) -> bool + Send>;
@@ -82,7 +84,7 @@ impl Generator {
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let of_thread = Arc::clone(&shared);
         let work = move || {
-            let mut logits = Vec::new();
+            let mut logits = Logits::default();
             while let Some(step) = of_thread.next() {
                 let crashed = |reason: &str| StepError(format!("the model crashed: {reason}; please report this"));
                 let outcome = guarded(|| engine.run(&step, &mut logits), crashed);

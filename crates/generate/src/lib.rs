@@ -32,7 +32,7 @@ mod text_stream;
 pub use beam::{BeamSearch, Branch, Hypothesis};
 pub use candidates::{Candidate, Candidates};
 pub use constraint::{Constraint, Grammars};
-pub use engine::{Encoding, PageCopy, Source, Step, StepEngine, StepError, StepLimits, StepSpan};
+pub use engine::{Encoding, Logits, PageCopy, Peak, Source, Step, StepEngine, StepError, StepLimits, StepSpan};
 pub use error::{ParameterError, Refusal, SampleError};
 pub use generator::{Generator, Ticket};
 pub use likelihood::log_likelihoods;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::engine::{Step, StepEngine, StepError, StepLimits, StepSpan};
+use crate::engine::{Logits, Peak, Step, StepEngine, StepError, StepLimits, StepSpan};
 use crate::numbers::log_sum_exp;
 
 /// Logarithms (base e) of the probability of each text's tokens but the first, each given all before it.
@@ -17,7 +17,7 @@ pub fn log_likelihoods(engine: &mut dyn StepEngine, texts: &[&[u32]]) -> Result<
     let mut pages: Vec<u32> = (0..limits.pages.try_into().unwrap_or(u32::MAX)).rev().collect();
     let mut found: Vec<Vec<f32>> = vec![Vec::new(); texts.len()];
     let mut waiting: VecDeque<Reading> = (0..texts.len()).map(Reading::of).collect();
-    let mut logits = Vec::new();
+    let mut logits = Logits::default();
     while !waiting.is_empty() {
         let parts = parts(&limits, texts, &mut waiting, &mut pages)?;
         if parts.is_empty() {
@@ -25,12 +25,13 @@ pub fn log_likelihoods(engine: &mut dyn StepEngine, texts: &[&[u32]]) -> Result<
         }
         let spans = parts.iter().map(|part| part.span(texts)).collect();
         engine.run(&Step { spans, ..Step::default() }, &mut logits)?;
-        let mut rows = logits.chunks_exact(limits.vocabulary.max(1));
+        let mut peaks = logits.peaks.iter();
+        let mut rows = logits.values.chunks_exact(limits.vocabulary.max(1));
         for part in &parts {
             let (text, found) = (texts[part.reading.text], &mut found[part.reading.text]);
             for target in part.targets(text) {
                 let row = rows.next().ok_or_else(|| StepError("the engine gave too few logits".to_owned()))?;
-                found.push(log_probability(row, *target)?);
+                found.push(log_probability(row, peaks.next().copied().flatten(), *target)?);
             }
         }
         for part in parts.into_iter().rev() {
@@ -120,8 +121,9 @@ fn parts(
 }
 
 /// The logarithm of a token's probability.
-fn log_probability(logits: &[f32], token: u32) -> Result<f32, StepError> {
-    let whole = log_sum_exp(logits).map_err(|error| StepError(error.to_string()))?;
+fn log_probability(logits: &[f32], peak: Option<Peak>, token: u32) -> Result<f32, StepError> {
+    let whole = peak.map_or_else(|| log_sum_exp(logits), |peak| Ok(peak.log_sum));
+    let whole = whole.map_err(|error| StepError(error.to_string()))?;
     let logit = logits.get(token as usize).ok_or_else(|| StepError(format!("there is no token {token}")))?;
     Ok((f64::from(*logit) - whole) as f32)
 }
@@ -147,7 +149,7 @@ mod tests {
             self.limits
         }
 
-        fn run(&mut self, step: &Step, logits: &mut Vec<f32>) -> Result<(), StepError> {
+        fn run(&mut self, step: &Step, logits: &mut Logits) -> Result<(), StepError> {
             logits.clear();
             assert!(step.tokens() <= self.limits.tokens_per_step && !step.spans.is_empty());
             for span in &step.spans {
@@ -161,7 +163,7 @@ mod tests {
                     let at = span.past + selected as usize;
                     let page = span.pages[at / self.limits.page_tokens] as usize;
                     let last = self.cache[page * self.limits.page_tokens + at % self.limits.page_tokens];
-                    logits.extend((0..VOCABULARY).map(|token| logit(last, at, token)));
+                    logits.values.extend((0..VOCABULARY).map(|token| logit(last, at, token)));
                 }
             }
             Ok(())

@@ -1,7 +1,7 @@
 //! One token out of one row of logits.
 
 use crate::candidates::largest;
-use crate::{Candidate, Candidates, Constraint, Parameters, Processors, SampleError, numbers, random};
+use crate::{Candidate, Candidates, Constraint, Parameters, Peak, Processors, SampleError, numbers, random};
 
 /// A token with its log-probability.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,7 +59,8 @@ impl Sampler {
         self.seed
     }
 
-    /// The token at a place, out of the logits `row`: `[vocabulary]`, used up. A constraint is told of it.
+    /// The token at a place, out of the logits `row`: `[vocabulary]`, used up. A constraint is told of it. `peak` is that of the
+    /// row, if it is known.
     ///
     /// # Errors
     /// Logits that are no numbers, or no token that may come.
@@ -69,15 +70,19 @@ impl Sampler {
         mut constraint: Option<&mut Constraint>,
         place: Place<'_>,
         row: &mut [f32],
+        peak: Option<Peak>,
     ) -> Result<Sampled, SampleError> {
-        let model = if self.logprobs { Some(Model::new(row, self.top)?) } else { None };
+        let model = if self.logprobs { Some(Model::new(row, peak, self.top)?) } else { None };
         let untouched = processors.is_empty() && constraint.is_none();
         let raw = if self.logprobs && !untouched { row.to_vec() } else { Vec::new() };
         if let Some(constraint) = &mut constraint {
             constraint.restrict(row)?;
         }
         let candidates = processors.apply(place.ids, row);
-        let token = self.choose(&candidates, place)?;
+        let token = match peak.filter(|_| untouched && !self.do_sample) {
+            Some(peak) => peak.token,
+            None => self.choose(&candidates, place)?,
+        };
         if let Some(constraint) = constraint {
             constraint.accept(token)?;
         }
@@ -108,8 +113,9 @@ struct Model {
 }
 
 impl Model {
-    fn new(row: &[f32], top: usize) -> Result<Self, SampleError> {
-        let mut model = Self { log_sum: numbers::log_sum_exp(row)?, top: Vec::new() };
+    fn new(row: &[f32], peak: Option<Peak>, top: usize) -> Result<Self, SampleError> {
+        let log_sum = peak.map_or_else(|| numbers::log_sum_exp(row), |peak| Ok(peak.log_sum))?;
+        let mut model = Self { log_sum, top: Vec::new() };
         let told =
             |candidate: &Candidate| TokenLogprob { token: candidate.token, logprob: model.logprob(candidate.score) };
         model.top = largest(row, top).iter().map(told).collect();
@@ -193,4 +199,27 @@ pub(crate) fn draw_distinct(scores: &[f32], count: usize, number: impl Fn(u32) -
         }
     }
     drawn
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Context;
+
+    #[test]
+    fn a_known_peak_changes_nothing() -> Result<(), Box<dyn std::error::Error>> {
+        let row: Vec<f32> = (0..500).map(|token| ((token * 37) % 211) as f32 / 20.0).collect();
+        let peak = Peak { token: numbers::argmax(&row)?.0 as u32, log_sum: numbers::log_sum_exp(&row)? };
+        let place = Place { ids: &[1, 2], sequence: 0, position: 0 };
+        let greedy = Parameters { logprobs: true, top_n_tokens: 2, ..Parameters::default() };
+        let drawn = Parameters { do_sample: true, ..greedy.clone() };
+        let barred = Parameters { suppress_tokens: Some(vec![peak.token]), ..greedy.clone() };
+        let context = Context { prompt: 2, source: &[1, 2], longest: 9, vocabulary: row.len() };
+        for parameters in [greedy, drawn, barred] {
+            let processors = Processors::new(&parameters, context)?;
+            let sample = |peak| Sampler::new(&parameters, 7).sample(&processors, None, place, &mut row.clone(), peak);
+            assert_eq!(sample(None)?, sample(Some(peak))?);
+        }
+        Ok(())
+    }
 }

@@ -3,7 +3,7 @@
 mod table;
 
 use centuple_generate::{
-    Constraint, Context, Finish, Grammars, ParameterError, Parameters, Place, Processors, Request, SampleError,
+    Constraint, Context, Finish, Grammars, Logits, ParameterError, Parameters, Place, Processors, Request, SampleError,
     Sampler, Scheduler, StepLimits, uniform,
 };
 use serde_json::{Value, json};
@@ -44,7 +44,7 @@ fn answer(constraint: &Constraint, seed: u64) -> Result<String, SampleError> {
             .map(|(token, bytes)| logit(token) + if closes(bytes) { 6.0 } else { 0.0 })
             .collect();
         let place = Place { ids: &[1], sequence: 0, position };
-        let token = sampler.sample(&processors, Some(&mut constraint), place, &mut row)?.token;
+        let token = sampler.sample(&processors, Some(&mut constraint), place, &mut row, None)?.token;
         if token == eos {
             return Ok(String::from_utf8(bytes).expect("whole characters"));
         }
@@ -119,7 +119,7 @@ fn tokenizer_files_say_their_bytes() {
     let sampler = Sampler::new(&parameters, 0);
     let mut next = |position| {
         let place = Place { ids: &[1], sequence: 0, position };
-        sampler.sample(&processors, Some(&mut constraint), place, &mut [0.0; 8]).expect("a token").token
+        sampler.sample(&processors, Some(&mut constraint), place, &mut [0.0; 8], None).expect("a token").token
     };
     assert_eq!([0, 1, 2, 3].map(&mut next), [0, 1, 2, 6]);
 }
@@ -162,7 +162,7 @@ fn scheduled_answers_are_kept_to_it_too() {
     }
     let mut answers = std::collections::BTreeMap::<_, Vec<u8>>::new();
     let mut finished = 0;
-    while let Some(updates) = scheduler.step(&mut engine, &mut Vec::new()) {
+    while let Some(updates) = scheduler.step(&mut engine, &mut Logits::default()) {
         for update in updates {
             let answer = answers.entry((update.request, update.sequence)).or_default();
             answer.extend(update.tokens.iter().flat_map(|sampled| &tokens[sampled.token as usize]));

@@ -4,7 +4,7 @@ mod table;
 
 use std::path::Path;
 
-use centuple_generate::{Context, Parameters, Place, Processors, Request, Sampler, Scheduler, StepLimits};
+use centuple_generate::{Context, Logits, Parameters, Place, Processors, Request, Sampler, Scheduler, StepLimits};
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 use table::{TableEngine, VOCABULARY, logits};
@@ -87,7 +87,7 @@ fn draws_have_the_distribution_of_transformers() {
         let mut counts = vec![0_u32; VOCABULARY];
         for position in 0..DRAWS {
             let place = Place { ids: &ids, sequence: 0, position };
-            let sampled = sampler.sample(&processors, None, place, &mut logits(&ids, salt)).expect("a token");
+            let sampled = sampler.sample(&processors, None, place, &mut logits(&ids, salt), None).expect("a token");
             counts[sampled.token as usize] += 1;
         }
         let expected: Vec<f64> = serde_json::from_value(case["probabilities"].clone()).expect("probabilities");
@@ -128,7 +128,7 @@ fn generate(parameters: Parameters, prompt: Vec<u32>, salt: u64) -> Vec<(Vec<u32
     let mut answers = vec![(Vec::new(), None); parameters.num_return_sequences];
     let request = Request { prompt, source: None, parameters, seed: 0, client: None, decoder: None, constraint: None };
     scheduler.submit(request).expect("the request fits");
-    while let Some(updates) = scheduler.step(&mut engine, &mut Vec::new()) {
+    while let Some(updates) = scheduler.step(&mut engine, &mut Logits::default()) {
         for update in updates {
             let answer = &mut answers[update.sequence as usize];
             answer.0.extend(update.tokens.iter().map(|sampled| sampled.token));
@@ -218,7 +218,7 @@ proptest! {
             if let Ok(processors) = Processors::new(&parameters, context) {
                 let place = Place { ids: &[1, 2], sequence: 0, position: 0 };
                 // Whether there is a token depends on what was forbidden.
-                let sampled = Sampler::new(&parameters, 1).sample(&processors, None, place, &mut logits(&[1, 2], 3));
+                let sampled = Sampler::new(&parameters, 1).sample(&processors, None, place, &mut logits(&[1, 2], 3), None);
                 prop_assert!(sampled.is_ok_and(|sampled| sampled.token < VOCABULARY as u32) || !processors.is_empty());
             }
         }
@@ -253,7 +253,7 @@ fn log_probabilities_are_the_models_own() {
         (row[7], row[5], row[9]) = (3.0, 2.0, 1.0);
         let sum = 3_f64.exp() + 2_f64.exp() + 1_f64.exp() + (VOCABULARY - 3) as f64;
         let place = Place { ids: &[1], sequence: 0, position: 0 };
-        let sampled = sampler.sample(&processors, None, place, &mut row).expect("a token");
+        let sampled = sampler.sample(&processors, None, place, &mut row, None).expect("a token");
         assert_eq!(sampled.token, token);
         let logprob = |logit: f64| (logit - sum.ln()) as f32;
         assert!((sampled.logprob.expect("asked for") - logprob(if token == 7 { 3.0 } else { 2.0 })).abs() < 1e-6);

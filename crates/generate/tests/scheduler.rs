@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use centuple_generate::{
-    BeamSearch, Context, Decode, Finish, Parameters, Place, Processors, Refusal, Request, RequestId, Sampler,
+    BeamSearch, Context, Decode, Finish, Logits, Parameters, Place, Processors, Refusal, Request, RequestId, Sampler,
     Scheduler, StepEngine, StepLimits, Update,
 };
 use proptest::prelude::*;
@@ -99,7 +99,7 @@ fn plainly(request: &Request) -> Vec<Vec<u32>> {
         while ids.len() < longest {
             let position = (ids.len() - prompt.len()) as u64;
             let place = Place { ids: &ids, sequence: index, position };
-            let sampled = sampler.sample(&processors, None, place, &mut logits(&ids, salt)).expect("a token");
+            let sampled = sampler.sample(&processors, None, place, &mut logits(&ids, salt), None).expect("a token");
             ids.push(sampled.token);
             if parameters.eos_token_id.contains(&sampled.token) {
                 break;
@@ -177,7 +177,7 @@ fn run(requests: &[(Request, Arrival)], limits: StepLimits) -> Outcome {
     let mut engine = TableEngine::new(limits, SALT);
     let mut scheduler = Scheduler::new(engine.limits());
     let (mut answers, mut cancelled, mut taken) = (Answers::new(), Vec::new(), Vec::new());
-    let (mut due, mut next, mut wait, mut buffer) = (Vec::new(), 0, 0, Vec::new());
+    let (mut due, mut next, mut wait, mut buffer) = (Vec::new(), 0, 0, Logits::default());
     for now in 0.. {
         while let Some((request, arrival)) = requests.get(next).filter(|(_, arrival)| arrival.after <= wait) {
             if let Ok(id) = scheduler.submit(request.clone()) {
@@ -270,7 +270,7 @@ fn greedy(new: usize) -> Parameters {
 fn a_long_prompt_stalls_nobody() {
     let mut engine = TableEngine::new(limits(60), SALT);
     let mut scheduler = Scheduler::new(engine.limits());
-    let mut buffer = Vec::new();
+    let mut buffer = Logits::default();
     let first = scheduler.submit(request(greedy(30), vec![5, 6])).expect("it fits");
     scheduler.step(&mut engine, &mut buffer);
     let long = scheduler.submit(request(greedy(2), vec![7; 60])).expect("it fits");
@@ -287,7 +287,7 @@ fn a_long_prompt_stalls_nobody() {
 fn the_oldest_gets_a_token_in_each_step_whatever_comes() {
     let mut engine = TableEngine::new(limits(12), SALT);
     let mut scheduler = Scheduler::new(engine.limits());
-    let mut buffer = Vec::new();
+    let mut buffer = Logits::default();
     let oldest = scheduler.submit(request(greedy(40), vec![5, 6])).expect("it fits");
     for step in 0..40_u32 {
         scheduler.submit(request(greedy(20), vec![1 + step % 30; 20])).expect("it fits");
@@ -306,7 +306,7 @@ fn the_oldest_gets_a_token_in_each_step_whatever_comes() {
 fn a_known_beginning_is_not_computed_again() {
     let mut engine = TableEngine::new(limits(60), SALT);
     let mut scheduler = Scheduler::new(engine.limits());
-    let mut buffer = Vec::new();
+    let mut buffer = Logits::default();
     let mut run = |client| {
         let before = engine.steps.iter().map(|(tokens, _)| tokens).sum::<usize>();
         let request = Request { client, ..request(greedy(1), (1..=30).collect()) };
@@ -373,7 +373,7 @@ fn a_failed_step_ends_its_requests() {
     for parameters in [greedy(9), two, Parameters { num_beams: 2, ..greedy(9) }] {
         scheduler.submit(request(parameters, vec![1, 2])).expect("it fits");
     }
-    while let Some(updates) = scheduler.step(&mut engine, &mut Vec::new()) {
+    while let Some(updates) = scheduler.step(&mut engine, &mut Logits::default()) {
         collect(&mut answers, updates);
     }
     let failed = Some(Finish::Failed("the engine is broken".to_owned()));
@@ -392,12 +392,12 @@ fn logits_that_are_no_numbers_end_a_request() {
     assert_eq!(step.rows(), 2);
     let mut rows = vec![f32::NAN; VOCABULARY];
     rows.extend(logits(&[3], SALT));
-    let updates = scheduler.complete(&mut rows);
+    let updates = scheduler.complete(&mut rows.into());
     assert!(matches!(&updates[0].finish, Some(Finish::Failed(reason)) if reason.contains("not numbers")));
     assert_eq!((updates[1].finish.clone(), updates[1].tokens.len()), (None, 1));
     assert_eq!(scheduler.statistics().running, 1);
     // Too few logits break the contract, and end the request too.
     scheduler.plan();
-    assert!(matches!(&scheduler.complete(&mut [])[0].finish, Some(Finish::Failed(_))));
+    assert!(matches!(&scheduler.complete(&mut Logits::default())[0].finish, Some(Finish::Failed(_))));
     assert_eq!(scheduler.statistics().pages_used, 0);
 }

@@ -41,6 +41,8 @@ fn read(pool: &ThreadPool, memory: &[f32]) -> f64 {
 #[derive(Clone, Copy)]
 enum Way {
     Token,
+    /// Told what it will attend to next.
+    Told,
     Block,
 }
 
@@ -59,13 +61,17 @@ fn attend(pool: &ThreadPool, kernels: Kernels, memory: &[f32], form: KvForm, tok
         let mut scratch = vec![0.0; attention_scratch(tokens, HEAD_DIM, HEAD_DIM)];
         let mut out = vec![0.0; SHARED * HEAD_DIM];
         worker.barrier();
-        for piece in worker.share(pieces) {
+        let keys = |piece: usize| {
             let pages = &pages[piece / HEADS * of_sequence..(piece / HEADS + 1) * of_sequence];
-            let keys = PagedKeys::new(memory, form, piece % HEADS, pages, tokens).expect("the pages are there");
+            PagedKeys::new(memory, form, piece % HEADS, pages, tokens).expect("the pages are there")
+        };
+        for piece in worker.share(pieces) {
+            let next = (matches!(way, Way::Told) && piece + 1 < pieces).then(|| (keys(piece + 1), 0));
+            let keys = keys(piece);
             let mut out = MatrixMut::contiguous(&mut out, SHARED, HEAD_DIM).expect("it fits");
             match way {
-                Way::Token => {
-                    let token = TokenAttention { queries, keys, first_key: 0, scale: 0.125, soft_cap: None };
+                Way::Token | Way::Told => {
+                    let token = TokenAttention { queries, keys, first_key: 0, next, scale: 0.125, soft_cap: None };
                     kernels.attend_token(&token, &mut scratch, &mut out).expect("the shapes fit");
                 }
                 Way::Block => {
@@ -110,16 +116,17 @@ fn main() {
     for precision in [KvPrecision::F32, KvPrecision::F16, KvPrecision::Int8] {
         let form = KvForm { precision, heads: HEADS, head_dim: HEAD_DIM };
         for tokens in LENGTHS {
-            let mut rates: [Vec<f64>; 3] = Default::default();
+            let mut rates: [Vec<f64>; 4] = Default::default();
             for round in 0..ROUNDS {
-                let part = |index: usize| &memory[(3 * round + index) % (WORDS / PART) * PART..][..PART];
+                let part = |index: usize| &memory[(4 * round + index) % (WORDS / PART) * PART..][..PART];
                 rates[0].push(read(&pool, part(0)));
                 rates[1].push(attend(&pool, kernels, part(1), form, tokens, Way::Token));
-                rates[2].push(attend(&pool, kernels, part(2), form, tokens, Way::Block));
+                rates[2].push(attend(&pool, kernels, part(2), form, tokens, Way::Told));
+                rates[3].push(attend(&pool, kernels, part(3), form, tokens, Way::Block));
             }
-            let [reading, token, block] = rates.each_mut().map(|rates| best(rates));
+            let [reading, token, told, block] = rates.each_mut().map(|rates| best(rates));
             println!(
-                "{precision:?} {tokens:5} tokens: {token:5.1} of {reading:5.1} that reading takes ({:.0} %); {:.2} µs each; \
+                "{precision:?} {tokens:5} tokens: {token:5.1} of {reading:5.1} that reading takes ({:.0} %); {:.2} µs each; told what comes next {told:.1}; \
                  as a block of queries {block:.1}",
                 100.0 * token / reading,
                 1e6 * (threads * 4 * form.head_words() * tokens / KvForm::TOKENS) as f64 / (token * 1e9),

@@ -6,7 +6,7 @@ use crate::activation::Function;
 use crate::error::KernelError;
 use crate::int8::quantize;
 use crate::isa::Isa;
-use crate::{activation, attention, ceiling, combine, gate, gemm, norm, rotary, rows, softmax};
+use crate::{activation, attention, ceiling, combine, gate, gemm, norm, peak, rotary, rows, softmax};
 
 /// The kernels of one instruction set; proof that this CPU can execute it.
 ///
@@ -155,6 +155,10 @@ kernel_table! { [portable avx2 avx512 neon] {
     combine(job: &combine::Job<'_>) = rows::all;
     /// Softmax of rows in place.
     softmax(rows: &mut crate::matrix::MatrixMut<'_>) = softmax::rows;
+    /// The block with the largest value.
+    largest(values: &[f32]) -> (usize, f32) = peak::largest;
+    /// The logarithm of a sum of exponentials.
+    log_sum_exp(values: &[f32], largest: f32) -> f64 = peak::log_sum_exp;
     /// An elementwise function in place.
     map(function: Function, values: &mut [f32]) = activation::map;
     /// Independent chains of multiply-adds in registers.

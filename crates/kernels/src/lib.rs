@@ -11,7 +11,7 @@
 //!   [`Kernels::attend_token`] attends to them
 //! - fused kernels: [`Kernels::gemm`], [`Kernels::attention`], [`Kernels::layer_norm`],
 //!   [`Kernels::rms_norm`], [`Kernels::gate`], [`Kernels::combine`], [`Kernels::rotary`], [`Kernels::activate`],
-//!   [`Kernels::softmax`], [`embed`], [`pool`], [`maximum`], [`l2_normalize`]
+//!   [`Kernels::softmax`], [`Kernels::peak`], [`embed`], [`pool`], [`maximum`], [`l2_normalize`]
 //! - int8: [`Int8Weight`], [`pack_int8`] and [`PackedInt8`] for weights; [`Kernels::quantize_rows`],
 //!   [`Kernels::layer_norm_quantize`], [`Kernels::rms_norm_quantize`], [`Kernels::gate_quantize`] and
 //!   [`QuantizedRows`] for activations; [`Kernels::gemm_int8`];
@@ -38,6 +38,7 @@ mod isa;
 mod matrix;
 mod norm;
 mod pack;
+mod peak;
 mod pooling;
 mod prefetch;
 pub mod primitive;
@@ -68,6 +69,7 @@ pub use isa::Isa;
 pub use matrix::{Matrix, MatrixMut, row_stride};
 pub use norm::{LayerNorm, RmsNorm, l2_normalize};
 pub use pack::{PANEL, PackedHalf, PackedMatrix, pack, pack_half, pack_right, packed_half_len, packed_len, panels};
+pub use peak::Peak;
 pub use pooling::{Pooling, maximum, pool};
 pub use prefetch::prefetch;
 pub use rotary::Rotary;

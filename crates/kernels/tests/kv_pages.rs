@@ -108,6 +108,7 @@ proptest! {
             queries: case.q(shared),
             keys: paged,
             first_key: window.map_or(0, |window| (keys - 1).saturating_sub(window)),
+            next: past.is_multiple_of(2).then_some((paged, past)),
             scale: case.scale(),
             soft_cap: cap,
         };
@@ -145,7 +146,7 @@ fn rounding_is_bounded_and_keeps_what_is_no_number() {
         // One key gets all the weight.
         let keys = PagedKeys::new(&memory, form, 0, &[0], 1).unwrap();
         let queries = Matrix::contiguous(&[1.0; 3], 1, 3).unwrap();
-        let token = TokenAttention { queries, keys, first_key: 0, scale: 1.0, soft_cap: None };
+        let token = TokenAttention { queries, keys, first_key: 0, next: None, scale: 1.0, soft_cap: None };
         let mut scratch = vec![0.0; attention_scratch(1, 3, 3)];
         let mut out = vec![0.0; 3];
         let mut view = MatrixMut::contiguous(&mut out, 1, 3).unwrap();

@@ -110,6 +110,44 @@ fn softmax_of_extremes() {
 }
 
 #[test]
+fn a_peak_is_found() {
+    for kernels in all_kernels() {
+        for columns in COLUMNS.into_iter().chain([1024, 5000]) {
+            let mut x: Vec<f32> = values(columns, 6).iter().map(|x| x * 20.0).collect();
+            let at = [0, columns / 2, columns - 1];
+            at.iter().for_each(|&at| x[at] = 30.0);
+            for first in [0, 1, 2] {
+                let peak = kernels.peak(&x).expect("numbers");
+                let sum: f64 = x.iter().map(|x| f64::from(*x).exp()).sum();
+                assert_eq!(peak.index, at[first], "{} {columns}", kernels.isa());
+                assert!((peak.log_sum - sum.ln()).abs() < 1e-6, "{} {columns}: {}", kernels.isa(), peak.log_sum);
+                x[at[first]] = -40.0;
+                if at[2] == at[first] {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn values_without_meaning_have_no_peak() {
+    for kernels in all_kernels() {
+        assert_eq!(kernels.peak(&[]), None);
+        assert_eq!(kernels.peak(&[f32::NEG_INFINITY; 40]), None);
+        for bad in [f32::NAN, f32::INFINITY] {
+            for at in [0, 17, 2047, 2056] {
+                let mut x = values(2057, 7);
+                x[at] = bad;
+                assert_eq!(kernels.peak(&x), None, "{} {at}", kernels.isa());
+            }
+        }
+        let masked = kernels.peak(&[f32::NEG_INFINITY, 2.0, f32::NEG_INFINITY]).expect("a number");
+        assert!(masked.index == 1 && (masked.log_sum - 2.0).abs() < 1e-6);
+    }
+}
+
+#[test]
 fn avx2_and_avx512_agree_bit_for_bit() {
     let (Ok(avx2), Ok(avx512)) = (Kernels::new(Isa::Avx2), Kernels::new(Isa::Avx512)) else {
         println!("skipped: this CPU does not have both instruction sets");

@@ -3,8 +3,9 @@
 
 use centuple_tensor::{Tensor, TensorError};
 
-use crate::compensation::Compensation;
+use crate::compensation::{Compensation, Rows};
 use crate::quantize::Channels;
+use crate::refinement::Rounded;
 
 /// The least and the greatest code.
 const LOWEST: f32 = -8.0;
@@ -30,7 +31,6 @@ impl GroupCodes {
     /// Codes of a weight `[n, k]`, whose input channels are as observed.
     pub(crate) fn of(weight: &Tensor, group: usize, channels: Option<&Channels>) -> Result<GroupCodes, TensorError> {
         let [n, k] = [weight.shape()[0], weight.shape()[1]];
-        let means = channels.map(|channels| channels.mean.as_slice());
         let importance = channels.map_or_else(|| vec![1.0; k], |channels| importance(&channels.square));
         let compensation = channels.and_then(|channels| Compensation::of(&channels.moments));
         let (data, width, group) = (weight.to_f32()?, k.max(1), group.max(1));
@@ -39,6 +39,8 @@ impl GroupCodes {
         let rounding = Rounding { group, importance: &importance, compensation: compensation.as_ref() };
         let codes = Tensor::from_i8_with(&[n, k], |codes| rounding.rows(&data, width, codes, &mut scales))?;
         let mut lost = Vec::new();
+        // Where weights follow what inputs have become, their mean is among what they follow.
+        let means = channels.filter(|channels| !channels.moments.have_drifted()).map(|channels| &channels.mean);
         if let Some(means) = means {
             let rows =
                 data.chunks_exact(width).zip(codes.as_i8()?.chunks_exact(width)).zip(scales.chunks_exact(groups));
@@ -57,6 +59,9 @@ struct Rounding<'a> {
     compensation: Option<&'a Compensation>,
 }
 
+/// Rows that are rounded together.
+const TOGETHER: usize = 8;
+
 impl Rounding<'_> {
     /// Rounds rows of a width, shared among threads.
     fn rows(&self, data: &[f32], width: usize, codes: &mut [i8], scales: &mut [f32]) {
@@ -67,37 +72,66 @@ impl Rounding<'_> {
             let parts = data.chunks(share * width).zip(codes.chunks_mut(share * width));
             for ((data, codes), scales) in parts.zip(scales.chunks_mut(share * groups)) {
                 scope.spawn(move || {
-                    let rows = data.chunks_exact(width).zip(codes.chunks_exact_mut(width));
-                    for ((row, codes), scales) in rows.zip(scales.chunks_exact_mut(groups)) {
-                        self.row(row, codes, scales);
+                    let rows = data.chunks(TOGETHER * width).zip(codes.chunks_mut(TOGETHER * width));
+                    for ((rows, codes), scales) in rows.zip(scales.chunks_mut(TOGETHER * groups)) {
+                        match self.compensation {
+                            Some(compensation) => self.compensated(compensation, rows, width, codes, scales),
+                            None => self.plain(rows, width, codes, scales),
+                        }
                     }
                 });
             }
         });
     }
 
-    fn row(&self, row: &[f32], codes: &mut [i8], scales: &mut [f32]) {
-        let Some(compensation) = self.compensation else {
+    /// Each group for itself.
+    fn plain(&self, rows: &[f32], width: usize, codes: &mut [i8], scales: &mut [f32]) {
+        let rows = rows.chunks_exact(width).zip(codes.chunks_exact_mut(width));
+        for ((row, codes), scales) in rows.zip(scales.chunks_exact_mut(width.div_ceil(self.group))) {
             let groups =
                 row.chunks(self.group).zip(self.importance.chunks(self.group)).zip(codes.chunks_mut(self.group));
             for (((values, importance), codes), scale) in groups.zip(scales) {
                 *scale = group_codes(values, importance, codes);
             }
-            return;
-        };
-        let (mut left, mut inverse) = (row.to_vec(), 0.0);
-        compensation.apply(&mut left, |at, row| {
-            let scale = &mut scales[at / self.group];
+        }
+    }
+
+    /// One weight after the other, and then again by what has become of all others.
+    fn compensated(
+        &self,
+        compensation: &Compensation,
+        rows: &[f32],
+        width: usize,
+        codes: &mut [i8],
+        scales: &mut [f32],
+    ) {
+        let mut wanted = Rows::of(rows, width);
+        compensation.correct(&mut wanted);
+        let groups = width.div_ceil(self.group);
+        let mut inverse = vec![0.0; wanted.count()];
+        compensation.apply(&mut wanted.clone(), |number, at, row| {
+            let scale = &mut scales[number * groups + at / self.group];
             if at % self.group == 0 {
                 let end = row.len().min(at + self.group);
                 *scale = Trial::best(&row[at..end], &self.importance[at..end]).map_or(0.0, |trial| trial.scale);
-                inverse = if scale.is_normal() && scale.recip().is_normal() { scale.recip() } else { 0.0 };
+                inverse[number] = reciprocal(*scale);
             }
-            let code = code(row[at] * inverse);
-            codes[at] = code as i8;
+            let code = code(row[at] * inverse[number]);
+            codes[number * width + at] = code as i8;
             code * *scale
         });
+        let mut rounded = Rounded { compensation, group: self.group, wanted: &wanted, codes, scales };
+        for _ in 0..2 {
+            rounded.fit_scales();
+            rounded.improve_codes();
+        }
+        rounded.fit_scales();
     }
+}
+
+/// One over a scale, or 0 where that has no meaning.
+pub(crate) fn reciprocal(scale: f32) -> f32 {
+    if scale.is_normal() && scale.recip().is_normal() { scale.recip() } else { 0.0 }
 }
 
 /// What the square error of each channel's weights counts, with a mean of 1. Texts other than those that were observed have
@@ -195,7 +229,7 @@ impl Trial {
 }
 
 /// The code next to a value in units of the scale, of two the even one.
-fn code(value: f32) -> f32 {
+pub(crate) fn code(value: f32) -> f32 {
     // At this magnitude a float's last bit is 1, so adding it rounds. Unlike a call for each value, it vectorises.
     const ROUND: f32 = 12_582_912.0;
     (value.clamp(LOWEST, HIGHEST) + ROUND) - ROUND

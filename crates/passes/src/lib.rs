@@ -17,14 +17,18 @@ mod pipeline;
 mod qkv_merge;
 mod quantize;
 mod raise;
+mod refinement;
 mod rewrite;
+mod segments;
 mod work;
 
 pub use compensation::Moments;
 pub use half_weights::halve_weights;
 pub use pipeline::{PassError, fold_constants, optimize};
 pub use quantize::{
-    Channels, LayerPrecision, Observations, Quantization, Quantizer, observed_values, quantizable_layers, quantize,
+    Channels, LayerPrecision, Observations, Quantization, Quantizer, RoundedWeights, layer_precisions, observed_values,
+    quantizable_layers, quantize,
 };
 pub use raise::{RaiseOptions, longest_sequence, raise};
 pub use rewrite::{Refusal, Report};
+pub use segments::{Segment, segment_value, segments};

@@ -70,8 +70,9 @@ pub struct Quantization {
     pub fine_smoothing: f32,
     /// Whether large embedding tables are quantised too.
     pub tables: bool,
-    /// Elements of a group where the weights of all layers are to have 4 bits instead of 8. Bits and smoothing then don't
-    /// count, and layers whose inputs were not observed are quantised too.
+    /// Elements of a group where weights are to have 4 bits instead of 8: those of all layers but the ones whose inputs come
+    /// straight out of an activation function, which take much of the accuracy for a quarter of the weights. Bits and smoothing
+    /// then don't count for them, and layers whose inputs were not observed are quantised too.
     pub groups: Option<usize>,
     /// Bits of an activation's code in layers with a row per selected token, as heads over a vocabulary; their weights have 8
     /// bits then, whatever others have. `None` where they go by the same as others.
@@ -112,6 +113,11 @@ pub fn quantizable_layers(graph: &Graph) -> Vec<&str> {
     linear_layers(graph).map(|node| node.name.as_str()).collect()
 }
 
+/// The precision that each layer of a graph gets, by its name.
+pub fn layer_precisions(graph: &Graph, quantization: &Quantization) -> BTreeMap<String, LayerPrecision> {
+    linear_layers(graph).map(|node| (node.name.clone(), precision(graph, node, quantization))).collect()
+}
+
 fn linear_layers(graph: &Graph) -> impl Iterator<Item = &Node> {
     graph.nodes().iter().filter(|node| linear_over_tokens(graph, node).is_some())
 }
@@ -147,6 +153,17 @@ impl<'a> Quantizer<'a> {
         Quantizer { graph, shown: of_weights(graph, observations), made: Made::default(), smoothing: None }
     }
 
+    /// With weights in groups that are rounded already.
+    pub fn with_rounded(mut self, rounded: RoundedWeights) -> Quantizer<'a> {
+        self.made.groups = rounded;
+        self
+    }
+
+    /// All weights in groups that were rounded.
+    pub fn into_rounded(self) -> RoundedWeights {
+        self.made.groups
+    }
+
     /// As [`quantize`].
     ///
     /// # Errors
@@ -154,7 +171,9 @@ impl<'a> Quantizer<'a> {
     pub fn quantize(&mut self, quantization: &Quantization) -> Result<(Graph, Report), PassError> {
         let smoothing = Some((quantization.smoothing, quantization.fine_smoothing));
         if self.smoothing != smoothing {
-            (self.made, self.smoothing) = (Made::default(), smoothing);
+            // Weights in groups are not smoothed.
+            let groups = std::mem::take(&mut self.made.groups);
+            (self.made, self.smoothing) = (Made { groups, ..Made::default() }, smoothing);
         }
         rewritten(self.graph, &self.shown, quantization, &mut self.made)
     }
@@ -214,11 +233,15 @@ fn of_weights(graph: &Graph, observations: &Observations) -> HashMap<Key, Channe
     shown.into_iter().map(|(key, (channels, _))| (key, channels)).collect()
 }
 
+/// Weights in groups that are rounded already, by the sizes of groups.
+#[derive(Clone, Default)]
+pub struct RoundedWeights(HashMap<(Key, usize), GroupCodes>);
+
 /// What was made of weights and tables; those that are used again get the same tensors.
 #[derive(Default)]
 struct Made {
     layers: HashMap<(Key, u8), Codes>,
-    groups: HashMap<(Key, usize), GroupCodes>,
+    groups: RoundedWeights,
     biases: HashMap<(Key, Key, LayerPrecision), Tensor>,
     tables: HashMap<Key, (Tensor, Tensor)>,
 }
@@ -308,14 +331,14 @@ fn grouped(
 ) -> Result<Option<NodeId>, GraphError> {
     let Op::Linear { bias, activation, residual } = node.op else { return Ok(None) };
     let Some(weight) = linear_over_tokens(state.old, node) else { return Ok(None) };
-    let codes = match made.groups.get(&(key(weight), group)) {
+    let codes = match made.groups.0.get(&(key(weight), group)) {
         Some(codes) => codes.clone(),
         None => {
             let Ok(codes) = GroupCodes::of(weight, group, channels) else {
                 state.refuse(node, "its weight is not stored as floats");
                 return Ok(None);
             };
-            made.groups.entry((key(weight), group)).or_insert(codes).clone()
+            made.groups.0.entry((key(weight), group)).or_insert(codes).clone()
         }
     };
     let mut inputs = vec![
@@ -402,6 +425,7 @@ fn precision(graph: &Graph, node: &Node, quantization: &Quantization) -> LayerPr
     let selected = node.fact.shape.first() == Some(&Symbol::Selected.into());
     let of_all = match (quantization.groups, quantization.selected_bits.filter(|_| selected)) {
         (_, Some(bits)) => LayerPrecision::Bits(bits),
+        (Some(_), None) if activated => LayerPrecision::Bits(bits),
         (Some(group), None) => LayerPrecision::Groups(group),
         (None, None) => LayerPrecision::Bits(bits),
     };

@@ -3,10 +3,13 @@
 use std::ops::Range;
 
 use centuple_graph::Attention;
-use centuple_kernels::{AttentionBlock, KernelError, KeyRun, Matrix, MatrixMut, PositionScores, TokenAttention};
+use centuple_kernels::{
+    AttentionBlock, KernelError, KeyRun, Matrix, MatrixMut, PagedKeys, PositionScores, TokenAttention,
+};
 use centuple_tensor::{Layout, Span};
 
 use crate::compute::{Block, Run};
+use crate::kv_cache::KvCache;
 use crate::plan::{Kernel, PositionTables, Stage, View};
 
 type Result<T> = std::result::Result<T, KernelError>;
@@ -30,13 +33,29 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The heads that share one head of keys and values, for one block of queries.
-    pub(crate) fn attend(
+    /// Some heads of keys and values for one block of queries, before the worker is likely to get the `next` block.
+    pub(crate) fn attend_heads(
         &self,
         stage: &Stage,
         out: View,
-        queries: &QueryBlock,
-        kv_head: usize,
+        (queries, next): (&QueryBlock, Option<&QueryBlock>),
+        heads: Range<usize>,
+        block: &Block,
+    ) -> Result<()> {
+        let last = heads.end.saturating_sub(1);
+        heads.into_iter().try_for_each(|head| {
+            let next = if head < last { Some((queries, head + 1)) } else { next.map(|next| (next, 0)) };
+            self.attend(stage, out, (queries, head), next, block)
+        })
+    }
+
+    /// The heads that share one head of keys and values, for one block of queries.
+    fn attend(
+        &self,
+        stage: &Stage,
+        out: View,
+        (queries, kv_head): (&QueryBlock, usize),
+        next: Option<(&QueryBlock, usize)>,
         block: &Block,
     ) -> Result<()> {
         let Kernel::Attention { q, k, v, attention, position } = &stage.kernel else { return Ok(()) };
@@ -45,19 +64,21 @@ impl Run<'_> {
         let scratch = self.scratch.write_slice(block.worker * self.scratch_length, self.scratch_length)?;
         let (runs, past) = match (attention.cache, self.cache) {
             (Some(slot), Some(cache)) => {
-                // Keys behind the last query are hidden from all.
-                let seen = if attention.causal { queries.rows.end - span.start } else { span.tokens };
-                let tokens = span.past + seen;
-                let keys = cache.keys(slot, kv_head, &span.pages, tokens)?;
+                let keys = queries.keys(attention, (cache, slot), kv_head)?;
                 if queries.is_plain_token(attention) {
                     // Its queries share the keys, which pass by once.
                     let source = self.read(columns_of(*q, kv_head, group * width), queries.rows.clone(), block)?;
                     let mut target =
                         self.write(columns_of(out, kv_head, group * width), queries.rows.clone(), block)?;
+                    let first_key = |keys: &PagedKeys| {
+                        attention.window.map_or(0, |window| keys.tokens().saturating_sub(1 + window))
+                    };
+                    let next = next.map(|(next, head)| next.keys(attention, (cache, slot), head)).transpose()?;
                     let token = TokenAttention {
                         queries: Matrix::contiguous(source.row(0).unwrap_or_default(), group, width)?,
                         keys,
-                        first_key: attention.window.map_or(0, |window| (tokens - 1).saturating_sub(window)),
+                        first_key: first_key(&keys),
+                        next: next.map(|keys| (keys, first_key(&keys))),
                         scale: attention.scale,
                         soft_cap: attention.soft_cap,
                     };
@@ -111,7 +132,8 @@ impl Run<'_> {
             (Some(source), Some(cache)) => {
                 let keys = cache.keys(attention.slot, head, &source.pages, source.tokens)?;
                 if queried.rows() == 1 {
-                    let token = TokenAttention { queries: queried, keys, first_key: 0, scale, soft_cap: None };
+                    let token =
+                        TokenAttention { queries: queried, keys, first_key: 0, next: None, scale, soft_cap: None };
                     return self.kernels.attend_token(&token, scratch, &mut target);
                 }
                 keys.pages().map(KeyRun::Page).collect()
@@ -175,7 +197,14 @@ pub(crate) struct QueryBlock<'a> {
     rows: Range<usize>,
 }
 
-impl QueryBlock<'_> {
+impl<'a> QueryBlock<'a> {
+    /// The keys that it sees, of one head.
+    fn keys(&self, attention: &Attention, (cache, slot): (&'a KvCache, usize), head: usize) -> Result<PagedKeys<'a>> {
+        // Keys behind the last query are hidden from all.
+        let seen = if attention.causal { self.rows.end - self.span.start } else { self.span.tokens };
+        cache.keys(slot, head, &self.span.pages, self.span.past + seen)
+    }
+
     /// Whether it is one token that sees the keys before it, or the last of them, whatever their positions.
     fn is_plain_token(&self, attention: &Attention) -> bool {
         let plain = attention.causal && attention.position == centuple_graph::PositionScores::None;

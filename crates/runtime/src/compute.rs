@@ -21,6 +21,9 @@ use crate::shared::SharedFloats;
 use crate::store::Weights;
 use crate::views::copy;
 
+/// Query blocks for each thread from which on a thread takes all heads of one at once.
+const MANY_BLOCKS: usize = 8;
+
 type Result<T> = std::result::Result<T, KernelError>;
 
 /// Everything that stays the same while one batch runs.
@@ -34,6 +37,8 @@ pub(crate) struct Run<'a> {
     pub(crate) scratch_length: usize,
     pub(crate) slot_starts: &'a [usize],
     pub(crate) bindings: Bindings,
+    /// Threads that share the work.
+    pub(crate) threads: usize,
     pub(crate) layout: &'a Layout,
     pub(crate) ids: &'a BatchIds,
     pub(crate) cache: Option<&'a KvCache>,
@@ -84,10 +89,9 @@ impl<'a> Run<'a> {
             (Kernel::GroupedLinear { groups, .. }, Some(out)) => self.grouped_linear(stage, out, 0..*groups, block),
             (Kernel::Attention { attention, .. }, Some(out)) => {
                 // All queries of a sequence at once: the keys and values of a head are brought to the core once.
-                for queries in query_blocks(self.layout, block.rows.clone(), usize::MAX) {
-                    for head in 0..attention.kv_heads {
-                        self.attend(stage, out, &queries, head, block)?;
-                    }
+                let mut blocks = query_blocks(self.layout, block.rows.clone(), usize::MAX).peekable();
+                while let Some(queries) = blocks.next() {
+                    self.attend_heads(stage, out, (&queries, blocks.peek()), 0..attention.kv_heads, block)?;
                 }
                 Ok(())
             }
@@ -113,7 +117,9 @@ impl<'a> Run<'a> {
             Kernel::PooledLinear { linear } => kernels::panels(columns(linear)).div_ceil(2).min(threads),
             Kernel::GroupedLinear { groups, .. } => (*groups).min(threads),
             Kernel::Attention { attention, .. } => {
-                query_blocks(self.layout, 0..rows, FEW_QUERIES).count() * attention.kv_heads
+                let blocks = query_blocks(self.layout, 0..rows, FEW_QUERIES).count();
+                // The heads of a sequence lie side by side.
+                if blocks >= MANY_BLOCKS * threads { blocks } else { blocks * attention.kv_heads }
             }
             Kernel::CrossAttention { attention, .. } => {
                 query_blocks(self.layout, 0..rows, FEW_QUERIES).count() * attention.heads
@@ -152,11 +158,17 @@ impl<'a> Run<'a> {
                 self.grouped_linear(stage, out, at(item)..at(item + 1), block)
             }
             (Kernel::Attention { attention, .. }, Some(out)) => {
-                let (index, head) = (item / attention.kv_heads, item % attention.kv_heads);
-                match query_blocks(self.layout, block.rows.clone(), FEW_QUERIES).nth(index) {
-                    Some(queries) => self.attend(stage, out, &queries, head, block),
-                    None => Ok(()),
+                let blocks = || query_blocks(self.layout, block.rows.clone(), FEW_QUERIES);
+                if items > blocks().count() {
+                    let (index, head) = (item / attention.kv_heads, item % attention.kv_heads);
+                    let Some(queries) = blocks().nth(index) else { return Ok(()) };
+                    return self.attend_heads(stage, out, (&queries, None), head..head + 1, block);
                 }
+                let mut blocks = blocks().skip(item);
+                let Some(queries) = blocks.next() else { return Ok(()) };
+                // Workers that are equally fast take turns.
+                let next = blocks.nth(self.threads.saturating_sub(1));
+                self.attend_heads(stage, out, (&queries, next.as_ref()), 0..attention.kv_heads, block)
             }
             (Kernel::CrossAttention { attention, .. }, Some(out)) => {
                 let (index, head) = (item / attention.heads, item % attention.heads);

@@ -179,6 +179,7 @@ impl Session {
             scratch_length: self.scratch_length,
             slot_starts: &self.slot_starts,
             bindings: batch.bindings,
+            threads: self.pool.threads(),
             layout: batch.layout,
             ids: &self.ids,
             cache: batch.cache,

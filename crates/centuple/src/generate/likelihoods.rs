@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use centuple_generate::log_likelihoods;
-use centuple_kernels::KvPrecision;
 use centuple_runtime::{KvCache, Memory, Plan};
 use centuple_tasks::{Engine, EngineError, Limits, Output, Sequence};
 use centuple_tensor::PAGE_TOKENS;
 
-use super::{GenerationOptions, PlanSteps};
+use super::{GenerationOptions, PlanSteps, kept_by};
 use crate::error::Error;
 use crate::host::Host;
+use crate::load::Precision;
 
 /// Texts that are computed together.
 const SEQUENCES: usize = 16;
@@ -25,17 +25,24 @@ pub(crate) struct Likelihoods {
 }
 
 impl Likelihoods {
-    /// An engine over the plan of a decoder, with a cache for one longest sequence or many short ones.
+    /// An engine over the plan of a decoder, with a cache for one longest sequence or many short ones, which keeps what
+    /// generation keeps by default in that precision.
     ///
     /// # Errors
     /// The memory isn't granted.
-    pub(crate) fn new(host: &Host, plan: &Arc<Plan>, limits: Limits) -> Result<Likelihoods, Error> {
+    pub(crate) fn new(
+        host: &Host,
+        plan: &Arc<Plan>,
+        limits: Limits,
+        precision: Precision,
+    ) -> Result<Likelihoods, Error> {
         let pages = limits.max_tokens_per_sequence.div_ceil(PAGE_TOKENS) + TOKENS.div_ceil(PAGE_TOKENS) + SEQUENCES;
+        let kv_precision = kept_by(precision);
         let options = GenerationOptions {
-            kv_memory: Some(pages.saturating_mul(KvCache::page_bytes(plan.cache_slots(), KvPrecision::F32).max(1))),
+            kv_memory: Some(pages.saturating_mul(KvCache::page_bytes(plan.cache_slots(), kv_precision).max(1))),
+            kv_precision: Some(kv_precision),
             tokens_per_step: TOKENS,
             sequences_per_step: SEQUENCES,
-            ..GenerationOptions::default()
         };
         let steps = PlanSteps::new(host, plan, None, limits.max_tokens_per_sequence, limits.vocabulary, &options)?;
         Ok(Likelihoods { steps, limits })

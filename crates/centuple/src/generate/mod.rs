@@ -32,8 +32,9 @@ pub struct GenerationOptions {
     /// Bytes for keys and values of all sequences together; by default a share of the free memory, at most what
     /// `sequences_per_step` longest sequences need.
     pub kv_memory: Option<usize>,
-    /// The numbers that keys and values are kept as.
-    pub kv_precision: KvPrecision,
+    /// The numbers that keys and values are kept as; by default f32 where the model's precision is f32, and f16
+    /// where it is a narrower one.
+    pub kv_precision: Option<KvPrecision>,
     /// Most tokens that are computed together, at which prompts are cut. Many let prompts pass sooner, few let the streams
     /// beside them wait less.
     pub tokens_per_step: usize,
@@ -43,12 +44,15 @@ pub struct GenerationOptions {
 
 impl Default for GenerationOptions {
     fn default() -> GenerationOptions {
-        GenerationOptions {
-            kv_memory: None,
-            kv_precision: KvPrecision::F32,
-            tokens_per_step: 256,
-            sequences_per_step: 64,
-        }
+        GenerationOptions { kv_memory: None, kv_precision: None, tokens_per_step: 256, sequences_per_step: 64 }
+    }
+}
+
+/// The numbers that keys and values are kept as where nobody says. Weights of f16 are rounded as much, others more.
+pub(crate) fn kept_by(precision: Precision) -> KvPrecision {
+    match precision {
+        Precision::F32 => KvPrecision::F32,
+        Precision::F16 | Precision::Int8 | Precision::Int4 => KvPrecision::F16,
     }
 }
 
@@ -121,7 +125,9 @@ impl Host {
         let vocabulary = card.dimension();
         let positions = compiled.description.max_tokens;
         let encoder = compiled.encoder.as_ref().map(|encoder| &encoder.plan);
-        let engine = PlanSteps::new(self, &compiled.plan, encoder, positions, vocabulary, generation)?;
+        let kv_precision = generation.kv_precision.unwrap_or_else(|| kept_by(compiled.precision));
+        let generation = GenerationOptions { kv_precision: Some(kv_precision), ..*generation };
+        let engine = PlanSteps::new(self, &compiled.plan, encoder, positions, vocabulary, &generation)?;
         let (model, precision) = (Arc::clone(&compiled.model), compiled.precision);
         Ok(Generating { model, defaults, engine, precision, folder: folder.to_owned() })
     }

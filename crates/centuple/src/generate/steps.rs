@@ -1,9 +1,10 @@
 //! The step engine: packs the sequences of a step, runs the plan over pages of keys and values, hands out rows of logits.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use centuple_generate::{Step, StepEngine, StepError, StepLimits};
-use centuple_runtime::{Batch, InputData, KvCache, Memory, Plan, RuntimeError, Session};
+use centuple_generate::{Logits, Peak, Step, StepEngine, StepError, StepLimits};
+use centuple_kernels::{Kernels, ThreadPool};
+use centuple_runtime::{Batch, InputData, KvCache, Memory, OutputRows, Plan, RuntimeError, Session};
 use centuple_tensor::{Bindings, Layout, PAGE_TOKENS, Source, Span};
 
 use super::encoder::SourceEncoder;
@@ -18,6 +19,8 @@ const LEAST_TOKENS: usize = 16;
 /// Runs steps of a generating plan over a cache of its own.
 pub struct PlanSteps {
     session: Session,
+    pool: Arc<ThreadPool>,
+    kernels: Kernels,
     /// What reads texts, where the model is a decoder behind an encoder.
     encoder: Option<SourceEncoder>,
     cache: KvCache,
@@ -52,7 +55,8 @@ impl PlanSteps {
         while tokens > LEAST_TOKENS && !fits(plan, &capacity(tokens), ARENA_BYTES) {
             tokens = LEAST_TOKENS.max(tokens / 2);
         }
-        let page = KvCache::page_bytes(plan.cache_slots(), options.kv_precision).max(1);
+        let kv_precision = options.kv_precision.unwrap_or_default();
+        let page = KvCache::page_bytes(plan.cache_slots(), kv_precision).max(1);
         let texts = if encoder.is_some() { 2 } else { 1 };
         let longest = positions.div_ceil(PAGE_TOKENS).saturating_mul(page).saturating_mul(texts);
         let bytes = options.kv_memory.unwrap_or_else(|| memory::share(longest.saturating_mul(sequences)));
@@ -60,7 +64,7 @@ impl PlanSteps {
         if pages == 0 {
             return Err(Error::CacheMemory { bytes, page });
         }
-        let cache = KvCache::new(plan.cache_slots(), options.kv_precision, pages)?;
+        let cache = KvCache::new(plan.cache_slots(), kv_precision, pages)?;
         let session = Session::new(Arc::clone(plan), Arc::clone(&host.pool), capacity(tokens))?;
         // A text can't be cut.
         let encoder = encoder.map(|plan| SourceEncoder::new(host, plan, positions.max(tokens))).transpose()?;
@@ -73,7 +77,8 @@ impl PlanSteps {
             sequences_per_step: sequences.min(tokens),
             vocabulary,
         };
-        Ok(PlanSteps { session, encoder, cache, limits, ids: Vec::new() })
+        let (pool, kernels) = (Arc::clone(&host.pool), Kernels::new(host.isa).map_err(RuntimeError::Kernel)?);
+        Ok(PlanSteps { session, pool, kernels, encoder, cache, limits, ids: Vec::new() })
     }
 
     /// Bytes that the engine takes besides the keys and values.
@@ -93,7 +98,7 @@ impl PlanSteps {
         self.cache.bytes()
     }
 
-    fn run_spans(&mut self, step: &Step, logits: &mut Vec<f32>) -> Result<(), RuntimeError> {
+    fn run_spans(&mut self, step: &Step, logits: &mut Logits) -> Result<(), RuntimeError> {
         self.ids.clear();
         self.ids.extend(step.spans.iter().flat_map(|span| &span.ids).map(|&id| i64::from(id)));
         let span = |span: &centuple_generate::StepSpan| Span {
@@ -109,12 +114,37 @@ impl PlanSteps {
         let inputs = [("input_ids", InputData::I64(&self.ids))];
         let batch = Batch { inputs: &inputs, layout: &layout, bindings: layout.bindings(), cache: Some(&self.cache) };
         self.session.run(&batch)?;
-        if let Some(rows) = self.session.output(0) {
-            logits.reserve(rows.rows() * rows.columns());
-            (0..rows.rows()).for_each(|row| logits.extend_from_slice(rows.row(row)));
+        match self.session.output(0) {
+            Some(rows) => hand_out(&self.pool, self.kernels, &rows, logits),
+            None => {
+                logits.clear();
+                Ok(())
+            }
         }
-        Ok(())
     }
+}
+
+/// Copies rows over what was there and finds their peaks, each worker those of some.
+fn hand_out(
+    pool: &ThreadPool,
+    kernels: Kernels,
+    rows: &OutputRows<'_>,
+    logits: &mut Logits,
+) -> Result<(), RuntimeError> {
+    logits.values.resize(rows.rows() * rows.columns(), 0.0);
+    logits.peaks.resize(rows.rows(), None);
+    let places = logits.values.chunks_exact_mut(rows.columns().max(1)).zip(&mut logits.peaks);
+    let places: Vec<_> = places.map(Mutex::new).collect();
+    pool.run(&|worker| {
+        for row in worker.share(rows.rows()) {
+            let Some(Ok(mut place)) = places.get(row).map(Mutex::lock) else { continue };
+            let (values, found) = &mut *place;
+            values.copy_from_slice(rows.row(row));
+            let peak = kernels.peak(values);
+            **found = peak.map(|peak| Peak { token: peak.index as u32, log_sum: peak.log_sum });
+        }
+    })?;
+    Ok(())
 }
 
 impl StepEngine for PlanSteps {
@@ -122,8 +152,7 @@ impl StepEngine for PlanSteps {
         self.limits
     }
 
-    fn run(&mut self, step: &Step, logits: &mut Vec<f32>) -> Result<(), StepError> {
-        logits.clear();
+    fn run(&mut self, step: &Step, logits: &mut Logits) -> Result<(), StepError> {
         let failed = |error: RuntimeError| StepError(format!("the model could not be run: {error}"));
         let reads = self.encoder.is_some();
         if step.spans.iter().any(|span| span.source.is_some() != reads) || !(step.encodings.is_empty() || reads) {
@@ -137,6 +166,10 @@ impl StepEngine for PlanSteps {
         if let Some(encoder) = &mut self.encoder {
             encoder.encode(&step.encodings, &mut self.cache).map_err(failed)?;
         }
-        if step.spans.is_empty() { Ok(()) } else { self.run_spans(step, logits).map_err(failed) }
+        if step.spans.is_empty() {
+            logits.clear();
+            return Ok(());
+        }
+        self.run_spans(step, logits).map_err(failed)
     }
 }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use centuple_graph::{Graph, NodeId, Op};
-use centuple_passes::{LayerPrecision, Observations, Quantization, Quantizer, quantizable_layers};
+use centuple_passes::{LayerPrecision, Observations, Quantization, Quantizer, RoundedWeights, quantizable_layers};
 use centuple_receipt::{Rung, report, search};
 use centuple_runtime::{Batch, InputData, RuntimeError, Session, lower};
 use centuple_tasks::{Engine, Sequence};
@@ -12,7 +12,7 @@ use centuple_tasks::{Engine, Sequence};
 use super::{Bench, OptimizeError, judge};
 use crate::calibrate;
 use crate::engine::layout;
-use crate::load::INT4_GROUP;
+use crate::load::{INT4_GROUP, Precision};
 
 /// Most tokens on which layers are measured.
 const TOKENS: usize = 256;
@@ -41,8 +41,14 @@ pub(super) struct Quantizing<'a> {
 }
 
 impl<'a> Quantizing<'a> {
-    pub(super) fn new(plain: &'a Graph, observations: &Observations, base: Quantization) -> Quantizing<'a> {
-        Quantizing { plain, quantizer: RefCell::new(Quantizer::new(plain, observations)), base }
+    pub(super) fn new(
+        plain: &'a Graph,
+        observations: &Observations,
+        rounded: RoundedWeights,
+        base: Quantization,
+    ) -> Quantizing<'a> {
+        let quantizer = Quantizer::new(plain, observations).with_rounded(rounded);
+        Quantizing { plain, quantizer: RefCell::new(quantizer), base }
     }
 
     /// How a layer on a rung computes.
@@ -104,7 +110,7 @@ pub(super) fn measure(
     let mut left = TOKENS;
     let few = sequences.iter().take_while(|sequence| calibrate::fits(&mut left, sequence.len())).count();
     let sample: Vec<&Sequence> = sequences.iter().take(few.max(1)).collect();
-    let baseline = bench.engine(graph)?.run(&sample)?;
+    let baseline = bench.engine(graph, Precision::F32)?.run(&sample)?;
     bench.progress.begin("measuring layers", names.len());
     let mut measured = Vec::new();
     for name in &names {
@@ -120,7 +126,7 @@ pub(super) fn measure(
             continue;
         };
         let (sqnr_db, cosine) = alone(bench, (graph, of_float), (&with_one, of_codes), &sample)?;
-        let damage = judge::drift(&bench.engine(&with_one)?.run(&sample)?, &baseline);
+        let damage = judge::drift(&bench.engine(&with_one, Precision::F32)?.run(&sample)?, &baseline);
         let shape = with_one.constant_of(with_one.node(of_codes).inputs[1]).map_or([0, 0], |codes| {
             let shape = codes.shape();
             [shape[0], shape[1]]

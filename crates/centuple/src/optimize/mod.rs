@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use centuple_graph::Graph;
+use centuple_passes::RoundedWeights;
 use centuple_receipt::data::{self, Data, DataError, DataOptions, Example};
 use centuple_receipt::metrics::{Metric, MetricError};
 use centuple_receipt::report::{self, Findings, Receipt, ReceiptError, Variant, Verdict};
@@ -23,6 +24,7 @@ use crate::calibrate;
 use crate::error::Error;
 use crate::host::Host;
 use crate::load::{Compiled, LoadOptions, Precision, Source, id_of};
+use crate::rounding;
 pub(crate) use judge::{Answered, Answers, Judge};
 pub(crate) use runner::{Runner, Time};
 
@@ -178,10 +180,10 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// An engine over a graph of the model.
-    fn engine(&self, graph: &Graph) -> Result<Runner, OptimizeError> {
+    /// An engine over a graph of the model, which is of that precision.
+    fn engine(&self, graph: &Graph, precision: Precision) -> Result<Runner, OptimizeError> {
         let plan = Arc::new(lower(graph, self.host.isa)?);
-        Ok(Runner::new(self.host, &plan, &self.source.model)?)
+        Ok(Runner::new(self.host, &plan, &self.source.model, precision)?)
     }
 
     fn check(&self) -> Result<(), OptimizeError> {
@@ -251,7 +253,7 @@ impl Bench<'_> {
         let (search, verdict) = (judge(&split.search)?, judge(&split.verdict)?);
 
         progress.begin("answering in f32", 2);
-        let mut engine = self.engine(plain)?;
+        let mut engine = self.engine(plain, Precision::F32)?;
         let searched = search.ask(&mut engine)?;
         progress.advance();
         let baseline = Rc::new(verdict.ask(&mut engine)?);
@@ -388,7 +390,7 @@ impl Bench<'_> {
 
     /// A model whose precision leaves nothing to search.
     fn candidate(&self, precision: Precision, graph: Graph, verdict: &Judge<'_>) -> Result<Candidate, OptimizeError> {
-        let mut engine = self.engine(&graph)?;
+        let mut engine = self.engine(&graph, precision)?;
         self.progress.begin(&format!("answering in {precision}"), 0);
         let answered = Rc::new(verdict.ask(&mut engine)?);
         let times = self.time(&mut engine, precision)?;
@@ -409,11 +411,17 @@ impl Bench<'_> {
     ) -> Result<Candidate, OptimizeError> {
         self.progress.begin("calibrating", 0);
         let own = split.search.iter().flat_map(|&place| examples[place].texts());
-        let observations =
-            calibrate::observe(self.host, plain, None, &self.source.model.tokenizer, own, precision.moments())?;
+        let tokenizer = &self.source.model.tokenizer;
+        let observations = calibrate::observe(self.host, plain, None, tokenizer, own, false)?;
         let generates = self.source.model.card.head.generates();
         let base = precision.quantization(&self.options.load.quantization, generates).unwrap_or_default();
-        let quantizing = layers::Quantizing::new(plain, &observations, base);
+        let mut rounded = RoundedWeights::default();
+        if precision.groups() {
+            self.progress.begin("rounding", 0);
+            // Not by the search's own texts, which would then be judged too well.
+            rounded = rounding::round(self.host, plain, tokenizer, &observations, &base)?;
+        }
+        let quantizing = layers::Quantizing::new(plain, &observations, rounded, base);
         let measured = layers::measure(self, &quantizing, search.sequences())?;
         let names: Vec<String> = measured.iter().map(|layer| layer.name.clone()).collect();
         let layers: Vec<search::Layer> = measured.iter().map(layers::Measured::to_search).collect();
@@ -423,7 +431,7 @@ impl Bench<'_> {
         let outcome = search::search(&layers, &limits, |rungs| {
             self.check()?;
             let graph = quantizing.on(&names, rungs)?;
-            let answered = search.ask(&mut self.engine(&graph)?)?;
+            let answered = search.ask(&mut self.engine(&graph, precision)?)?;
             self.progress.advance();
             let drop = search.drop(&answered.answers, &searched.answers)?;
             Ok(Evaluation { drop, error: answered.error(searched) })

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use centuple_generate::{Step, StepEngine, StepSpan};
+use centuple_generate::{Logits, Step, StepEngine, StepSpan};
 use centuple_runtime::{Memory, Plan};
 use centuple_tasks::{Engine, EngineError, Head, Limits, Model, Output, Sequence};
 
@@ -11,6 +11,7 @@ use crate::engine::PlanEngine;
 use crate::error::Error;
 use crate::generate::Likelihoods;
 use crate::host::Host;
+use crate::load::Precision;
 use crate::timing::{random_sequences, time};
 
 /// Batches that are timed: sequences and tokens of each.
@@ -33,13 +34,15 @@ pub(crate) enum Runner {
 }
 
 impl Runner {
-    /// An engine over a plan of `model`.
+    /// An engine over a plan of `model`; one that generates keeps keys and values as generation does in that precision.
     ///
     /// # Errors
     /// The memory isn't granted.
-    pub(crate) fn new(host: &Host, plan: &Arc<Plan>, model: &Model) -> Result<Runner, Error> {
+    pub(crate) fn new(host: &Host, plan: &Arc<Plan>, model: &Model, precision: Precision) -> Result<Runner, Error> {
         Ok(match model.card.head {
-            Head::CausalLm { .. } => Runner::Likelihoods(Box::new(Likelihoods::new(host, plan, model.limits)?)),
+            Head::CausalLm { .. } => {
+                Runner::Likelihoods(Box::new(Likelihoods::new(host, plan, model.limits, precision)?))
+            }
             Head::SentenceEmbedding(_)
             | Head::TokenFeatures { .. }
             | Head::SparseEmbedding { .. }
@@ -104,7 +107,7 @@ fn time_step(engine: &mut Likelihoods, sequences: &[Sequence], past: usize) -> R
         StepSpan { ids: sequence.ids.clone(), past, pages, selected: vec![tokens as u32 - 1], source: None }
     };
     let step = Step { spans: sequences.iter().map(span).collect(), ..Step::default() };
-    let mut logits = Vec::new();
+    let mut logits = Logits::default();
     let mut times = Vec::new();
     let begin = Instant::now();
     while times.len() < 3 || begin.elapsed() < WARM_UP + TIMING {

@@ -3,21 +3,35 @@
 use super::group::{Group, Mode, Sequence};
 use super::plan::{Part, Planned};
 use super::{Finish, Scheduler, Update};
-use crate::{BeamSearch, PagePool, Place, SampleError, Sampled};
+use crate::{BeamSearch, Logits, PagePool, Peak, Place, SampleError, Sampled};
+
+/// Some rows of a step's logits.
+struct Rows<'a> {
+    values: &'a mut [f32],
+    peaks: &'a [Option<Peak>],
+}
+
+impl<'a> Rows<'a> {
+    /// Cuts off the first so many rows; no values if there are fewer.
+    fn take(&mut self, rows: usize, vocabulary: usize) -> Rows<'a> {
+        let count = rows.saturating_mul(vocabulary);
+        let (values, rest) = std::mem::take(&mut self.values).split_at_mut_checked(count).unwrap_or_default();
+        let (peaks, others) = self.peaks.split_at_checked(rows).unwrap_or((self.peaks, &[]));
+        (self.values, self.peaks) = (rest, others);
+        Rows { values, peaks }
+    }
+}
 
 impl Scheduler {
-    /// Takes the logits of the planned step, `[rows, vocabulary]` in the order of its spans, and says what each request got. The
-    /// logits are used up.
-    pub fn complete(&mut self, logits: &mut [f32]) -> Vec<Update> {
+    /// Takes the logits of the planned step, in the order of its spans, and says what each request got. The logits are used up.
+    pub fn complete(&mut self, logits: &mut Logits) -> Vec<Update> {
         let vocabulary = self.limits.vocabulary;
         let mut updates = Vec::new();
-        let mut rest = logits;
+        let mut rest = Rows { values: &mut logits.values, peaks: &logits.peaks };
         for planned in std::mem::take(&mut self.planned) {
-            let count = planned.rows().saturating_mul(vocabulary);
-            let (rows, after) = std::mem::take(&mut rest).split_at_mut_checked(count).unwrap_or_default();
-            rest = after;
+            let rows = rest.take(planned.rows(), vocabulary);
             let Some(mut group) = self.running.remove(&planned.request) else { continue };
-            let outcome = if rows.len() == count {
+            let outcome = if rows.values.len() == planned.rows().saturating_mul(vocabulary) {
                 group.take(&planned, rows, &mut self.pool, &mut updates)
             } else {
                 Err(SampleError::Contract("too few logits".to_owned()))
@@ -45,7 +59,7 @@ impl Group {
     fn take(
         &mut self,
         planned: &Planned,
-        rows: &mut [f32],
+        rows: Rows<'_>,
         pool: &mut PagePool,
         updates: &mut Vec<Update>,
     ) -> Result<usize, SampleError> {
@@ -61,8 +75,8 @@ impl Group {
             return Ok(0);
         }
         match &self.mode {
-            Mode::Beams(_) => self.advance_beams(rows, pool, updates).map(|()| 0),
-            Mode::Sampled { begun: false } if self.width > 1 => self.begin(rows, pool, updates).map(|()| 0),
+            Mode::Beams(_) => self.advance_beams(rows.values, pool, updates).map(|()| 0),
+            Mode::Sampled { begun: false } if self.width > 1 => self.begin(rows.values, pool, updates).map(|()| 0),
             Mode::Sampled { .. } => self.sample(&planned.parts, rows, pool, updates),
         }
     }
@@ -73,7 +87,7 @@ impl Group {
         let (mut open, mut first) = (Vec::new(), Vec::new());
         for index in 0..self.width as u32 {
             let mut answer = Sequence::new(index, prompt.clone());
-            let update = self.choose(&mut answer, &mut row.to_vec(), &[])?.0;
+            let update = self.choose(&mut answer, Rows { values: &mut row.to_vec(), peaks: &[] }, &[])?.0;
             if update.finish.is_none() {
                 open.push(answer);
             }
@@ -94,23 +108,20 @@ impl Group {
     fn sample(
         &mut self,
         parts: &[Part],
-        rows: &mut [f32],
+        mut rows: Rows<'_>,
         pool: &mut PagePool,
         updates: &mut Vec<Update>,
     ) -> Result<usize, SampleError> {
         self.mode = Mode::Sampled { begun: true };
         let count: usize = parts.iter().map(|part| 1 + part.drafts.len()).sum();
-        let vocabulary = rows.len() / count.max(1);
-        let mut rest = rows;
+        let vocabulary = rows.values.len() / count.max(1);
         let mut accepted = 0;
         let mut open = Vec::new();
         let mut sequences = std::mem::take(&mut self.sequences).into_iter();
         for part in parts {
             let Some(mut sequence) = sequences.next() else { break };
-            let own = (1 + part.drafts.len()) * vocabulary;
-            let (rows, after) = std::mem::take(&mut rest).split_at_mut_checked(own).unwrap_or_default();
-            rest = after;
-            let chosen = self.choose(&mut sequence, rows, &part.drafts);
+            let own = rows.take(1 + part.drafts.len(), vocabulary);
+            let chosen = self.choose(&mut sequence, own, &part.drafts);
             let (update, right) = match chosen {
                 Ok(chosen) => chosen,
                 Err(error) => {
@@ -135,22 +146,18 @@ impl Group {
     }
 
     /// Chooses a token, and for each guess that is right another one. Gives the number of these.
-    fn choose(
-        &self,
-        sequence: &mut Sequence,
-        rows: &mut [f32],
-        drafts: &[u32],
-    ) -> Result<(Update, usize), SampleError> {
+    fn choose(&self, sequence: &mut Sequence, rows: Rows<'_>, drafts: &[u32]) -> Result<(Update, usize), SampleError> {
         if sequence.ids.len() == self.prompt {
             sequence.text = self.text_stream(&sequence.ids);
             sequence.constraint = self.constraint.clone();
         }
-        let vocabulary = rows.len() / (1 + drafts.len());
+        let vocabulary = rows.values.len() / (1 + drafts.len());
         let mut update = self.update(sequence.index);
-        for (right, row) in rows.chunks_exact_mut(vocabulary.max(1)).enumerate() {
+        for (right, row) in rows.values.chunks_exact_mut(vocabulary.max(1)).enumerate() {
+            let peak = rows.peaks.get(right).copied().flatten();
             let position = (sequence.ids.len() - self.prompt) as u64;
             let place = Place { ids: &sequence.ids, sequence: sequence.index, position };
-            let sampled = self.sampler.sample(&self.processors, sequence.constraint.as_mut(), place, row)?;
+            let sampled = self.sampler.sample(&self.processors, sequence.constraint.as_mut(), place, row, peak)?;
             let token = sampled.token;
             sequence.ids.push(token);
             update.tokens.push(sampled);

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use group::Group;
 use plan::Planned;
 
-use crate::{Constraint, Decode, PagePool, Parameters, Sampled, Step, StepEngine, StepError, StepLimits};
+use crate::{Constraint, Decode, Logits, PagePool, Parameters, Sampled, Step, StepEngine, StepError, StepLimits};
 
 /// A request of one scheduler. Numbers ascend and never come back.
 pub type RequestId = u64;
@@ -166,7 +166,7 @@ impl Scheduler {
     }
 
     /// Plans a step, runs it and completes it. `None` if there is nothing to do.
-    pub fn step(&mut self, engine: &mut dyn StepEngine, logits: &mut Vec<f32>) -> Option<Vec<Update>> {
+    pub fn step(&mut self, engine: &mut dyn StepEngine, logits: &mut Logits) -> Option<Vec<Update>> {
         let step: Step = self.plan()?;
         Some(match engine.run(&step, logits) {
             Ok(()) => self.complete(logits),

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use centuple_generate::{Step, StepEngine, StepError, StepLimits, StepSpan};
+use centuple_generate::{Logits, Step, StepEngine, StepError, StepLimits, StepSpan};
 
 /// Tokens of the model.
 pub(crate) const VOCABULARY: usize = 40;
@@ -104,7 +104,7 @@ impl StepEngine for TableEngine {
         self.limits
     }
 
-    fn run(&mut self, step: &Step, logits: &mut Vec<f32>) -> Result<(), StepError> {
+    fn run(&mut self, step: &Step, logits: &mut Logits) -> Result<(), StepError> {
         if self.fails_after.is_some_and(|steps| self.steps.len() >= steps) {
             return Err(StepError("the engine is broken".to_owned()));
         }
@@ -123,9 +123,9 @@ impl StepEngine for TableEngine {
         self.check_places(step);
         logits.clear();
         for span in &step.spans {
-            logits.extend(self.span(span));
+            logits.values.extend(self.span(span));
         }
-        assert_eq!(logits.len(), step.rows() * VOCABULARY);
+        assert_eq!(logits.values.len(), step.rows() * VOCABULARY);
         Ok(())
     }
 }

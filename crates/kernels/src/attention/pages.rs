@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
 use crate::error::{KernelError, expect_dimension};
 use crate::matrix::MatrixMut;
@@ -99,14 +100,28 @@ impl KvForm {
             // SAFETY: the head has `head_words` writable floats, and `token` is one of 16.
             unsafe {
                 match self.precision {
-                    KvPrecision::F32 => self.write(first.cast::<f32>(), token, key, value, |x| x, |x| x),
-                    KvPrecision::F16 => self.write(first.cast::<f16>(), token, key, value, to_half, to_half),
+                    KvPrecision::F32 => {
+                        self.write(
+                            first.cast::<f32>(),
+                            token,
+                            key,
+                            value,
+                            <[f32]>::copy_from_slice,
+                            <[f32]>::copy_from_slice,
+                        );
+                    }
+                    KvPrecision::F16 => self.write(first.cast::<f16>(), token, key, value, to_halves, to_halves),
                     KvPrecision::Int8 => {
                         let scales = first.add(self.scale_start() + token);
                         let [of_key, of_value] = [Rounding::new(key), Rounding::new(value)];
                         scales.write(of_key.scale);
                         scales.add(LANES).write(of_value.scale);
-                        self.write(first.cast::<i8>(), token, key, value, |x| of_key.code(x), |x| of_value.code(x));
+                        let codes = |rounding: &Rounding, to: &mut [i8], values: &[f32]| {
+                            to.iter_mut().zip(values).for_each(|(to, x)| *to = rounding.code(*x));
+                        };
+                        let key_codes = |to: &mut [i8], values: &[f32]| codes(&of_key, to, values);
+                        let value_codes = |to: &mut [i8], values: &[f32]| codes(&of_value, to, values);
+                        self.write(first.cast::<i8>(), token, key, value, key_codes, value_codes);
                     }
                 }
             }
@@ -118,31 +133,43 @@ impl KvForm {
     ///
     /// # Safety
     /// The head's elements at `first` are writable, and `token < 16`.
-    unsafe fn write<E>(
+    unsafe fn write<E: Copy + Default>(
         self,
         first: *mut E,
         token: usize,
         key: &[f32],
         value: &[f32],
-        key_code: impl Fn(f32) -> E,
-        value_code: impl Fn(f32) -> E,
+        key_codes: impl Fn(&mut [E], &[f32]),
+        value_codes: impl Fn(&mut [E], &[f32]),
     ) {
+        let mut codes = [E::default(); CONVERTED];
         // SAFETY: keys take `head_dim` rows of 16 elements, values 16 rows of `value_stride` behind them.
         unsafe {
-            for (row, x) in key.iter().enumerate() {
-                first.add(row * LANES + token).write(key_code(*x));
+            for (start, key) in (0..).step_by(CONVERTED).zip(key.chunks(CONVERTED)) {
+                key_codes(&mut codes[..key.len()], key);
+                for (row, code) in codes[..key.len()].iter().enumerate() {
+                    first.add((start + row) * LANES + token).write(*code);
+                }
             }
             let row = first.add(self.head_dim * LANES + token * self.value_stride());
-            for (column, x) in value.iter().enumerate() {
-                row.add(column).write(value_code(*x));
-            }
+            let row = std::slice::from_raw_parts_mut(row, value.len());
+            value_codes(row, value);
         }
     }
 }
 
-/// The nearest f16, kept finite if `x` is.
-fn to_half(x: f32) -> f16 {
-    if x.is_finite() { f16::from_f32(x.clamp(f16::MIN.to_f32(), f16::MAX.to_f32())) } else { f16::from_f32(x) }
+/// Elements that are converted together.
+const CONVERTED: usize = 64;
+
+/// The nearest f16s, finite where `values` are.
+fn to_halves(to: &mut [f16], values: &[f32]) {
+    let kept = |x: f32| if x.is_finite() { x.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()) } else { x };
+    let mut room = [0.0; CONVERTED];
+    for (to, values) in to.chunks_mut(CONVERTED).zip(values.chunks(CONVERTED)) {
+        let room = &mut room[..values.len()];
+        room.iter_mut().zip(values).for_each(|(room, x)| *room = kept(*x));
+        to.convert_from_f32_slice(room);
+    }
 }
 
 /// How a row becomes whole numbers in -127..=127: by its largest magnitude.

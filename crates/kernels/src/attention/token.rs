@@ -27,6 +27,8 @@ pub struct TokenAttention<'a> {
     pub keys: PagedKeys<'a>,
     /// The first key that it sees.
     pub first_key: usize,
+    /// Keys that the thread is likely to need next, and the first of them that is seen: asked for ahead, and not read.
+    pub next: Option<(PagedKeys<'a>, usize)>,
     /// Factor of the scores, usually 1 / √head_dim.
     pub scale: f32,
     /// Scores `s` become `cap · tanh(s / cap)`.
@@ -37,12 +39,43 @@ pub struct TokenAttention<'a> {
 const QUERIES: usize = 4;
 /// Pages whose values are added up before the next ones': they stay in the first-level cache for further queries.
 const PAGES: usize = 4;
+/// Pages between what is read and what is asked for: keys, then values, then the next keys.
+const AHEAD: usize = 4;
 
 /// Checked operands of [`attend`].
 pub(crate) struct Job<'a> {
     token: &'a TokenAttention<'a>,
     scratch: *mut f32,
     out: MatrixMut<'a>,
+}
+
+impl TokenAttention<'_> {
+    /// Pages with keys that it sees.
+    fn pages(&self) -> Range<usize> {
+        let tokens = self.keys.tokens();
+        self.first_key.min(tokens) / LANES..tokens.div_ceil(LANES)
+    }
+
+    /// What to ask for while the keys of a page are read.
+    #[inline(always)]
+    fn ahead_of_keys<E>(&self, page: usize) -> *const E {
+        let Range { start, end } = self.pages();
+        let page = page + AHEAD;
+        if page < end { self.keys.page(page).keys() } else { self.keys.page_or_last(start + page - end).values() }
+    }
+
+    /// What to ask for while the values of a page are read.
+    #[inline(always)]
+    fn ahead_of_values<E>(&self, page: usize) -> *const E {
+        let end = self.pages().end;
+        let page = page + AHEAD;
+        match &self.next {
+            Some((next, first)) if page >= end && next.tokens() > 0 => {
+                next.page_or_last(first / LANES + page - end).keys()
+            }
+            _ => self.keys.page_or_last(page).values(),
+        }
+    }
 }
 
 impl Kernels {
@@ -141,7 +174,7 @@ unsafe fn attend_to<S: Simd, E: Kept>(s: S, job: &Job<'_>) {
     let (heads, head_dim) = (token.queries.rows(), token.keys.head_dim());
     let total = token.keys.tokens();
     let seen = token.first_key.min(total)..total;
-    let pages = seen.start / LANES..if seen.is_empty() { seen.start / LANES } else { total.div_ceil(LANES) };
+    let pages = token.pages();
     let output_stride = head_dim.next_multiple_of(LANES);
     let score_stride = pages.len() * LANES;
     let outputs = job.scratch;
@@ -264,7 +297,7 @@ unsafe fn score<S: Simd, E: Kept>(
         let to = parts.scores.add(queries.start * parts.score_stride + (pages.start - first_page) * LANES);
         in_registers!(S, queries.len(), pages.len(), |at| score_pages::<S, E>(
             s,
-            &token.keys,
+            token,
             pages.start + at,
             from,
             to.add(at * LANES),
@@ -278,16 +311,16 @@ unsafe fn score<S: Simd, E: Kept>(
 #[inline(always)]
 unsafe fn score_pages<S: Simd, E: Kept, const HEADS: usize, const COUNT: usize>(
     s: S,
-    keys: &PagedKeys<'_>,
+    token: &TokenAttention<'_>,
     first_page: usize,
     queries: *const f32,
     scores: *mut f32,
     score_stride: usize,
 ) {
-    let head_dim = keys.head_dim();
-    let pages: [KvPage<'_>; COUNT] = std::array::from_fn(|index| keys.page(first_page + index));
+    let head_dim = token.keys.head_dim();
+    let pages: [KvPage<'_>; COUNT] = std::array::from_fn(|index| token.keys.page(first_page + index));
     let panels: [*const E; COUNT] = pages.map(|page| page.keys());
-    let next: [*const E; COUNT] = std::array::from_fn(|index| keys.page_or_last(first_page + COUNT + index).keys());
+    let ahead: [*const E; COUNT] = std::array::from_fn(|index| token.ahead_of_keys(first_page + index));
     let mut sums = [[s.splat(0.0); COUNT]; HEADS];
     // SAFETY: a panel has `head_dim` rows of 16 elements; the rest is promised by the caller.
     unsafe {
@@ -299,7 +332,7 @@ unsafe fn score_pages<S: Simd, E: Kept, const HEADS: usize, const COUNT: usize>(
         }
         for d in 0..head_dim {
             if d % E::OF_LINE == 0 {
-                next.iter().for_each(|panel| s.prefetch(panel.wrapping_add(d * LANES).cast()));
+                ahead.iter().for_each(|panel| s.prefetch(panel.wrapping_add(d * LANES).cast()));
             }
             let mut columns = [s.splat(0.0); COUNT];
             for ((column, panel), scale) in columns.iter_mut().zip(panels).zip(scales) {
@@ -402,14 +435,14 @@ unsafe fn weigh_pages<S: Simd, E: Kept, const HEADS: usize, const COUNT: usize>(
         for index in pages {
             let page = token.keys.page(index);
             let (rows, scales) = (page.values::<E>(), page.scales().wrapping_add(LANES));
-            let next = token.keys.page_or_last(index + 1).values::<E>();
+            let ahead = token.ahead_of_values::<E>(index);
             for key in token.first_key.saturating_sub(index * LANES)..page.tokens() {
                 let row = rows.add(key * page.value_stride() + column);
                 let weight = weights.add((index - first_page) * LANES + key);
                 let mut values = [s.splat(0.0); COUNT];
                 for (vector, value) in values.iter_mut().enumerate() {
                     if vector % E::OF_LINE == 0 {
-                        s.prefetch(next.wrapping_add(key * page.value_stride() + column + vector * LANES).cast());
+                        s.prefetch(ahead.wrapping_add(key * page.value_stride() + column + vector * LANES).cast());
                     }
                     *value = E::load(s, row.add(vector * LANES));
                     if E::SCALED {

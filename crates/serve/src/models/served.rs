@@ -8,7 +8,7 @@ use std::{
 
 use centuple_tasks::{
     Engine, EngineError, Limits, Model, Output, Sequence,
-    generation::{Step, StepEngine, StepError, StepLimits},
+    generation::{Logits, Step, StepEngine, StepError, StepLimits},
     text_generation::TextGenerator,
 };
 
@@ -217,7 +217,7 @@ impl StepEngine for Watched<Box<dyn StepEngine>> {
         self.engine.limits()
     }
 
-    fn run(&mut self, step: &Step, logits: &mut Vec<f32>) -> Result<(), StepError> {
+    fn run(&mut self, step: &Step, logits: &mut Logits) -> Result<(), StepError> {
         self.engine.run(step, logits)
     }
 }

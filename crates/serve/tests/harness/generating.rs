@@ -7,7 +7,7 @@ use std::{fs, path::Path, sync::mpsc};
 use centuple_serve::{Generation, ServedModel};
 use centuple_tasks::{
     Head, Model,
-    generation::{Parameters, Step, StepEngine, StepError, StepLimits},
+    generation::{Logits, Parameters, Step, StepEngine, StepError, StepLimits},
 };
 use centuple_text::{TextOptions, Tokenizer};
 use tempfile::TempDir;
@@ -34,14 +34,16 @@ impl StepEngine for Ascending {
         }
     }
 
-    fn run(&mut self, step: &Step, logits: &mut Vec<f32>) -> Result<(), StepError> {
+    fn run(&mut self, step: &Step, logits: &mut Logits) -> Result<(), StepError> {
         // Once the test has dropped its end, nothing waits any more.
         let _ = self.wait.as_ref().map(mpsc::Receiver::recv);
         logits.clear();
         for span in &step.spans {
             for &place in &span.selected {
                 let likeliest = (span.ids[place as usize] as usize + 1) % tiny::LIMITS.vocabulary;
-                logits.extend((0..tiny::LIMITS.vocabulary).map(|token| if token == likeliest { 5.0 } else { 0.0 }));
+                logits
+                    .values
+                    .extend((0..tiny::LIMITS.vocabulary).map(|token| if token == likeliest { 5.0 } else { 0.0 }));
             }
         }
         Ok(())

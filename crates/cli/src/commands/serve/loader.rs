@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
-use centuple::generation::{Encoding, Source as StepSource, Step, StepEngine, StepLimits, StepSpan};
+use centuple::generation::{Encoding, Logits, Source as StepSource, Step, StepEngine, StepLimits, StepSpan};
 use centuple::tasks::{Engine, EngineError, Limits, Output, Sequence};
 use centuple::{Compiled, Generating, GenerationOptions, Host, HostOptions, LoadOptions, Loaded, Precision};
 use centuple_serve::{Generation, LoadError, Loader, Origin, Report, ServedModel, Shadow, Source};
@@ -146,7 +146,7 @@ impl Folders {
     fn generating(&self, name: &str, source: &Source, compiled: &Compiled) -> anyhow::Result<ServedModel> {
         let Generating { model, defaults, mut engine, folder, .. } =
             self.host.start_generating(compiled, &source.place, &self.generation)?;
-        engine.run(&first_step(engine.limits()), &mut Vec::new())?;
+        engine.run(&first_step(engine.limits()), &mut Logits::default())?;
         let (memory, cache) = (engine.memory(), engine.cache_bytes());
         tracing::info!(
             "loaded {name}: {} threads, {}, {} MiB for keys and values of {} tokens",

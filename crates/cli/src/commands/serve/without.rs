@@ -1,6 +1,6 @@
 //! Engines that lack a stage of computing, so that measurements show what it brings. Answers stay the same.
 
-use centuple::generation::{Step, StepEngine, StepError, StepLimits, StepSpan};
+use centuple::generation::{Logits, Step, StepEngine, StepError, StepLimits, StepSpan};
 use centuple::tasks::{Engine, EngineError, Limits, Output, Sequence};
 
 /// Computes each sequence as if it were padded to the longest one of its batch.
@@ -97,9 +97,9 @@ impl<E: StepEngine> StepEngine for Recomputing<E> {
         self.engine.limits()
     }
 
-    fn run(&mut self, step: &Step, logits: &mut Vec<f32>) -> Result<(), StepError> {
+    fn run(&mut self, step: &Step, logits: &mut Logits) -> Result<(), StepError> {
         logits.clear();
-        let mut rows = Vec::new();
+        let mut rows = Logits::default();
         self.remember_copies(step)?;
         self.engine.run(&Step { spans: Vec::new(), ..step.clone() }, &mut rows)?;
         for span in &step.spans {
@@ -162,11 +162,11 @@ mod tests {
             }
         }
 
-        fn run(&mut self, step: &Step, logits: &mut Vec<f32>) -> Result<(), StepError> {
+        fn run(&mut self, step: &Step, logits: &mut Logits) -> Result<(), StepError> {
             logits.clear();
             for span in &step.spans {
                 let row = |&token: &u32| [span.ids[token as usize] as f32, (span.past + token as usize) as f32];
-                logits.extend(span.selected.iter().flat_map(row));
+                logits.values.extend(span.selected.iter().flat_map(row));
             }
             self.0.extend(step.spans.iter().cloned());
             Ok(())
@@ -180,13 +180,13 @@ mod tests {
 
     #[test]
     fn each_token_is_computed_with_all_before_it() -> Result<(), StepError> {
-        let (mut engine, mut logits) = (Recomputing::new(Spans::default()), vec![9.0]);
+        let (mut engine, mut logits) = (Recomputing::new(Spans::default()), Logits::from(vec![9.0]));
         engine.run(&step(0, &[10, 11, 12, 13], &[5, 1], &[2, 3]), &mut logits)?;
-        assert_eq!(logits, [12.0, 2.0, 13.0, 3.0]);
+        assert_eq!(logits.values, [12.0, 2.0, 13.0, 3.0]);
         engine.engine.0.clear();
         let copies = vec![PageCopy { from: 1, to: 4 }];
         engine.run(&Step { copies, ..step(3, &[14], &[5, 4], &[0]) }, &mut logits)?;
-        assert_eq!(logits, [14.0, 3.0]);
+        assert_eq!(logits.values, [14.0, 3.0]);
         let seen: Vec<_> = engine.engine.0.iter().map(|span| (span.past, span.ids.clone())).collect();
         assert_eq!(seen, [(0, vec![10, 11, 12]), (3, vec![14])]);
         assert!(engine.run(&step(5, &[1], &[5, 4], &[]), &mut logits).is_err());
