@@ -1,0 +1,143 @@
+//! What needs a GPU, as one program that needs the driver only. `scripts/gpu/README.md` says how it is run.
+//!
+//! Weights are drawn from a seed. Exit code 1 where something is wrong.
+
+#[path = "../tests/emulated/checks/mod.rs"]
+mod checks;
+#[path = "../tests/emulated/encoders/mod.rs"]
+mod encoders;
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use centuple_cuda::{
+    Architecture, Capacity, CubinPack, CudaDevice, Driver, Encoder, Format, Kernel, KernelStore, Nvrtc, lower, pack,
+};
+use centuple_passes::optimize;
+use checks::Subject;
+use encoders::{Failure, Input, Maker, Sizes};
+
+const USAGE: &str = "usage: gpu pack OUT NVRTC_FOLDER   every kernel for every architecture, compiled (no GPU needed)
+       gpu probe               what the driver has
+       gpu kernels PACK        each kernel against its contract
+       gpu encoders PACK       whole encoders against the reference evaluator, sequences alone and in company
+       gpu latency PACK        microseconds of MiniLM-L6 and BERT-base, medians of 1000";
+
+const MINILM: Sizes = Sizes { layers: 6, hidden: 384, inner: 1536, heads: 12, vocabulary: 30522, positions: 512 };
+const BERT_BASE: Sizes = Sizes { layers: 12, hidden: 768, inner: 3072, heads: 12, vocabulary: 30522, positions: 512 };
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments[..] {
+        ["pack", out, nvrtc] => write_pack(Path::new(out), Path::new(nvrtc)),
+        ["probe"] => probe(),
+        ["kernels", pack] => kernels(pack.into()),
+        ["encoders", pack] => encoders(pack.into()),
+        ["latency", pack] => latency(pack.into()),
+        _ => Err(USAGE.into()),
+    };
+    if let Err(error) = done {
+        eprintln!("error: {error}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn write_pack(out: &Path, nvrtc: &Path) -> Result<(), Failure> {
+    let nvrtc = Nvrtc::load(Some(nvrtc))?;
+    let mut kernels = Vec::new();
+    for kernel in Architecture::BUILT.into_iter().flat_map(Kernel::all) {
+        kernels.push((kernel, nvrtc.compile(kernel)?.cubin));
+    }
+    std::fs::write(out, pack(&kernels))?;
+    println!("{} kernels", kernels.len());
+    Ok(())
+}
+
+fn probe() -> Result<(), Failure> {
+    let driver = Driver::load(None)?;
+    let (major, minor) = driver.version()?;
+    println!("driver for CUDA {major}.{minor}");
+    for device in driver.devices()? {
+        println!("{device:?}, kernels of {}", device.capability.target());
+    }
+    Ok(())
+}
+
+/// The first GPU.
+fn open(pack: &Path) -> Result<CudaDevice, Failure> {
+    let store = KernelStore::new().with_pack(CubinPack::open(pack)?);
+    Ok(CudaDevice::open(&Driver::load(None)?, 0, store)?)
+}
+
+fn kernels(pack: PathBuf) -> Result<(), Failure> {
+    type Check = fn(&Subject<CudaDevice>);
+    let device = open(&pack)?;
+    let architectures = vec![device.target().architecture];
+    let subject = Subject { device: RefCell::new(device), sums: Some([2e-3, 1e-2]), architectures };
+    let all: [(&str, Check); 8] = [
+        ("norm", checks::norm_is_its_contract),
+        ("quantise", checks::quantise_is_its_contract),
+        ("gemm", checks::gemm_is_its_contract),
+        ("activations", checks::gemm_ends_with_its_activation),
+        ("attention", checks::attention_is_its_contract),
+        ("pool", checks::pool_is_its_contract),
+        ("dense", checks::dense_is_its_contract),
+        ("widen", checks::widen_is_exact),
+    ];
+    for (name, check) in all {
+        // A check panics where it fails; so does the program.
+        check(&subject);
+        println!("{name} ok");
+    }
+    Ok(())
+}
+
+fn encoders(pack: PathBuf) -> Result<(), Failure> {
+    type Check = fn(&Maker<CudaDevice>) -> Result<(), Failure>;
+    let architecture = open(&pack)?.target().architecture;
+    let make = || open(&pack).expect("it has just been opened");
+    let maker = Maker { make: &make, architecture };
+    let all: [(&str, Check); 4] = [
+        ("embeddings", encoders::embeddings_are_the_references),
+        ("heads", encoders::heads_are_the_references),
+        ("quantised layers", encoders::quantised_layers_are_the_references),
+        ("refusals", encoders::what_does_not_fit_is_an_error),
+    ];
+    for (name, check) in all {
+        check(&maker)?;
+        println!("{name} ok");
+    }
+    Ok(())
+}
+
+fn latency(pack: PathBuf) -> Result<(), Failure> {
+    println!("model\tshape\tGPU median us\tGPU p99 us\tcall median us");
+    for (name, sizes) in [("MiniLM-L6", MINILM), ("BERT-base", BERT_BASE)] {
+        let (graph, _) = optimize(&encoders::embedding(sizes)?)?;
+        let (device, capacity) = (open(&pack)?, Capacity { tokens: 16384, sequences: 256 });
+        let target = device.target();
+        let mut encoder = Encoder::new(device, lower(&graph, Format::F16)?, target, capacity)?;
+        for [sequences, tokens] in [[1, 16], [1, 128], [32, 256], [128, 128]] {
+            let input = Input::new(&vec![tokens; sequences], 3)?;
+            let ids: [(&str, &[i64]); 2] = [("input_ids", &input.ids), ("token_type_ids", &input.types)];
+            let repeat = if sequences == 1 { 1000 } else { 100 };
+            encoder.time(&input.layout, &ids, 50)?;
+            let mut times = encoder.time(&input.layout, &ids, repeat)?;
+            let mut calls = Vec::with_capacity(repeat);
+            for _ in 0..repeat {
+                let start = Instant::now();
+                encoder.run(&input.layout, &ids)?;
+                calls.push(start.elapsed().as_secs_f32() * 1e6);
+            }
+            times.sort_by(f32::total_cmp);
+            calls.sort_by(f32::total_cmp);
+            let (median, p99) = (times[repeat / 2], times[repeat * 99 / 100]);
+            println!("{name}\t{sequences}x{tokens}\t{median:.1}\t{p99:.1}\t{:.1}", calls[repeat / 2]);
+        }
+    }
+    Ok(())
+}

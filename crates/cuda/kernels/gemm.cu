@@ -1,0 +1,143 @@
+// y = activation(x · weightᵀ + bias) + residual, on tensor cores.
+//
+// Constants: TILE_M, TILE_N (rows and columns of a block's tile), WARPS_M, WARPS_N (how the warps divide it), STAGES (tiles
+// of the depth under way), CODES (x and weight are bytes), ACTIVATION.
+//
+// Each element of y is one accumulator that sums 32 bytes of the depth at a time, in ascending order, whatever the tile
+// and the number of tokens: so a token's row has the same bits in every batch. A row of a tile in shared memory has 128
+// bytes; its 16-byte chunks are swapped by the row's number, so that eight rows of one column meet no bank twice.
+
+#define THREADS (32 * WARPS_M * WARPS_N)
+#define WARP_ROWS (TILE_M / WARPS_M)
+#define WARP_COLUMNS (TILE_N / WARPS_N)
+#define BLOCKS_M (WARP_ROWS / 16)
+#define BLOCKS_N (WARP_COLUMNS / 8)
+#define DEPTH_BYTES 128
+#define STAGE_BYTES ((TILE_M + TILE_N) * DEPTH_BYTES)
+
+#if CODES
+typedef int Accumulator;
+#define ELEMENT_BYTES 1
+#else
+typedef float Accumulator;
+#define ELEMENT_BYTES 2
+#endif
+
+// Where a chunk of a row lies in a tile.
+DEVICE u8* tile_chunk(u8* tile, int row, int chunk) { return tile + row * DEPTH_BYTES + ((chunk ^ (row & 7)) << 4); }
+
+// Asks for rows of a matrix with `depth` bytes a row; zeros where there is none.
+template <int ROWS>
+DEVICE void load_tile(u8* tile, const u8* matrix, int first_row, int rows, int first_byte, int depth) {
+    UNROLL_COPIES for (int i = 0; i < (ROWS * 8 + THREADS - 1) / THREADS; i++) {
+        int index = i * THREADS + threadIdx.x;
+        int row = index / 8;
+        int byte = first_byte + index % 8 * 16;
+        if (ROWS * 8 % THREADS != 0 && row >= ROWS) break;
+        bool inside = first_row + row < rows && byte < depth;
+        const u8* from = inside ? matrix + static_cast<i64>(first_row + row) * depth + byte : matrix;
+        copy_async(tile_chunk(tile, row, index % 8), from, inside);
+    }
+}
+
+// x [tokens, k] and weight [n, k]: 16-bit floats, or codes, unsigned of x and signed of the weight. bias [n] or null;
+// residual [tokens, n] or null; y [tokens, n]. Of codes: x_scales, x_zero_points [tokens]; weight_scales, weight_sums [n], the
+// sums of each row's codes. n is a multiple of 8, k a multiple of 16 bytes.
+KERNEL(THREADS)(const u8* x, const u8* weight, const float* bias, const u16* residual, u16* y, const float* x_scales,
+                const int* x_zero_points, const float* weight_scales, const int* weight_sums, const int* header, int n,
+                int k) {
+    SHARED(shared);
+    int tokens = header[TOKENS];
+    int first_row = blockIdx.y * TILE_M;
+    int first_column = blockIdx.x * TILE_N;
+    if (first_row >= tokens) return;
+    int lane = threadIdx.x % 32;
+    int warp = threadIdx.x / 32;
+    int warp_row = warp / WARPS_N * WARP_ROWS;
+    int warp_column = warp % WARPS_N * WARP_COLUMNS;
+    int depth = k * ELEMENT_BYTES;
+    int steps = (depth + DEPTH_BYTES - 1) / DEPTH_BYTES;
+
+    Accumulator sums[BLOCKS_M][BLOCKS_N][4];
+    UNROLL for (int i = 0; i < BLOCKS_M; i++) {
+        UNROLL for (int j = 0; j < BLOCKS_N; j++) {
+            UNROLL for (int e = 0; e < 4; e++) sums[i][j][e] = 0;
+        }
+    }
+
+    UNROLL for (int stage = 0; stage < STAGES - 1; stage++) {
+        if (stage < steps) {
+            u8* tile = shared + stage * STAGE_BYTES;
+            load_tile<TILE_M>(tile, x, first_row, tokens, stage * DEPTH_BYTES, depth);
+            load_tile<TILE_N>(tile + TILE_M * DEPTH_BYTES, weight, first_column, n, stage * DEPTH_BYTES, depth);
+        }
+        copies_commit();
+    }
+    int write_stage = STAGES - 1;
+    int read_stage = 0;
+    for (int step = 0; step < steps; step++) {
+        copies_wait<STAGES - 2>();
+        block_barrier();
+        int ahead = step + STAGES - 1;
+        if (ahead < steps) {
+            u8* tile = shared + write_stage * STAGE_BYTES;
+            load_tile<TILE_M>(tile, x, first_row, tokens, ahead * DEPTH_BYTES, depth);
+            load_tile<TILE_N>(tile + TILE_M * DEPTH_BYTES, weight, first_column, n, ahead * DEPTH_BYTES, depth);
+        }
+        copies_commit();
+        write_stage = write_stage + 1 == STAGES ? 0 : write_stage + 1;
+        u8* x_tile = shared + read_stage * STAGE_BYTES;
+        u8* weight_tile = x_tile + TILE_M * DEPTH_BYTES;
+        read_stage = read_stage + 1 == STAGES ? 0 : read_stage + 1;
+        UNROLL for (int part = 0; part < DEPTH_BYTES / 32; part++) {
+            u32 a[BLOCKS_M][4];
+            u32 b[BLOCKS_N / 2][4];
+            UNROLL for (int i = 0; i < BLOCKS_M; i++) {
+                int row = warp_row + i * 16 + lane % 16;
+                load_matrices(a[i], tile_chunk(x_tile, row, part * 2 + lane / 16));
+            }
+            UNROLL for (int j = 0; j < BLOCKS_N / 2; j++) {
+                int row = warp_column + j * 16 + lane / 16 * 8 + lane % 8;
+                load_matrices(b[j], tile_chunk(weight_tile, row, part * 2 + lane / 8 % 2));
+            }
+            UNROLL for (int i = 0; i < BLOCKS_M; i++) {
+                UNROLL for (int j = 0; j < BLOCKS_N; j++) {
+                    multiply(sums[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+                }
+            }
+        }
+    }
+
+    UNROLL for (int i = 0; i < BLOCKS_M; i++) {
+        UNROLL for (int half = 0; half < 2; half++) {
+            int row = first_row + warp_row + i * 16 + half * 8 + lane / 4;
+            if (row >= tokens) continue;
+#if CODES
+            float x_scale = x_scales[row];
+            int zero_point = x_zero_points[row];
+#endif
+            UNROLL for (int j = 0; j < BLOCKS_N; j++) {
+                int column = first_column + warp_column + j * 8 + lane % 4 * 2;
+                if (column >= n) continue;
+                float values[2];
+                UNROLL for (int e = 0; e < 2; e++) {
+#if CODES
+                    int sum = sums[i][j][half * 2 + e] - zero_point * weight_sums[column + e];
+                    values[e] = static_cast<float>(sum) * (x_scale * weight_scales[column + e]);
+#else
+                    values[e] = sums[i][j][half * 2 + e];
+#endif
+                    if (bias) values[e] += bias[column + e];
+                    values[e] = activate<ACTIVATION>(values[e]);
+                }
+                i64 place = static_cast<i64>(row) * n + column;
+                if (residual) {
+                    u32 pair = *reinterpret_cast<const u32*>(residual + place);
+                    values[0] += widen(static_cast<u16>(pair));
+                    values[1] += widen(static_cast<u16>(pair >> 16));
+                }
+                *reinterpret_cast<u32*>(y + place) = narrow_pair(values[0], values[1]);
+            }
+        }
+    }
+}

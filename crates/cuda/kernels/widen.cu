@@ -1,0 +1,11 @@
+// Rows of 16-bit floats as f32: outputs with one row per token.
+//
+// Constants: WARPS (rows per block).
+
+// x, y [tokens, width].
+KERNEL(32 * WARPS)(const u16* x, float* y, const int* header, int width) {
+    int token = blockIdx.x * WARPS + threadIdx.x / 32;
+    if (token >= header[TOKENS]) return;
+    i64 row = static_cast<i64>(token) * width;
+    for (int column = threadIdx.x % 32; column < width; column += 32) y[row + column] = widen(x[row + column]);
+}

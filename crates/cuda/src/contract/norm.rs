@@ -1,0 +1,105 @@
+//! Rows: embedding, residual sum, layer norm, quantisation.
+
+use super::warp_sum;
+use crate::specialisation::Format;
+
+/// Operands of `kernels/norm.cu`, in which absent ones are `None` or empty.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm<'a> {
+    /// Type of the 16-bit operands.
+    pub format: Format,
+    /// Rows.
+    pub tokens: usize,
+    /// Width of a row.
+    pub hidden: usize,
+    /// `[tokens, hidden]`.
+    pub x: Option<&'a [u16]>,
+    /// Tables `[rows, hidden]` with ids `[tokens]`, at most three.
+    pub tables: &'a [(&'a [u16], &'a [i32])],
+    /// `[tokens, hidden]`.
+    pub residual: Option<&'a [u16]>,
+    /// gamma and beta `[hidden]`.
+    pub affine: Option<[&'a [f32]; 2]>,
+    /// Added to the variance.
+    pub epsilon: f32,
+    /// Factors `[hidden]` and bits of the codes.
+    pub codes: Option<(&'a [f32], u8)>,
+}
+
+/// Quantised rows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Codes {
+    /// `[tokens, width]`.
+    pub codes: Vec<u8>,
+    /// `[tokens]`.
+    pub scales: Vec<f32>,
+    /// `[tokens]`.
+    pub zero_points: Vec<i32>,
+}
+
+impl Norm<'_> {
+    /// The rows `[tokens, hidden]`, and their codes where they are asked for. Codes are of the f32 rows.
+    pub fn run(&self) -> (Vec<u16>, Codes) {
+        let (mut rows, mut codes) = (Vec::new(), Codes::default());
+        for token in 0..self.tokens {
+            let mut row = self.sum(token);
+            if let Some([gamma, beta]) = self.affine {
+                let mean = row_sum(&row) / self.hidden as f32;
+                row.iter_mut().for_each(|x| *x -= mean);
+                let squares: Vec<f32> = row.iter().map(|x| x * x).collect();
+                let inverse = 1.0 / (row_sum(&squares) / self.hidden as f32 + self.epsilon).sqrt();
+                for ((x, gamma), beta) in row.iter_mut().zip(gamma).zip(beta) {
+                    *x = (*x * inverse).mul_add(*gamma, *beta);
+                }
+            }
+            rows.extend(self.format.narrowed(&row));
+            if let Some((factor, bits)) = self.codes {
+                codes.push(&row, factor, bits);
+            }
+        }
+        (rows, codes)
+    }
+
+    /// The sum of all that make up a row.
+    fn sum(&self, token: usize) -> Vec<f32> {
+        let row_of = |matrix: &[u16], row: usize| self.format.widened(&matrix[row * self.hidden..][..self.hidden]);
+        let tables = self.tables.iter().map(|(table, ids)| row_of(table, ids[token] as usize));
+        let parts = self.x.iter().map(|x| row_of(x, token)).chain(tables);
+        let parts = parts.chain(self.residual.iter().map(|residual| row_of(residual, token)));
+        parts.fold(vec![0.0; self.hidden], |sum, part| sum.iter().zip(&part).map(|(sum, x)| sum + x).collect())
+    }
+}
+
+/// The sum of a row whose chunks of eight go to the lanes in turn.
+fn row_sum(row: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 32];
+    for (chunk, values) in row.chunks(8).enumerate() {
+        values.iter().for_each(|value| lanes[chunk % 32] += value);
+    }
+    warp_sum(lanes)
+}
+
+impl Codes {
+    /// Quantises one more row: the steps of `Op::QuantizedLinear`.
+    fn push(&mut self, row: &[f32], factor: &[f32], bits: u8) {
+        let values: Vec<f32> = row.iter().zip(factor).map(|(x, factor)| x * factor).collect();
+        let low = values.iter().copied().fold(0.0, f32::min);
+        let high = values.iter().copied().fold(0.0, f32::max);
+        let levels = f32::from((1u16 << bits) - 1);
+        let scale = (high - low) / levels;
+        let usable = scale > 0.0 && scale.is_finite();
+        let (scale, inverse) = if usable { (scale, 1.0 / scale) } else { (0.0, 0.0) };
+        let zero_point = (-low * inverse).round_ties_even();
+        let code = |value: &f32| ((value * inverse).round_ties_even() + zero_point).max(0.0).min(levels) as u8;
+        self.codes.extend(values.iter().map(code));
+        self.scales.push(scale);
+        self.zero_points.push(zero_point as i32);
+    }
+}
+
+/// `kernels/quantise.cu`: the codes of `x [tokens, width]` times `factor [width]`.
+pub fn quantise(format: Format, x: &[u16], factor: &[f32], bits: u8) -> Codes {
+    let mut codes = Codes::default();
+    x.chunks(factor.len().max(1)).for_each(|row| codes.push(&format.widened(row), factor, bits));
+    codes
+}

@@ -1,0 +1,37 @@
+//! Kernels for NVIDIA GPUs, and what loads, compiles and runs them.
+//!
+//! Nothing of CUDA is needed to build this crate or to run its tests but NVRTC and nvdisasm from two Python packages;
+//! libraries are loaded at run time, and a missing one is an error and no panic. `docs/cuda.md` says what was never run on
+//! a GPU.
+
+mod architecture;
+mod cache;
+pub mod contract;
+mod device;
+mod driver;
+mod error;
+mod launch;
+mod library;
+mod nvrtc;
+mod pack;
+mod plan;
+mod specialisation;
+mod store;
+
+pub use architecture::Architecture;
+pub use cache::CubinCache;
+pub use device::{Device, GraphId};
+pub use driver::{CudaDevice, DeviceInfo, Driver};
+pub use error::{CudaError, Result};
+pub use launch::{
+    Argument, AttentionOperands, BatchPointers, Capacity, CodePointers, Columns, DenseOperands, GemmOperands, Launch,
+    NormOperands, Pointer, attention_blocks,
+};
+pub use nvrtc::{Compiled, Nvrtc};
+pub use pack::{CubinPack, pack};
+pub use plan::{Encoder, EncoderOutput, Plan, Target, lower};
+pub use specialisation::{
+    ATTENTION_WARPS, Activation, CODE_BITS, Format, GEMM_ACTIVATIONS, HEAD_DIMS, HIDDEN_SIZES, KEYS, Kernel, POOLINGS,
+    Pooling, ROWS_PER_BLOCK, Specialisation, TILES, Tile,
+};
+pub use store::KernelStore;

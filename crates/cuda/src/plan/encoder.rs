@@ -1,0 +1,166 @@
+//! A plan on a device: weights, arena, and one captured graph per size of batches.
+
+use centuple_tensor::Layout;
+
+use super::arena::{self, Arena};
+use super::batch::BatchLayout;
+use super::launches::{Addresses, attention_warps};
+use super::{Plan, Rows};
+use crate::architecture::Architecture;
+use crate::device::{Device, GraphId};
+use crate::driver::CudaDevice;
+use crate::error::{CudaError, Result};
+use crate::launch::{Capacity, Pointer};
+
+/// Tokens of the smallest bucket.
+const SMALLEST: usize = 16;
+
+/// The GPU that launches are made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// What kernels are compiled for.
+    pub architecture: Architecture,
+    /// Multiprocessors, by which tiles are chosen. They change no bit of a result.
+    pub multiprocessors: usize,
+}
+
+/// An output of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EncoderOutput {
+    /// Its name.
+    pub name: String,
+    /// Columns of a row.
+    pub columns: usize,
+    /// `[rows, columns]`, with a row per token or per sequence.
+    pub data: Vec<f32>,
+}
+
+/// Batches of up to that size, and the graph that runs them.
+struct Bucket {
+    capacity: Capacity,
+    batch: BatchLayout,
+    graph: GraphId,
+}
+
+/// An encoder that is ready to run. After it is made, nothing is allocated on the device.
+pub struct Encoder<D> {
+    device: D,
+    plan: Plan,
+    arena: Arena,
+    arena_at: Pointer,
+    batch_bytes: usize,
+    batch_at: Pointer,
+    buckets: Vec<Bucket>,
+}
+
+impl<D: Device> Encoder<D> {
+    /// Brings weights to the device and captures a graph for each bucket: 16, 32, 64, ... tokens, up to the capacity.
+    ///
+    /// # Errors
+    /// A kernel can't be had, memory is short, or the driver fails.
+    pub fn new(mut device: D, plan: Plan, target: Target, capacity: Capacity) -> Result<Encoder<D>> {
+        let mut weights = Vec::with_capacity(plan.weights.len());
+        for bytes in &plan.weights {
+            let pointer = device.allocate(bytes.len())?;
+            device.write(pointer, bytes)?;
+            weights.push(pointer);
+        }
+        let (arena, batch_bytes) = (arena::place(&plan, capacity), BatchLayout::new(&plan, capacity).bytes());
+        let (arena_at, batch_at) = (device.allocate(arena.bytes)?, device.allocate(batch_bytes)?);
+        let mut buckets = Vec::new();
+        for capacity in bucket_sizes(capacity) {
+            let batch = BatchLayout::new(&plan, capacity);
+            let addresses =
+                Addresses { plan: &plan, arena: &arena, arena_at, weights: &weights, batch: &batch, batch_at };
+            let launches = addresses.launches(target, capacity)?;
+            for launch in &launches {
+                device.prepare(launch.kernel)?;
+            }
+            buckets.push(Bucket { capacity, batch, graph: device.capture(&launches)? });
+        }
+        Ok(Encoder { device, plan, arena, arena_at, batch_bytes, batch_at, buckets })
+    }
+
+    /// Bytes on the device: weights, and what a batch needs.
+    pub fn memory(&self) -> [usize; 2] {
+        [self.plan.weight_bytes(), self.arena.bytes + self.batch_bytes]
+    }
+
+    /// The outputs of a batch, whose integer inputs `[Tokens]` have names.
+    ///
+    /// # Errors
+    /// The batch is larger than the capacity, an input is missing or has an id that its table doesn't have, or the driver
+    /// fails.
+    pub fn run(&mut self, layout: &Layout, inputs: &[(&str, &[i64])]) -> Result<Vec<EncoderOutput>> {
+        let graph = self.write(layout, inputs)?;
+        self.device.replay(graph)?;
+        let (tokens, sequences) = (layout.tokens(), layout.spans().len());
+        let mut outputs = Vec::with_capacity(self.plan.outputs.len());
+        for output in &self.plan.outputs {
+            let value = self.plan.values[output.value];
+            let rows = if value.rows == Rows::Tokens { tokens } else { sequences };
+            let mut bytes = vec![0u8; rows * value.columns * value.element_bytes];
+            self.device.read(self.arena_at.at(self.arena.places[output.value]), &mut bytes)?;
+            let (floats, _) = bytes.as_chunks::<4>();
+            let data = floats.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+            outputs.push(EncoderOutput { name: output.name.clone(), columns: value.columns, data });
+        }
+        Ok(outputs)
+    }
+
+    /// Brings a batch to the device; the graph that runs it.
+    fn write(&mut self, layout: &Layout, inputs: &[(&str, &[i64])]) -> Result<GraphId> {
+        let (tokens, sequences) = (layout.tokens(), layout.spans().len());
+        let fits = |bucket: &&Bucket| bucket.capacity.tokens >= tokens && bucket.capacity.sequences >= sequences;
+        let Some(bucket) = self.buckets.iter().find(fits) else {
+            return Err(CudaError::Batch(format!(
+                "{tokens} tokens of {sequences} sequences are more than it has room for"
+            )));
+        };
+        if layout.spans().iter().any(|span| span.past > 0 || !span.selected.is_empty() || span.source.is_some()) {
+            return Err(CudaError::Batch("an encoder has no past, no selected tokens and no source".to_owned()));
+        }
+        let queries = 16 * attention_warps(bucket.capacity);
+        let words = bucket.batch.words(&self.plan, layout, inputs, queries)?;
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        self.device.write(self.batch_at, &bytes)?;
+        Ok(bucket.graph)
+    }
+}
+
+impl Encoder<CudaDevice> {
+    /// Runs a batch so many times; the microseconds that the GPU took for each, copies left out.
+    ///
+    /// # Errors
+    /// Those of [`Encoder::run`].
+    pub fn time(&mut self, layout: &Layout, inputs: &[(&str, &[i64])], repeat: usize) -> Result<Vec<f32>> {
+        let graph = self.write(layout, inputs)?;
+        self.device.time(graph, repeat)
+    }
+}
+
+/// Sizes of batches, ascending, the last of which is the capacity. A bucket has room for as many sequences as tokens.
+fn bucket_sizes(capacity: Capacity) -> Vec<Capacity> {
+    let doubled = std::iter::successors(Some(SMALLEST), |tokens| tokens.checked_mul(2));
+    let smaller = doubled.take_while(|&tokens| tokens < capacity.tokens);
+    smaller
+        .chain([capacity.tokens])
+        .map(|tokens| Capacity { tokens, sequences: capacity.sequences.min(tokens) })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_double_up_to_the_capacity() {
+        let of = |tokens, sequences| {
+            let sizes = bucket_sizes(Capacity { tokens, sequences });
+            sizes.iter().map(|size| [size.tokens, size.sequences]).collect::<Vec<_>>()
+        };
+        assert_eq!(of(100, 20), [[16, 16], [32, 20], [64, 20], [100, 20]]);
+        assert_eq!(of(8, 8), [[8, 8]]);
+        assert_eq!(of(32, 1), [[16, 1], [32, 1]]);
+    }
+}

@@ -1,0 +1,130 @@
+//! Linear layers, and the codes that quantised ones read.
+
+use centuple_graph::{self as graph, Node, NodeId, Op};
+
+use super::operands::codes;
+use super::{Lowered, Lowering, stored_whole, width};
+use crate::error::Result;
+use crate::plan::{Codes, Product, Quantisation, Rows, Step, ValueId, WeightId, unsupported};
+use crate::specialisation::{Activation, GEMM_ACTIVATIONS};
+
+impl Lowering<'_> {
+    pub(super) fn linear(
+        &mut self,
+        id: NodeId,
+        node: &Node,
+        bias: bool,
+        activation: Option<graph::Activation>,
+        residual: bool,
+    ) -> Result<Lowered> {
+        let (n, k) = (width(node)?, width(self.graph.node(node.inputs[0]))?);
+        let activation = activation_of(activation)?;
+        let weight = self.stored_weight(node.inputs[1])?;
+        let bias = if bias { Some(self.wide_weight(node.inputs[2])?) } else { None };
+        let is_output = self.graph.outputs().iter().any(|(_, output)| *output == id);
+        let x = match &self.nodes[node.inputs[0].index()] {
+            Lowered::Wide(x) => Some(*x),
+            Lowered::Later | Lowered::Ids(_) | Lowered::Stored(_) => None,
+        };
+        if x.is_some() || (is_output && !residual) {
+            if residual || !k.is_multiple_of(8) {
+                return unsupported(format!("a head of depth {k}, or with a residual"));
+            }
+            let x = x.map_or_else(|| self.matrix(node.inputs[0]), Ok)?;
+            let y = self.value(self.plan.values[x].rows, n, 4);
+            self.plan.steps.push(Step::Dense { x, weight, bias, y, n, k, activation });
+            return Ok(Lowered::Wide(y));
+        }
+        let product = Product::Floats { x: self.matrix(node.inputs[0])?, weight };
+        let residual = if residual { node.inputs.last().copied() } else { None };
+        self.gemm(product, bias, activation, residual, [n, k, 8])
+    }
+
+    pub(super) fn quantised(
+        &mut self,
+        node: &Node,
+        bits: u8,
+        bias: bool,
+        activation: Option<graph::Activation>,
+        residual: bool,
+    ) -> Result<Lowered> {
+        if !matches!(bits, 7 | 8) {
+            return unsupported(format!("activations of {bits} bits"));
+        }
+        let (n, k) = (width(node)?, width(self.graph.node(node.inputs[0]))?);
+        let (x, factor) = (self.matrix(node.inputs[0])?, node.inputs[3]);
+        let x = match self.codes.get(&(x, factor, bits)) {
+            Some(codes) => *codes,
+            None => {
+                let quantisation = self.quantisation(x, k, factor, bits)?;
+                self.plan.steps.push(Step::Quantise { x, quantisation });
+                quantisation.to
+            }
+        };
+        let [weight, sums] = codes(self.graph, node.inputs[1], k)?.map(|bytes| self.weight(bytes));
+        let scales = self.wide_weight(node.inputs[2])?;
+        let bias = if bias { Some(self.wide_weight(node.inputs[4])?) } else { None };
+        let residual = if residual { node.inputs.last().copied() } else { None };
+        let product = Product::Codes { x, weight, scales, sums };
+        self.gemm(product, bias, activation_of(activation)?, residual, [n, k, 16])
+    }
+
+    /// A linear layer whose depth has to be a multiple of the third number.
+    fn gemm(
+        &mut self,
+        product: Product,
+        bias: Option<WeightId>,
+        activation: Activation,
+        residual: Option<NodeId>,
+        [n, k, step]: [usize; 3],
+    ) -> Result<Lowered> {
+        if !n.is_multiple_of(8) || !k.is_multiple_of(step) {
+            return unsupported(format!("a linear layer of {k} by {n}: they have to be multiples of {step} and 8"));
+        }
+        if !GEMM_ACTIVATIONS.contains(&activation) {
+            return unsupported(format!("{activation:?} after a linear layer over tokens"));
+        }
+        let residual = residual.map(|residual| self.matrix(residual)).transpose()?;
+        let y = self.value(Rows::Tokens, n, 2);
+        self.plan.steps.push(Step::Gemm { product, bias, activation, residual, y, n, k });
+        Ok(stored_whole(y, n))
+    }
+
+    /// What the first quantised reader of a value multiplies it by, and its bits.
+    pub(super) fn quantised_reader(&self, id: NodeId) -> Option<(NodeId, u8)> {
+        self.graph.nodes().iter().find_map(|node| {
+            let Op::QuantizedLinear { bits: bits @ (7 | 8), .. } = node.op else { return None };
+            (node.inputs[0] == id).then_some((node.inputs[3], bits))
+        })
+    }
+
+    /// Room for the codes of a value.
+    pub(super) fn quantisation(
+        &mut self,
+        x: ValueId,
+        columns: usize,
+        factor: NodeId,
+        bits: u8,
+    ) -> Result<Quantisation> {
+        let to = Codes {
+            codes: self.value(Rows::Tokens, columns, 1),
+            scales: self.value(Rows::Tokens, 1, 4),
+            zero_points: self.value(Rows::Tokens, 1, 4),
+        };
+        self.codes.insert((x, factor, bits), to);
+        Ok(Quantisation { factor: self.wide_weight(factor)?, bits, to })
+    }
+}
+
+fn activation_of(activation: Option<graph::Activation>) -> Result<Activation> {
+    Ok(match activation {
+        None => Activation::Identity,
+        Some(graph::Activation::Gelu) => Activation::Gelu,
+        Some(graph::Activation::GeluTanh) => Activation::GeluTanh,
+        Some(graph::Activation::Relu) => Activation::Relu,
+        Some(graph::Activation::Tanh) => Activation::Tanh,
+        Some(graph::Activation::Sigmoid) => Activation::Sigmoid,
+        Some(graph::Activation::Silu) => Activation::Silu,
+        Some(graph::Activation::QuickGelu) => return unsupported("quick GELU"),
+    })
+}

@@ -1,0 +1,52 @@
+//! Constants of a graph as a device has them.
+
+use centuple_graph::{Graph, NodeId, Op};
+use centuple_tensor::Tensor;
+
+use crate::error::{CudaError, Result};
+use crate::plan::unsupported;
+use crate::specialisation::Format;
+
+/// The tensor of a constant.
+pub(super) fn constant(graph: &Graph, id: NodeId) -> Result<&Tensor> {
+    let name = &graph.node(id).name;
+    graph.constant_of(id).ok_or_else(|| CudaError::Unsupported(format!("`{name}`, a weight that is no constant")))
+}
+
+fn readable(graph: &Graph, id: NodeId) -> impl Fn(centuple_tensor::TensorError) -> CudaError {
+    move |error| CudaError::Unsupported(format!("the weight `{}`: {error}", graph.node(id).name))
+}
+
+/// The f32 elements of a constant, or of a table that is stored as codes.
+pub(super) fn floats(graph: &Graph, id: NodeId) -> Result<Vec<f32>> {
+    let node = graph.node(id);
+    if node.op != Op::Dequantize {
+        return Ok(constant(graph, id)?.to_f32().map_err(readable(graph, id))?.into_owned());
+    }
+    let (codes, scales) = (constant(graph, node.inputs[0])?, constant(graph, node.inputs[1])?);
+    let (codes, scales) = (codes.as_i8().map_err(readable(graph, id))?, scales.as_f32().map_err(readable(graph, id))?);
+    let columns = codes.len() / scales.len().max(1);
+    let rows = codes.chunks(columns.max(1)).zip(scales);
+    Ok(rows.flat_map(|(row, scale)| row.iter().map(move |&code| f32::from(code) * scale)).collect())
+}
+
+/// The bytes of floats in 16 bits.
+pub(super) fn stored(format: Format, name: &str, floats: &[f32]) -> Result<Vec<u8>> {
+    let narrowed = format.narrowed(floats);
+    if let Some(at) = narrowed.iter().position(|&bits| !format.widen(bits).is_finite()) {
+        return unsupported(format!("`{name}` in {format:?}: {} is not finite in it; try the other one", floats[at]));
+    }
+    Ok(narrowed.iter().flat_map(|bits| bits.to_le_bytes()).collect())
+}
+
+/// The bytes of floats as they are.
+pub(super) fn wide(floats: &[f32]) -> Vec<u8> {
+    floats.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
+
+/// The bytes of codes `[n, k]`, and those of the sums of their rows.
+pub(super) fn codes(graph: &Graph, id: NodeId, k: usize) -> Result<[Vec<u8>; 2]> {
+    let codes = constant(graph, id)?.as_i8().map_err(readable(graph, id))?;
+    let sums = codes.chunks(k.max(1)).map(|row| row.iter().map(|&code| i32::from(code)).sum::<i32>());
+    Ok([codes.iter().map(|code| code.cast_unsigned()).collect(), sums.flat_map(i32::to_le_bytes).collect()])
+}

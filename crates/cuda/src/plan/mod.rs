@@ -1,0 +1,213 @@
+//! An encoder as a list of kernels: from a graph to steps, from steps to places in one arena, from a batch to outputs.
+
+mod arena;
+mod batch;
+mod encoder;
+mod launches;
+mod lower;
+
+pub use encoder::{Encoder, EncoderOutput, Target};
+pub use lower::lower;
+
+use crate::error::{CudaError, Result};
+use crate::specialisation::{Activation, Format, Pooling};
+
+/// Index into [`Plan::values`].
+pub(crate) type ValueId = usize;
+/// Index into [`Plan::weights`].
+pub(crate) type WeightId = usize;
+/// Index into [`Plan::ids`].
+pub(crate) type IdsId = usize;
+
+/// What a value has a row for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rows {
+    Tokens,
+    Sequences,
+}
+
+/// A matrix that a step writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Value {
+    pub(crate) rows: Rows,
+    pub(crate) columns: usize,
+    pub(crate) element_bytes: usize,
+}
+
+/// Columns of a 16-bit value from `first` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) value: ValueId,
+    pub(crate) first: usize,
+    pub(crate) columns: usize,
+}
+
+/// Values that are a quantised matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Codes {
+    pub(crate) codes: ValueId,
+    pub(crate) scales: ValueId,
+    pub(crate) zero_points: ValueId,
+}
+
+/// How rows are quantised, and where to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Quantisation {
+    pub(crate) factor: WeightId,
+    pub(crate) bits: u8,
+    pub(crate) to: Codes,
+}
+
+/// What a linear layer over tokens multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Product {
+    Floats { x: ValueId, weight: WeightId },
+    Codes { x: Codes, weight: WeightId, scales: WeightId, sums: WeightId },
+}
+
+/// One kernel with its operands.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Step {
+    Norm {
+        x: Option<ValueId>,
+        tables: Vec<(WeightId, IdsId)>,
+        residual: Option<ValueId>,
+        affine: Option<[WeightId; 2]>,
+        epsilon: f32,
+        y: ValueId,
+        quantisation: Option<Quantisation>,
+    },
+    Quantise {
+        x: ValueId,
+        quantisation: Quantisation,
+    },
+    Gemm {
+        product: Product,
+        bias: Option<WeightId>,
+        activation: Activation,
+        residual: Option<ValueId>,
+        y: ValueId,
+        n: usize,
+        k: usize,
+    },
+    Attention {
+        q: View,
+        k: View,
+        v: View,
+        y: ValueId,
+        heads: usize,
+        group: usize,
+        head_dim: usize,
+        scale: f32,
+    },
+    Pool {
+        x: ValueId,
+        y: ValueId,
+        pooling: Pooling,
+        normalise: Option<f32>,
+    },
+    Dense {
+        x: ValueId,
+        weight: WeightId,
+        bias: Option<WeightId>,
+        y: ValueId,
+        n: usize,
+        k: usize,
+        activation: Activation,
+    },
+    Widen {
+        x: ValueId,
+        y: ValueId,
+    },
+}
+
+/// Integers, one per token, that are looked up in a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum IdSource {
+    /// An input of that name.
+    Input(String),
+    /// Positions in the sequence from `offset` on; with `padding`, those of the tokens that are not that id.
+    Positions { offset: i64, padding: Option<(i64, String)> },
+}
+
+/// Ids, and the rows of the smallest table that they are looked up in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ids {
+    pub(crate) source: IdSource,
+    pub(crate) limit: usize,
+}
+
+/// An output: its name and value, which is f32.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Output {
+    pub(crate) name: String,
+    pub(crate) value: ValueId,
+}
+
+/// The steps of an encoder, with its weights as a device has them.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub(crate) format: Format,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) values: Vec<Value>,
+    pub(crate) weights: Vec<Vec<u8>>,
+    pub(crate) ids: Vec<Ids>,
+    pub(crate) outputs: Vec<Output>,
+}
+
+impl Plan {
+    /// Number of kernels.
+    pub fn steps(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Bytes of all weights.
+    pub fn weight_bytes(&self) -> usize {
+        self.weights.iter().map(Vec::len).sum()
+    }
+}
+
+impl Step {
+    /// The values that the step reads.
+    pub(crate) fn reads(&self) -> Vec<ValueId> {
+        match self {
+            Step::Norm { x, residual, .. } => x.iter().chain(residual).copied().collect(),
+            Step::Quantise { x, .. } | Step::Pool { x, .. } | Step::Dense { x, .. } | Step::Widen { x, .. } => vec![*x],
+            Step::Gemm { product, residual, .. } => {
+                let mut reads = match product {
+                    Product::Floats { x, .. } => vec![*x],
+                    Product::Codes { x, .. } => x.values().to_vec(),
+                };
+                reads.extend(residual);
+                reads
+            }
+            Step::Attention { q, k, v, .. } => vec![q.value, k.value, v.value],
+        }
+    }
+
+    /// The values that the step writes.
+    pub(crate) fn writes(&self) -> Vec<ValueId> {
+        match self {
+            Step::Norm { y, quantisation, .. } => {
+                let codes = quantisation.iter().flat_map(|quantisation| quantisation.to.values());
+                std::iter::once(*y).chain(codes).collect()
+            }
+            Step::Quantise { quantisation, .. } => quantisation.to.values().to_vec(),
+            Step::Gemm { y, .. }
+            | Step::Attention { y, .. }
+            | Step::Pool { y, .. }
+            | Step::Dense { y, .. }
+            | Step::Widen { y, .. } => vec![*y],
+        }
+    }
+}
+
+impl Codes {
+    fn values(&self) -> [ValueId; 3] {
+        [self.codes, self.scales, self.zero_points]
+    }
+}
+
+fn unsupported<T>(what: impl Into<String>) -> Result<T> {
+    Err(CudaError::Unsupported(what.into()))
+}

@@ -1,0 +1,355 @@
+//! Which kernel with which constants: what NVRTC compiles is one of these.
+
+use std::fmt::Write as _;
+
+use crate::architecture::Architecture;
+use crate::error::{CudaError, Result};
+
+/// The 16-bit type of activations and weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Format {
+    /// IEEE binary16.
+    F16,
+    /// bfloat16; needs compute capability 8.0.
+    Bf16,
+}
+
+/// An activation function of a kernel. The number is the one in `kernels/arithmetic.cu`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Activation {
+    /// None.
+    Identity = 0,
+    /// `x · Φ(x)` with the exact normal distribution.
+    Gelu = 1,
+    /// The tanh approximation of GELU.
+    GeluTanh = 2,
+    /// `max(x, 0)`.
+    Relu = 3,
+    /// Hyperbolic tangent.
+    Tanh = 4,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid = 5,
+    /// `x · sigmoid(x)`.
+    Silu = 6,
+}
+
+/// How a sequence becomes one row. The number is the one in `kernels/pool.cu`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Pooling {
+    /// The first token.
+    Cls = 0,
+    /// The last token.
+    LastToken = 1,
+    /// The mean.
+    Mean = 2,
+    /// The sum divided by the square root of the number of tokens.
+    MeanSqrtLength = 3,
+    /// The largest value of each column.
+    Max = 4,
+    /// The mean weighted by 1, 2, 3, ...
+    WeightedMean = 5,
+}
+
+/// How a matrix product is cut into blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tile {
+    /// Tokens of a block.
+    pub rows: usize,
+    /// Columns of a block.
+    pub columns: usize,
+    warps: [usize; 2],
+    stages: usize,
+}
+
+/// The tiles of matrix products, the smallest one first. Which one is taken changes no bit of a result.
+pub const TILES: [Tile; 4] = [
+    Tile { rows: 16, columns: 16, warps: [1, 1], stages: 8 },
+    Tile { rows: 32, columns: 32, warps: [1, 2], stages: 6 },
+    Tile { rows: 64, columns: 64, warps: [2, 2], stages: 4 },
+    Tile { rows: 128, columns: 128, warps: [2, 4], stages: 3 },
+];
+
+/// Widths of a model for which there are kernels of norms.
+pub const HIDDEN_SIZES: [usize; 7] = [128, 256, 312, 384, 512, 768, 1024];
+/// Widths of an attention head for which there are kernels.
+pub const HEAD_DIMS: [usize; 3] = [32, 64, 128];
+/// Bits of an activation's code; 0 where there are no codes.
+pub const CODE_BITS: [u8; 3] = [0, 7, 8];
+/// Warps of an attention block, each of which has 16 queries.
+pub const ATTENTION_WARPS: [usize; 2] = [1, 4];
+/// Activation functions that a matrix product over tokens can end with.
+pub const GEMM_ACTIVATIONS: [Activation; 4] =
+    [Activation::Identity, Activation::Gelu, Activation::GeluTanh, Activation::Relu];
+/// Ways to pool.
+pub const POOLINGS: [Pooling; 6] =
+    [Pooling::Cls, Pooling::LastToken, Pooling::Mean, Pooling::MeanSqrtLength, Pooling::Max, Pooling::WeightedMean];
+
+/// Rows, or columns, that a block of a row-wise kernel has: one for each of its warps.
+pub const ROWS_PER_BLOCK: usize = 4;
+const POOL_WARPS: usize = 8;
+/// Keys that an attention block takes at a time.
+pub const KEYS: usize = 64;
+
+/// A kernel and its constants. What each computes is told in its file, and executed in [`crate::contract`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Specialisation {
+    /// Embedding, residual sum, layer norm, quantisation.
+    Norm {
+        /// Width of a row.
+        hidden: usize,
+        /// Bits of a code; 0 for none.
+        bits: u8,
+    },
+    /// Quantisation of rows that no norm yields.
+    Quantise {
+        /// Bits of a code.
+        bits: u8,
+    },
+    /// A linear layer over tokens.
+    Gemm {
+        /// Whether operands are codes.
+        codes: bool,
+        /// Applied before the residual is added.
+        activation: Activation,
+        /// Index into [`TILES`].
+        tile: usize,
+    },
+    /// Attention within each sequence.
+    Attention {
+        /// Width of a head.
+        head_dim: usize,
+        /// Warps of a block.
+        warps: usize,
+    },
+    /// One row per sequence.
+    Pool(Pooling),
+    /// A linear layer with f32 results.
+    Dense {
+        /// Whether its rows are f32.
+        wide: bool,
+    },
+    /// Rows as f32.
+    Widen,
+}
+
+const PRIMITIVES: &str = include_str!("../kernels/primitives.cu");
+const ARITHMETIC: &str = include_str!("../kernels/arithmetic.cu");
+
+impl Specialisation {
+    /// The kernel's file and its text.
+    fn file(self) -> (&'static str, &'static str) {
+        match self {
+            Specialisation::Norm { .. } => ("norm.cu", include_str!("../kernels/norm.cu")),
+            Specialisation::Quantise { .. } => ("quantise.cu", include_str!("../kernels/quantise.cu")),
+            Specialisation::Gemm { .. } => ("gemm.cu", include_str!("../kernels/gemm.cu")),
+            Specialisation::Attention { .. } => ("attention.cu", include_str!("../kernels/attention.cu")),
+            Specialisation::Pool(_) => ("pool.cu", include_str!("../kernels/pool.cu")),
+            Specialisation::Dense { .. } => ("dense.cu", include_str!("../kernels/dense.cu")),
+            Specialisation::Widen => ("widen.cu", include_str!("../kernels/widen.cu")),
+        }
+    }
+
+    fn warps(self) -> usize {
+        match self {
+            Specialisation::Gemm { tile, .. } => TILES[tile].warps.iter().product(),
+            Specialisation::Attention { warps, .. } => warps,
+            Specialisation::Pool(_) => POOL_WARPS,
+            Specialisation::Norm { .. }
+            | Specialisation::Quantise { .. }
+            | Specialisation::Dense { .. }
+            | Specialisation::Widen => ROWS_PER_BLOCK,
+        }
+    }
+
+    /// Threads of a block.
+    pub fn threads(self) -> usize {
+        32 * self.warps()
+    }
+}
+
+/// A kernel as it is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Kernel {
+    /// What it computes.
+    pub specialisation: Specialisation,
+    /// The type of its 16-bit floats.
+    pub format: Format,
+    /// What it is compiled for.
+    pub architecture: Architecture,
+}
+
+impl Kernel {
+    /// A kernel.
+    ///
+    /// # Errors
+    /// The architecture lacks what it needs.
+    pub fn new(specialisation: Specialisation, format: Format, architecture: Architecture) -> Result<Kernel> {
+        let too_old = |what: &str, needed: &str| CudaError::Capability {
+            what: what.to_owned(),
+            needed: needed.to_owned(),
+            found: format!("{}.{}", architecture.major, architecture.minor),
+        };
+        if architecture < Architecture::OLDEST {
+            return Err(too_old("Centuple's CUDA backend", "7.5"));
+        }
+        if format == Format::Bf16 && !architecture.is_ampere() {
+            return Err(too_old("bf16", "8.0"));
+        }
+        Ok(Kernel { specialisation, format, architecture })
+    }
+
+    /// Every kernel that a plan can ask for on an architecture.
+    pub fn all(architecture: Architecture) -> Vec<Kernel> {
+        let mut all = Vec::new();
+        for hidden in HIDDEN_SIZES {
+            all.extend(CODE_BITS.map(|bits| Specialisation::Norm { hidden, bits }));
+        }
+        all.extend(CODE_BITS.into_iter().filter(|&bits| bits > 0).map(|bits| Specialisation::Quantise { bits }));
+        for tile in 0..TILES.len() {
+            for codes in [false, true] {
+                all.extend(GEMM_ACTIVATIONS.map(|activation| Specialisation::Gemm { codes, activation, tile }));
+            }
+        }
+        for head_dim in HEAD_DIMS {
+            all.extend(ATTENTION_WARPS.map(|warps| Specialisation::Attention { head_dim, warps }));
+        }
+        all.extend(POOLINGS.map(Specialisation::Pool));
+        all.extend([false, true].map(|wide| Specialisation::Dense { wide }));
+        all.push(Specialisation::Widen);
+        [Format::F16, Format::Bf16]
+            .into_iter()
+            .flat_map(|format| all.iter().map(move |&specialisation| (specialisation, format)))
+            .filter_map(|(specialisation, format)| Kernel::new(specialisation, format, architecture).ok())
+            .collect()
+    }
+
+    /// Tiles or keys that are copied while others are used, and the one in use.
+    fn stages(self) -> usize {
+        match self.specialisation {
+            Specialisation::Gemm { tile, .. } if self.architecture.is_ampere() => TILES[tile].stages,
+            Specialisation::Gemm { .. } => 2,
+            Specialisation::Attention { .. } if self.architecture.is_ampere() => 2,
+            Specialisation::Attention { .. }
+            | Specialisation::Norm { .. }
+            | Specialisation::Quantise { .. }
+            | Specialisation::Pool(_)
+            | Specialisation::Dense { .. }
+            | Specialisation::Widen => 1,
+        }
+    }
+
+    /// The constants that its file asks for.
+    pub fn constants(self) -> Vec<(&'static str, usize)> {
+        let mut constants = vec![("BF16", usize::from(self.format == Format::Bf16))];
+        let warps = self.specialisation.warps();
+        match self.specialisation {
+            Specialisation::Norm { hidden, bits } => {
+                constants.extend([("HIDDEN", hidden), ("BITS", usize::from(bits)), ("WARPS", warps)]);
+            }
+            Specialisation::Quantise { bits } => constants.extend([("BITS", usize::from(bits)), ("WARPS", warps)]),
+            Specialisation::Gemm { codes, activation, tile } => {
+                let Tile { rows, columns, warps: [warps_m, warps_n], .. } = TILES[tile];
+                constants.extend([("TILE_M", rows), ("TILE_N", columns), ("WARPS_M", warps_m), ("WARPS_N", warps_n)]);
+                constants.extend([("STAGES", self.stages()), ("CODES", usize::from(codes))]);
+                constants.push(("ACTIVATION", activation as usize));
+            }
+            Specialisation::Attention { head_dim, warps } => {
+                constants.extend([("HEAD_DIM", head_dim), ("WARPS", warps), ("STAGES", self.stages())]);
+            }
+            Specialisation::Pool(pooling) => constants.extend([("POOLING", pooling as usize), ("WARPS", warps)]),
+            Specialisation::Dense { wide } => constants.extend([("WIDE", usize::from(wide)), ("WARPS", warps)]),
+            Specialisation::Widen => constants.push(("WARPS", warps)),
+        }
+        constants
+    }
+
+    /// The name of the function in the compiled module: its file's name and its constants.
+    pub fn name(self) -> String {
+        let (file, _) = self.specialisation.file();
+        let mut name = file.trim_end_matches(".cu").to_owned();
+        for (constant, value) in self.constants() {
+            // Writing to a string can't fail.
+            let _ = write!(name, "_{}{value}", constant.to_lowercase().replace('_', ""));
+        }
+        name
+    }
+
+    /// The text that NVRTC compiles: primitives, shared arithmetic and the kernel, which include nothing.
+    pub fn source(self) -> String {
+        let (file, text) = self.specialisation.file();
+        [("primitives.cu", PRIMITIVES), ("arithmetic.cu", ARITHMETIC), (file, text)]
+            .map(|(file, text)| format!("#line 1 \"{file}\"\n{text}"))
+            .concat()
+    }
+
+    /// The same text without the primitives, for the emulator of the tests.
+    pub fn portable_source(self) -> String {
+        format!("{ARITHMETIC}\n{}", self.specialisation.file().1)
+    }
+
+    /// The constants as a compiler's arguments, the function's name among them.
+    pub fn definitions(self) -> Vec<String> {
+        let mut definitions = vec![format!("-DNAME={}", self.name())];
+        definitions.extend(self.constants().iter().map(|(name, value)| format!("-D{name}={value}")));
+        definitions
+    }
+
+    /// All of NVRTC's options.
+    pub fn options(self) -> Vec<String> {
+        let mut options = vec![
+            format!("--gpu-architecture={}", self.architecture),
+            "--std=c++17".to_owned(),
+            // What is fused is written so; the contract rounds in the same places.
+            "--fmad=false".to_owned(),
+            // A kernel doesn't use every primitive.
+            "--diag-suppress=177".to_owned(),
+            "--ptxas-options=-v".to_owned(),
+        ];
+        options.extend(self.definitions());
+        options
+    }
+
+    /// Bytes of dynamic shared memory of a block.
+    pub fn shared_bytes(self) -> usize {
+        match self.specialisation {
+            Specialisation::Gemm { tile, .. } => self.stages() * (TILES[tile].rows + TILES[tile].columns) * 128,
+            Specialisation::Attention { head_dim, warps } => {
+                (16 * warps + self.stages() * 2 * KEYS) * head_dim * size_of::<u16>()
+            }
+            Specialisation::Pool(_) => POOL_WARPS * size_of::<f32>(),
+            Specialisation::Norm { .. }
+            | Specialisation::Quantise { .. }
+            | Specialisation::Dense { .. }
+            | Specialisation::Widen => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_differ_and_blocks_fit() {
+        for architecture in Architecture::BUILT {
+            let all = Kernel::all(architecture);
+            let names: HashSet<String> = all.iter().map(|kernel| kernel.name()).collect();
+            assert_eq!(names.len(), all.len());
+            for kernel in all {
+                assert!(kernel.shared_bytes() <= architecture.shared_bytes(), "{}", kernel.name());
+                assert!(kernel.name().chars().all(|c| c.is_ascii_alphanumeric() || c == '_'));
+            }
+        }
+    }
+
+    #[test]
+    fn old_devices_are_refused() {
+        let pascal = Architecture { major: 6, minor: 1 };
+        let error = Kernel::new(Specialisation::Widen, Format::F16, pascal).unwrap_err().to_string();
+        assert!(error.contains("7.5") && error.contains("6.1"), "{error}");
+        let error = Kernel::new(Specialisation::Widen, Format::Bf16, Architecture::OLDEST).unwrap_err().to_string();
+        assert!(error.contains("bf16"), "{error}");
+    }
+}

@@ -1,0 +1,174 @@
+//! A device that is no device: it runs the kernels' own text on the CPU (`emulator/emulator.hpp`).
+#![allow(unsafe_code)]
+
+use std::collections::HashMap;
+use std::ffi::{CStr, c_char, c_void};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use centuple_cuda::{CudaError, Device, GraphId, Kernel, Launch, Pointer, Result};
+use libloading::Library;
+use sha2::{Digest, Sha256};
+
+const HEADER: &str = include_str!("../../../emulator/emulator.hpp");
+const FOOTER: &str = include_str!("../../../emulator/footer.hpp");
+
+type Emulate = unsafe extern "C" fn(u32, u32, u32, usize, *mut *mut c_void, u64) -> *const c_char;
+
+/// Memory, compiled kernels and captured launches.
+pub(crate) struct Emulator {
+    memory: Vec<Region>,
+    kernels: HashMap<Kernel, Library>,
+    graphs: Vec<Vec<Launch>>,
+    /// Of the order in which threads run; it changes with each launch.
+    seed: u64,
+}
+
+impl Emulator {
+    pub(crate) fn new(seed: u64) -> Emulator {
+        Emulator { memory: Vec::new(), kernels: HashMap::new(), graphs: Vec::new(), seed }
+    }
+
+    /// Runs one launch.
+    fn launch(&mut self, launch: &Launch) -> Result<()> {
+        self.prepare(launch.kernel)?;
+        self.seed = self.seed.wrapping_add(0x9e37_79b9);
+        let mut words: Vec<u64> = launch.arguments.iter().map(|argument| argument.word()).collect();
+        let mut places: Vec<*mut c_void> = words.iter_mut().map(|word| std::ptr::from_mut(word).cast()).collect();
+        let (threads, shared) = (launch.kernel.specialisation.threads() as u32, launch.kernel.shared_bytes());
+        // SAFETY: the library was made of emulator.hpp, whose function has this type; each argument lies in its word's
+        // first bytes, and the pointers are into regions of this device.
+        let message = unsafe {
+            let emulate: libloading::Symbol<Emulate> =
+                self.kernels[&launch.kernel].get("emulate").expect("the emulator's function");
+            emulate(launch.grid[0], launch.grid[1], threads, shared, places.as_mut_ptr(), self.seed)
+        };
+        if message.is_null() {
+            return Ok(());
+        }
+        // SAFETY: it is a C string of the library's.
+        let message = unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned();
+        Err(CudaError::Batch(format!("{}: {message}", launch.kernel.name())))
+    }
+
+    fn region(&self, pointer: Pointer, bytes: usize) -> Result<*mut u8> {
+        let inside = |region: &&Region| {
+            let start = region.data as u64;
+            pointer.0 >= start && pointer.0 + bytes as u64 <= start + region.bytes as u64
+        };
+        let found = self.memory.iter().find(inside);
+        found.ok_or_else(|| CudaError::Batch(format!("{bytes} bytes at {pointer:?} are not the device's")))?;
+        Ok(pointer.0 as *mut u8)
+    }
+}
+
+impl Device for Emulator {
+    fn allocate(&mut self, bytes: usize) -> Result<Pointer> {
+        let region = Region::new(bytes);
+        let pointer = Pointer(region.data as u64);
+        self.memory.push(region);
+        Ok(pointer)
+    }
+
+    fn write(&mut self, to: Pointer, bytes: &[u8]) -> Result<()> {
+        let place = self.region(to, bytes.len())?;
+        // SAFETY: the place has room for the bytes, as `region` has checked.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len()) };
+        Ok(())
+    }
+
+    fn read(&mut self, from: Pointer, bytes: &mut [u8]) -> Result<()> {
+        let place = self.region(from, bytes.len())?;
+        // SAFETY: that many bytes lie at the place, as `region` has checked.
+        unsafe { std::ptr::copy_nonoverlapping(place, bytes.as_mut_ptr(), bytes.len()) };
+        Ok(())
+    }
+
+    fn prepare(&mut self, kernel: Kernel) -> Result<()> {
+        let known = Kernel::all(kernel.architecture).contains(&kernel);
+        assert!(known, "{} is none of those that tests/compile.rs compiles", kernel.name());
+        self.kernels.entry(kernel).or_insert_with(|| {
+            // SAFETY: the library has no initialisers but those of C++'s own types.
+            unsafe { Library::new(compiled(kernel)) }.expect("a library that was just compiled")
+        });
+        Ok(())
+    }
+
+    fn capture(&mut self, launches: &[Launch]) -> Result<GraphId> {
+        self.graphs.push(launches.to_vec());
+        Ok(GraphId(self.graphs.len() - 1))
+    }
+
+    fn replay(&mut self, graph: GraphId) -> Result<()> {
+        let launches = self.graphs[graph.0].clone();
+        launches.iter().try_for_each(|launch| self.launch(launch))
+    }
+}
+
+/// The kernel as a shared library, compiled unless its text and options have been before.
+pub(crate) fn compiled(kernel: Kernel) -> PathBuf {
+    let source = format!("{HEADER}\n{}\n{FOOTER}", kernel.portable_source());
+    let mut arguments: Vec<String> =
+        ["-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-x", "c++", "-", "-o"]
+            .map(str::to_owned)
+            .into();
+    let mut hash = Sha256::new();
+    hash.update(&source);
+    hash.update(kernel.definitions().concat());
+    let hash: String = hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("emulated");
+    std::fs::create_dir_all(&folder).expect("the target folder can be written");
+    let library = folder.join(format!("{hash}.so"));
+    if library.exists() {
+        return library;
+    }
+    let staging = tempfile::NamedTempFile::new_in(&folder).expect("the target folder can be written");
+    arguments.push(staging.path().display().to_string());
+    arguments.extend(kernel.definitions());
+    let mut compiler = Command::new("c++").args(&arguments).stdin(Stdio::piped()).spawn().unwrap_or_else(|error| {
+        panic!("the emulator needs a C++ compiler, and `c++` doesn't run ({error}); install g++")
+    });
+    compiler.stdin.take().expect("a pipe").write_all(source.as_bytes()).expect("the compiler reads");
+    assert!(compiler.wait().expect("the compiler ends").success(), "c++ {arguments:?}");
+    staging.persist(&library).expect("the target folder can be written");
+    library
+}
+
+/// Bytes that end where no page is: whoever reads or writes behind them ends the process.
+struct Region {
+    mapping: *mut c_void,
+    length: usize,
+    data: *mut u8,
+    bytes: usize,
+}
+
+impl Region {
+    fn new(bytes: usize) -> Region {
+        let page = 4096;
+        let padded = bytes.next_multiple_of(16);
+        let room = padded.next_multiple_of(page);
+        let length = room + page;
+        // SAFETY: an anonymous mapping at any address; the guard page is its own last one.
+        let mapping = unsafe {
+            let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            let mapping = libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0);
+            assert_ne!(mapping, libc::MAP_FAILED, "no memory");
+            assert_eq!(libc::mprotect(mapping.byte_add(room), page, libc::PROT_NONE), 0, "no guard page");
+            mapping
+        };
+        // SAFETY: the offset lies within the mapping. What nothing has written is NaN.
+        let data = unsafe {
+            mapping.cast::<u8>().write_bytes(0xff, room);
+            mapping.cast::<u8>().add(room - padded)
+        };
+        Region { mapping, length, data, bytes: padded }
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this region's own.
+        unsafe { libc::munmap(self.mapping, self.length) };
+    }
+}

@@ -1,0 +1,34 @@
+//! Whole encoders in the emulator.
+
+use centuple_cuda::Architecture;
+
+use crate::emulator::Emulator;
+use crate::encoders::{self, Failure, Maker};
+
+/// Runs a check on a machine without asynchronous copies and on one with them.
+fn on_both(check: impl Fn(&Maker<Emulator>) -> Result<(), Failure>) -> Result<(), Failure> {
+    for &architecture in &Architecture::BUILT[..2] {
+        check(&Maker { make: &|| Emulator::new(11), architecture })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn embeddings_are_the_references() -> Result<(), Failure> {
+    on_both(encoders::embeddings_are_the_references)
+}
+
+#[test]
+fn heads_are_the_references() -> Result<(), Failure> {
+    on_both(encoders::heads_are_the_references)
+}
+
+#[test]
+fn quantised_layers_are_the_references() -> Result<(), Failure> {
+    on_both(encoders::quantised_layers_are_the_references)
+}
+
+#[test]
+fn what_does_not_fit_is_an_error() -> Result<(), Failure> {
+    on_both(encoders::what_does_not_fit_is_an_error)
+}

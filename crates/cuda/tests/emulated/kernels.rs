@@ -1,0 +1,36 @@
+//! The kernels' own text, run on the CPU (`emulator/emulator.hpp`), against their contract.
+
+use std::cell::RefCell;
+
+use centuple_cuda::Architecture;
+
+use crate::checks::{self, Subject};
+use crate::emulator::Emulator;
+
+/// An emulator of both kinds of machines: with asynchronous copies, and without.
+fn subject(seed: u64) -> Subject<Emulator> {
+    let architectures = Architecture::BUILT[..2].to_vec();
+    Subject { device: RefCell::new(Emulator::new(seed)), sums: None, architectures }
+}
+
+macro_rules! tests {
+    ($($check:ident)*) => {
+        $(
+            #[test]
+            fn $check() {
+                checks::$check(&subject(line!().into()));
+            }
+        )*
+    };
+}
+
+tests! {
+    norm_is_its_contract
+    quantise_is_its_contract
+    gemm_is_its_contract
+    gemm_ends_with_its_activation
+    attention_is_its_contract
+    pool_is_its_contract
+    dense_is_its_contract
+    widen_is_exact
+}

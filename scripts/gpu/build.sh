@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Builds what the other scripts of this folder need, on a machine with Rust and Python and without a GPU, into a folder
+# that can be carried to one with a GPU: the program, every kernel compiled, and the scripts.
+#   scripts/gpu/build.sh [FOLDER]      (target/gpu by default)
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+cd "$here/../.."
+folder=${1:-target/gpu}
+mkdir -p "$folder"
+cargo build --release -p centuple-cuda --example gpu --locked
+strip -o "$folder/gpu" "${CARGO_TARGET_DIR:-target}/release/examples/gpu"
+tools=$(python3 scripts/gpu/toolkit.py)
+"$folder/gpu" pack "$folder/cubins" "${tools%%$'\n'*}"
+cp "$here"/[1-5]-*.sh "$folder"
+du -sh "$folder"
