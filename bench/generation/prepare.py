@@ -5,6 +5,9 @@ import shutil
 import sys
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parent.parent / "peers"))
+import prepared  # noqa: E402
+
 
 def random_gpt2(model: Path, target: Path) -> None:
     """Writes a GPT-2 of 124 million random weights, with the tokenizer of `model`, its vocabulary filled up."""
@@ -72,7 +75,7 @@ def gguf_quantised(kind: str):
     def make(model: Path, target: Path) -> None:
         import llama_cpp
 
-        plain = artefact("f32.gguf", model, target.parent)
+        plain = prepared.artefact(gguf_f32, "f32.gguf", model, target.parent)
         settings = llama_cpp.llama_model_quantize_default_params()
         settings.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind}")
         if llama_cpp.llama_model_quantize(str(plain).encode(), str(target).encode(), settings):
@@ -119,7 +122,7 @@ def quantise(model: Path, target: Path) -> None:
     """Writes the ONNX file with dynamic int8: weights per output channel."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    plain = artefact("f32.onnx", model, target.parent)
+    plain = prepared.artefact(export, "f32.onnx", model, target.parent)
     quantize_dynamic(str(plain), str(target), weight_type=QuantType.QInt8, per_channel=True)
 
 
@@ -135,18 +138,5 @@ ARTEFACTS = {
 }
 
 
-def artefact(name: str, model: Path, folder: Path) -> Path:
-    """The path of an artefact in `folder`, made if it is not there; what is there is complete."""
-    target = folder / name
-    if not target.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = folder / f"new-{name}"
-        if unfinished.is_dir():
-            shutil.rmtree(unfinished)
-        ARTEFACTS[name](model, unfinished)
-        unfinished.rename(target)
-    return target
-
-
 if __name__ == "__main__":
-    artefact(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    prepared.artefact(ARTEFACTS[sys.argv[1]], sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))

@@ -1,11 +1,11 @@
 """Makes of a checkpoint what a peer reads: `prepare.py ARTEFACT MODEL FOLDER`. Runs in its own process."""
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
 import machine
+import prepared
 
 INPUTS = ["input_ids", "attention_mask", "token_type_ids"]
 
@@ -47,7 +47,7 @@ def optimise(model: Path, target: Path) -> None:
     from onnxruntime.transformers import optimizer
     from transformers import AutoConfig
 
-    plain = artefact("plain.onnx", model, target.parent)
+    plain = prepared.artefact(export, "plain.onnx", model, target.parent)
     config = AutoConfig.from_pretrained(model)
     heads, hidden = config.num_attention_heads, config.hidden_size
     graph = optimizer.optimize_model(str(plain), model_type="bert", num_heads=heads, hidden_size=hidden, opt_level=0)
@@ -65,7 +65,7 @@ def quantise(model: Path, target: Path) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    optimised = artefact("optimised.onnx", model, target.parent)
+    optimised = prepared.artefact(optimise, "optimised.onnx", model, target.parent)
     setting = {"per_channel": True, "reduce_range": machine.int8_saturates()}
     # The type of what the fused operators answer, which its shape inference does not know.
     unknown = {"DefaultTensorType": onnx.TensorProto.FLOAT}
@@ -83,18 +83,5 @@ def convert(model: Path, target: Path) -> None:
 ARTEFACTS = {"plain.onnx": export, "optimised.onnx": optimise, "int8.onnx": quantise, "ctranslate2": convert}
 
 
-def artefact(name: str, model: Path, folder: Path) -> Path:
-    """The path of an artefact in `folder`, made if it is not there; what is there is complete."""
-    target = folder / name
-    if not target.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = folder / f"new-{name}"
-        if unfinished.is_dir():
-            shutil.rmtree(unfinished)
-        ARTEFACTS[name](model, unfinished)
-        unfinished.rename(target)
-    return target
-
-
 if __name__ == "__main__":
-    artefact(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    prepared.artefact(ARTEFACTS[sys.argv[1]], sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
