@@ -9,7 +9,7 @@ while), builds the example `generation`, and writes a table and every measuremen
 
 In each round all systems run in random order, each in a process of its own that has ended before the next one begins.
 A ratio is the median over the rounds of the ratio within a round. A step's bound is the time that reading the weights,
-keys and values takes at the bandwidth that the same process measures between its runs.
+keys and values takes at the bandwidth that the same process measures just before and after it.
 """
 
 import argparse
@@ -117,9 +117,10 @@ def share(rows: list[dict[str, dict]], name: str) -> str:
     if "more" not in rows[0][name]:
         return ""
     found = [row[name]["more"] for row in rows]
-    shares = [one["bytes"] / one["bandwidth"] / one["step_s"] for one in found]
+    shares = ", ".join(f"{100 * one['share']:.0f}" for one in found)
     megabytes, bandwidth = found[0]["bytes"] / 1e6, statistics.median(one["bandwidth"] for one in found) / 1e9
-    return f"{100 * statistics.median(shares):.0f} % ({megabytes:.0f} MB at {bandwidth:.1f} GB/s)"
+    median = 100 * statistics.median(one["share"] for one in found)
+    return f"{median:.0f} % of {megabytes:.0f} MB at {bandwidth:.1f} GB/s (by round {shares})"
 
 
 def ratios(rows: list[dict[str, dict]], name: str, one: str) -> str:

@@ -15,7 +15,9 @@ from systems import Peer, Product, Unavailable, last_line
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE / "out"
-PRECISIONS = ("f32", "int8")
+PRECISIONS = ("f32", "int8", "cuda-f16", "cuda-int8")
+"""Precisions by the device that computes, the CPU where none is said."""
+USUAL = ["f32", "int8"]
 
 
 @dataclass
@@ -47,7 +49,7 @@ class Lineup:
 def add_options(parser: argparse.ArgumentParser, binary: Path) -> None:
     """The options that every measurement has."""
     parser.add_argument("model", type=Path, help="folder of a BERT checkpoint")
-    parser.add_argument("--precision", choices=PRECISIONS, action="append", help="default: each")
+    parser.add_argument("--precision", choices=PRECISIONS, action="append", help=f"default: {' and '.join(USUAL)}")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of every system")
     parser.add_argument("--peers", type=lambda names: names.split(","), help="comma-separated; default: all")
     parser.add_argument("--binary", type=Path, default=binary)
@@ -56,7 +58,7 @@ def add_options(parser: argparse.ArgumentParser, binary: Path) -> None:
 
 def check_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Fills defaults, and ends the process where options do not fit together."""
-    options.precision = options.precision or list(PRECISIONS)
+    options.precision = options.precision or USUAL
     options.peers = list(PEERS) if options.peers is None else options.peers
     if unknown := set(options.peers) - set(PEERS):
         parser.error(f"no peer named {', '.join(unknown)}; there are {', '.join(PEERS)}")

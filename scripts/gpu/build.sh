@@ -7,9 +7,11 @@ here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
 folder=${1:-target/gpu}
 mkdir -p "$folder"
-cargo build --release -p centuple-cuda --example gpu --locked
-strip -o "$folder/gpu" "${CARGO_TARGET_DIR:-target}/release/examples/gpu"
+cargo build --release --workspace --example gpu --bin centuple --locked
+built=${CARGO_TARGET_DIR:-target}/release
+strip -o "$folder/gpu" "$built/examples/gpu"
+strip -o "$folder/centuple" "$built/centuple"
 tools=$(python3 scripts/gpu/toolkit.py)
 "$folder/gpu" pack "$folder/cubins" "${tools%%$'\n'*}"
-cp "$here"/[1-5]-*.sh "$folder"
+cp "$here"/[1-6]-*.sh "$here"/{over_http,beside_cpu}.py bench/peers/{http_client,server,systems}.py "$folder"
 du -sh "$folder"

@@ -14,7 +14,7 @@ from importlib import import_module
 
 @dataclass(frozen=True)
 class Kind:
-    """Where a peer's class is, the precision it computes in, and the name of the artefact that `prepare.py` makes."""
+    """Where a peer's class is, the precision it computes in (one of `lineup.PRECISIONS`), and the name of the artefact that `prepare.py` makes."""
 
     module: str
     attribute: str
@@ -33,6 +33,10 @@ PEERS = {
     "openvino": Kind("open_vino", "Compiled", "f32", "plain.onnx"),
     "ctranslate2": Kind("ctranslate", "Float", "f32", "ctranslate2"),
     "ctranslate2-int8": Kind("ctranslate", "Int8", "int8", "ctranslate2"),
+    "pytorch-cuda": Kind("pytorch_cuda", "Eager", "cuda-f16"),
+    "pytorch-cuda-sdpa": Kind("pytorch_cuda", "Sdpa", "cuda-f16"),
+    "pytorch-cuda-compiled": Kind("pytorch_cuda", "Compiled", "cuda-f16"),
+    "onnxruntime-cuda": Kind("onnx_runtime", "CudaSession", "cuda-f16", "optimised.onnx"),
 }
 
 

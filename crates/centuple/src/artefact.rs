@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use crate::Purpose;
 use crate::error::Error;
 use crate::host::Host;
-use crate::load::{Compiled, LoadOptions, Precision, TextSettings, model_of};
+use crate::load::{Compiled, LoadOptions, Precision, Target, TextSettings, model_of};
 
 const MANIFEST: &str = "centuple.json";
 const WEIGHTS: &str = "model.safetensors";
@@ -176,6 +176,7 @@ pub(crate) fn compile(host: &Host, folder: &Path, id: &str, options: &LoadOption
         model,
         description,
         precision: found,
+        target: Target::of(options),
         text,
         plain: None,
         graph,

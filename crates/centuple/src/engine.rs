@@ -90,25 +90,6 @@ impl PlanEngine {
         memory
     }
 
-    /// Number of threads that run a batch.
-    pub fn threads(&self) -> usize {
-        self.pool.threads()
-    }
-
-    /// Multiply-accumulates of a batch: those of the weight matrices and of attention.
-    pub fn macs(&self, batch: &[&Sequence]) -> u64 {
-        layout(batch).map_or(0, |layout| self.together.session.plan().macs(&layout))
-    }
-
-    fn check(&self, batch: &[&Sequence]) -> Result<(), EngineError> {
-        batch.iter().try_for_each(|sequence| self.limits.check(sequence))?;
-        let (tokens, maximum) = (batch.iter().map(|sequence| sequence.len()).sum(), self.limits.max_tokens_per_batch);
-        if tokens > maximum {
-            return Err(EngineError::BatchTooLarge { tokens, maximum });
-        }
-        Ok(())
-    }
-
     /// Each thread takes groups of sequences until none is left.
     fn run_apart(&self, batch: &[&Sequence], groups: &[Vec<usize>]) -> Result<Vec<Output>, EngineError> {
         let next = AtomicUsize::new(0);
@@ -139,7 +120,7 @@ impl PlanEngine {
 
 impl Engine for PlanEngine {
     fn run(&mut self, batch: &[&Sequence]) -> Result<Vec<Output>, EngineError> {
-        self.check(batch)?;
+        self.limits.check_batch(batch)?;
         if batch.is_empty() {
             return Ok(Vec::new());
         }
@@ -204,7 +185,7 @@ impl Lane {
     }
 }
 
-fn failed(error: impl std::error::Error + Send + Sync + 'static) -> EngineError {
+pub(crate) fn failed(error: impl std::error::Error + Send + Sync + 'static) -> EngineError {
     EngineError::Execution(Arc::new(error))
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use centuple_cuda::CudaError;
 use centuple_generate::ParameterError;
 use centuple_graph::GraphError;
 use centuple_models::ModelError;
@@ -53,6 +54,15 @@ pub enum Error {
     /// The graph could not be compiled.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// A GPU can't compute the model.
+    #[error(transparent)]
+    Cuda(#[from] CudaError),
+    /// What is wanted runs on the CPU only.
+    #[error("{what} runs on the CPU only; leave --device cuda out")]
+    OnlyCpu {
+        /// What is wanted.
+        what: String,
+    },
     /// The model is made for something else.
     #[error("model `{model}` does not generate text; it does {offers}")]
     NotGenerating {

@@ -21,6 +21,8 @@
 mod apart;
 mod artefact;
 mod calibrate;
+mod cuda;
+mod device;
 mod engine;
 mod error;
 pub mod evaluate;
@@ -45,6 +47,8 @@ pub use artefact::{Artefact, ArtefactError, Manifest, Origin};
 pub use centuple_models::Purpose;
 pub use centuple_passes::{LayerPrecision, Quantization, Report as PassReport, quantizable_layers};
 pub use centuple_runtime::Memory;
+pub use cuda::{CudaEngine, Gpu};
+pub use device::{CudaFiles, Device, DeviceEngine};
 pub use engine::PlanEngine;
 pub use error::Error;
 pub use generate::{Generating, GenerationOptions, PlanSteps};

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use centuple_cuda::Format;
 use centuple_graph::Graph;
 use centuple_models::checkpoint::gguf::{Gguf, is_gguf};
 use centuple_models::checkpoint::hub;
@@ -12,13 +13,15 @@ use centuple_models::checkpoint::onnx::{OnnxFile, has_only_onnx};
 use centuple_models::{Description, Head, ModelError, Problem, Purpose};
 use centuple_passes::{Quantization, Quantizer, Report};
 use centuple_runtime::{Plan, lower};
-use centuple_tasks::{self as tasks, Limits, Model, ModelCard};
+use centuple_tasks::{self as tasks, Limits, Model, ModelCard, Sequence};
 use centuple_text::{TextOptions, Tokenizer, max_tokens};
 use serde::{Deserialize, Serialize};
 
 use crate::artefact::{self, Artefact, Draft, Manifest, Origin};
 use crate::calibrate;
-use crate::engine::PlanEngine;
+use crate::cuda::{self, CudaEngine};
+use crate::device::{CudaFiles, Device, DeviceEngine};
+use crate::engine::{self, PlanEngine};
 use crate::error::Error;
 use crate::gguf::{self, GgufSettings};
 use crate::host::Host;
@@ -95,7 +98,11 @@ impl fmt::Display for Precision {
 pub struct LoadOptions {
     /// What the model is wanted for.
     pub purpose: Purpose,
-    /// The numbers that it computes with; by default an artefact's own, and f32 for everything else.
+    /// What computes it.
+    pub device: Device,
+    /// Files for GPUs.
+    pub cuda: CudaFiles,
+    /// The numbers that it computes with; by default an artefact's own, and f32 for everything else (f16 on GPUs).
     pub precision: Option<Precision>,
     /// How it is quantised, where the precision asks for it.
     pub quantization: Quantization,
@@ -113,6 +120,8 @@ impl Default for LoadOptions {
     fn default() -> LoadOptions {
         LoadOptions {
             purpose: Purpose::Own,
+            device: Device::Cpu,
+            cuda: CudaFiles::default(),
             precision: None,
             quantization: Quantization::default(),
             max_batch_tokens: 4096,
@@ -159,7 +168,7 @@ pub struct Loaded {
     /// What tasks need to know of it.
     pub model: Arc<Model>,
     /// What computes.
-    pub engine: PlanEngine,
+    pub engine: DeviceEngine,
     /// The numbers that linear layers compute with.
     pub precision: Precision,
     /// What the artefact says of itself, where the model is one.
@@ -182,6 +191,8 @@ pub struct Compiled {
     pub description: Description,
     /// The numbers that linear layers compute with.
     pub precision: Precision,
+    /// What is to compute it.
+    pub(crate) target: Target,
     /// What tasks need of the folder's text files.
     pub(crate) text: TextSettings,
     /// The graph before the passes; an artefact has none.
@@ -202,7 +213,33 @@ pub struct Compiled {
     pub artefact: Option<Arc<Artefact>>,
 }
 
+/// What is to compute a model, and the files that it takes for that.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Target {
+    pub(crate) device: Device,
+    pub(crate) cuda: CudaFiles,
+}
+
+impl Target {
+    pub(crate) fn of(options: &LoadOptions) -> Target {
+        Target { device: options.device, cuda: options.cuda.clone() }
+    }
+
+    /// Refuses what no GPU does.
+    pub(crate) fn only_cpu(&self, what: impl Into<String>) -> Result<(), Error> {
+        match self.device {
+            Device::Cpu => Ok(()),
+            Device::Cuda(_) => Err(Error::OnlyCpu { what: what.into() }),
+        }
+    }
+}
+
 impl Compiled {
+    /// Multiply-accumulates of a batch: those of the weight matrices and of attention.
+    pub fn macs(&self, batch: &[&Sequence]) -> u64 {
+        engine::layout(batch).map_or(0, |layout| self.plan.macs(&layout))
+    }
+
     /// Writes the model as an artefact, a folder that is loaded at once; `source` is the folder that it was compiled
     /// from. An artefact that is at `target` is replaced, anything else is left alone.
     ///
@@ -248,16 +285,29 @@ impl Host {
     /// # Errors
     /// As for [`Host::load`].
     pub fn compile_folder(&self, folder: &Path, id: &str, options: &LoadOptions) -> Result<Compiled, Error> {
+        if let Device::Cuda(number) = options.device {
+            cuda::probe(number, &options.cuda)?;
+        }
         if artefact::is_artefact(folder) {
+            Target::of(options).only_cpu("an optimised model")?;
             return artefact::compile(self, folder, id, options);
         }
         let mut source = Source::open(folder, id, options)?;
+        if source.model.card.head.generates() {
+            Target::of(options).only_cpu("a model that generates text")?;
+        }
         let (graph, reports) = match options.fusion {
             true => centuple_passes::optimize(&source.plain)?,
             false => (centuple_passes::fold_constants(&source.plain)?, Vec::new()),
         };
         let mut passes = [std::mem::take(&mut source.reports), reports].concat();
-        let precision = options.precision.unwrap_or(source.precision);
+        let precision = match (options.precision, options.device, source.precision) {
+            (Some(Precision::F32), Device::Cuda(_), _) => {
+                return Err(Error::OnlyCpu { what: "a model in f32".to_owned() });
+            }
+            (None, Device::Cuda(_), Precision::F32) => Precision::F16,
+            (asked, _, found) => asked.unwrap_or(found),
+        };
         let encoder = match source.encoder.take() {
             Some(plain) => {
                 let (encoder, reports) = centuple_passes::optimize(&plain)?;
@@ -269,7 +319,7 @@ impl Host {
         let model = &source.model;
         let graph = self.round(graph, encoder.as_ref(), model, options, &mut passes)?;
         source.encoder = encoder.map(|encoder| self.round(encoder, None, model, options, &mut passes)).transpose()?;
-        self.lower(source, graph, passes, precision)
+        self.lower(source, graph, passes, precision, Target::of(options))
     }
 
     /// Gives a graph, which may be a decoder behind an `encoder`, the numbers that the options ask for.
@@ -282,8 +332,14 @@ impl Host {
         passes: &mut Vec<Report>,
     ) -> Result<Graph, Error> {
         let asked = options.precision.unwrap_or(Precision::F32);
-        let (graph, report) = match asked.quantization(&options.quantization, model.card.head.generates()) {
+        let generates = model.card.head.generates();
+        let (graph, report) = match asked.quantization(&options.quantization, generates) {
             Some(quantization) => {
+                let quantization = match options.device {
+                    Device::Cpu => quantization,
+                    // What a GPU multiplies bytes with holds sums of any 8-bit codes.
+                    Device::Cuda(_) => Quantization { bits: 8, activated_bits: 8, ..quantization },
+                };
                 let (tokenizer, none) = (&model.tokenizer, std::iter::empty);
                 let by_turns = asked.groups() && encoder.is_none();
                 let moments = asked.groups() && !by_turns;
@@ -295,7 +351,7 @@ impl Host {
                     centuple_passes::quantize(&graph, &observations, &quantization)?
                 }
             }
-            None if asked == Precision::F16 => centuple_passes::halve_weights(&graph)?,
+            None if asked == Precision::F16 && options.device == Device::Cpu => centuple_passes::halve_weights(&graph)?,
             None => return Ok(graph),
         };
         passes.push(report);
@@ -309,6 +365,7 @@ impl Host {
         graph: Graph,
         passes: Vec<Report>,
         precision: Precision,
+        target: Target,
     ) -> Result<Compiled, Error> {
         let mut plan = lower(&graph, self.isa)?;
         plan.share(&self.weights);
@@ -326,6 +383,7 @@ impl Host {
             model: Arc::new(model),
             description,
             precision,
+            target,
             text,
             plain: Some(plain),
             graph,
@@ -346,7 +404,14 @@ impl Host {
         if compiled.encoder.is_some() {
             return Err(Error::OnlyGenerates { model: compiled.model.card.id.clone() });
         }
-        let engine = PlanEngine::new(self, &compiled.plan, compiled.model.limits)?;
+        let limits = compiled.model.limits;
+        let engine = match compiled.target.device {
+            Device::Cpu => DeviceEngine::Cpu(Box::new(PlanEngine::new(self, &compiled.plan, limits)?)),
+            Device::Cuda(number) => {
+                let plan = centuple_cuda::lower(&compiled.graph, Format::F16)?;
+                DeviceEngine::Cuda(CudaEngine::new(&plan, number, &compiled.target.cuda, limits)?)
+            }
+        };
         Ok(Loaded {
             model: Arc::clone(&compiled.model),
             engine,

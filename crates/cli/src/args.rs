@@ -16,7 +16,7 @@ use centuple::receipt::Bootstrap;
 use centuple::receipt::data::{Columns, DataOptions, Format, Kind, Role};
 use centuple::receipt::metrics::Metric;
 use centuple::tasks::{GenerationTask, Task, UnknownTask};
-use centuple::{GenerationOptions, Host, HostOptions, LoadOptions, Quantization};
+use centuple::{CudaFiles, Device, GenerationOptions, Host, HostOptions, LoadOptions, Quantization};
 use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -738,6 +738,12 @@ pub(crate) struct Machine {
     /// optimised model, and f32 for every other.
     #[arg(long, value_name = "PRECISION", value_parser = precision)]
     pub(crate) precision: Option<Precision>,
+    /// What computes: cpu; cuda for all NVIDIA GPUs, cuda:N for one; auto, which is the CPU, since CUDA was never run on a GPU.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: Device,
+    /// File of compiled CUDA kernels; without one they are compiled by NVRTC and kept in the user's cache.
+    #[arg(long, value_name = "FILE", env = "CENTUPLE_CUDA_KERNELS")]
+    pub(crate) cuda_kernels: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) only: MachineOnly,
 }
@@ -751,9 +757,6 @@ pub(crate) struct MachineOnly {
     /// Instruction set; by default the best one here that is proven.
     #[arg(long, value_name = "ISA", value_parser = isa())]
     pub(crate) isa: Option<Isa>,
-    /// Device that computes.
-    #[arg(long, default_value = "cpu")]
-    pub(crate) device: Device,
 }
 
 /// Precision of the computation.
@@ -789,18 +792,9 @@ fn precision(text: &str) -> Result<Precision, String> {
     }
 }
 
-/// Device that computes.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Device {
-    Cpu,
-}
-
 impl MachineOnly {
     /// Starts the threads.
     pub(crate) fn host(&self) -> anyhow::Result<Host> {
-        match self.device {
-            Device::Cpu => {}
-        }
         let threads = self.threads.map(usize::from);
         Ok(Host::new(&HostOptions { threads, isa: self.isa })?)
     }
@@ -814,8 +808,17 @@ impl Machine {
 
     /// How these flags want a model loaded.
     pub(crate) fn load_options(&self) -> LoadOptions {
-        self.precision.map(Precision::load_options).unwrap_or_default()
+        let options = self.precision.map(Precision::load_options).unwrap_or_default();
+        let cuda = CudaFiles { driver: None, kernels: self.cuda_kernels.clone(), cache: cuda_cache() };
+        LoadOptions { device: self.device, cuda, ..options }
     }
+}
+
+/// Where kernels that were compiled for a GPU are kept, as the XDG base directories say.
+fn cuda_cache() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let caches = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?;
+    Some(caches.join("centuple").join("cuda"))
 }
 
 /// A batch of equally long sequences.

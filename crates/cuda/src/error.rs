@@ -80,6 +80,12 @@ pub enum CudaError {
         /// What is wrong.
         reason: String,
     },
+    /// The system grants no thread for a GPU.
+    #[error("no thread can be started for a GPU: {source}")]
+    Thread {
+        /// Why.
+        source: std::io::Error,
+    },
     /// A file can't be read or written.
     #[error("{path}: {source}", path = path.display())]
     File {

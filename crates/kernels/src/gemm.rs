@@ -15,7 +15,7 @@ use crate::error::{KernelError, expect_dimension, expect_length};
 use crate::matrix::{Matrix, MatrixMut};
 use crate::pack::{PANEL, PackedHalf, PackedMatrix};
 use crate::simd::Simd;
-use crate::tile::{self, Element, PREFETCH_STEPS, Pieces, STREAM_PANELS, Tile, line_elements};
+use crate::tile::{self, Element, PREFETCH_STEPS, Pieces, STREAM_PANELS, Tile, WIDE_PANELS, line_elements};
 
 /// What happens to the sums before they are stored: `activation(sum + bias) + residual`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -196,10 +196,11 @@ unsafe fn stream<S: Simd, E: Element>(s: S, job: &Job<'_, E>) {
     if rows.is_empty() {
         return;
     }
+    let wide = S::STREAM_WIDE && size_of::<E>() < size_of::<f32>();
     let mut panel = job.panels.start;
     while panel < job.panels.end {
-        let panels = panel..job.panels.end.min(panel + STREAM_PANELS);
-        let next = if panels.end < job.panels.end { panels.end } else { panel };
+        let count = if wide && job.panels.end - panel >= WIDE_PANELS { WIDE_PANELS } else { STREAM_PANELS };
+        let panels = panel..job.panels.end.min(panel + count);
         let mut sums = Sums::new();
         let tile = Tile {
             depth: k,
@@ -208,20 +209,20 @@ unsafe fn stream<S: Simd, E: Element>(s: S, job: &Job<'_, E>) {
             b: job.b.panel_pointer(panel),
             b_panel: PANEL * k,
             c: sums.as_mut_ptr(),
-            c_row: PANEL * STREAM_PANELS,
+            c_row: PANEL * count,
             c_panel: PANEL,
-            prefetch: job.b.panel_pointer(next),
+            prefetch: job.b.panel_pointer(panel).wrapping_add(PANEL * k * count),
             prefetch_lines: 0,
             resume: false,
         };
         // SAFETY: the rows and panels exist, and `sums` has room for the largest tile.
         unsafe {
-            if panels.len() == STREAM_PANELS {
-                tile::stream(s, &tile, rows.len());
-            } else {
-                tile::compute::<S, E, false>(s, &tile, rows.len(), panels.len());
+            match panels.len() {
+                WIDE_PANELS if wide => tile::stream::<S, E, WIDE_PANELS>(s, &tile, rows.len()),
+                STREAM_PANELS => tile::stream::<S, E, STREAM_PANELS>(s, &tile, rows.len()),
+                _ => tile::compute::<S, E, false>(s, &tile, rows.len(), panels.len()),
             }
-            finish::<S, false>(s, &job.target, rows.clone(), panels.clone(), &sums, STREAM_PANELS);
+            finish::<S, false>(s, &job.target, rows.clone(), panels.clone(), &sums, count);
         }
         panel = panels.end;
     }

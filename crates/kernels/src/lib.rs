@@ -71,6 +71,6 @@ pub use norm::{LayerNorm, RmsNorm, l2_normalize};
 pub use pack::{PANEL, PackedHalf, PackedMatrix, pack, pack_half, pack_right, packed_half_len, packed_len, panels};
 pub use peak::Peak;
 pub use pooling::{Pooling, maximum, pool};
-pub use prefetch::prefetch;
+pub use prefetch::{prefetch, prefetch_to_write};
 pub use rotary::Rotary;
 pub use thread_pool::{ThreadPool, Worker, share};

@@ -22,3 +22,21 @@ pub fn prefetch(words: &[f32]) {
         let _ = line;
     }
 }
+
+/// Asks for what a reference leads to, so that it can be written without waiting for other cores. The CPU may take no notice of it.
+#[inline]
+pub fn prefetch_to_write<T>(target: &T) {
+    let address: *const T = target;
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch never faults and changes nothing that a program can see; where a CPU doesn't know it, it does nothing.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) address, options(readonly, nostack, preserves_flags));
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above.
+    unsafe {
+        std::arch::asm!("prfm pstl1keep, [{}]", in(reg) address, options(readonly, nostack, preserves_flags));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = address;
+}

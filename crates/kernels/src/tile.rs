@@ -167,23 +167,33 @@ unsafe fn accumulate<S: Simd, E: Element, const ROWS: usize, const PANELS: usize
 /// Rows up to which a product takes no longer than its weights take to come from memory.
 pub(crate) const FEW_ROWS: usize = 4;
 
+/// Bytes ahead of one stream from memory that the next is asked for: the CPU's own prefetching starts anew with every
+/// page and panel. (4096 is worse than both 3072 and 6144, as both would be in the same sets of the first-level cache.)
+pub(crate) const AHEAD: usize = 3072;
+
+/// The same for each panel of [`stream`], several of which stream side by side.
+const AHEAD_EACH: usize = 1024;
+
 /// Panels of the tile of [`stream`].
 pub(crate) const STREAM_PANELS: usize = 2;
 
-/// Computes a tile of few rows and [`STREAM_PANELS`] panels, whose B comes from memory: nothing but loads and
+/// The same where elements are narrower and registers are many: as many bytes at a time.
+pub(crate) const WIDE_PANELS: usize = 4;
+
+/// Computes a tile of few rows and `PANELS` panels, whose B comes from memory: nothing but loads and
 /// multiply-adds. The CPU's own prefetching keeps up with it where an element is as wide as what is computed with; for
-/// narrower ones, what lies at `prefetch` is asked for meanwhile, line after line.
+/// narrower ones, what lies [`AHEAD_EACH`] is asked for meanwhile, line after line, and at last what lies at `prefetch`.
 ///
 /// # Safety
 /// As [`compute`], with `1 <= rows <= S::STREAM_ROWS`, A row-major, and nothing to resume.
 #[inline(always)]
-pub(crate) unsafe fn stream<S: Simd, E: Element>(s: S, tile: &Tile<E>, rows: usize) {
+pub(crate) unsafe fn stream<S: Simd, E: Element, const PANELS: usize>(s: S, tile: &Tile<E>, rows: usize) {
     macro_rules! heights {
         ($($rows:literal)*) => {
             match rows {
                 $($rows if $rows <= S::STREAM_ROWS => {
                     // SAFETY: as promised by the caller.
-                    unsafe { stream_rows::<S, E, $rows>(s, tile) }
+                    unsafe { stream_rows::<S, E, $rows, PANELS>(s, tile) }
                 })*
                 _ => debug_assert!(false, "no tile of {rows} rows"),
             }
@@ -195,26 +205,32 @@ pub(crate) unsafe fn stream<S: Simd, E: Element>(s: S, tile: &Tile<E>, rows: usi
 /// # Safety
 /// As [`stream`].
 #[inline(always)]
-unsafe fn stream_rows<S: Simd, E: Element, const ROWS: usize>(s: S, tile: &Tile<E>) {
+unsafe fn stream_rows<S: Simd, E: Element, const ROWS: usize, const PANELS: usize>(s: S, tile: &Tile<E>) {
     /// Steps of depth at a time.
     const STEPS: usize = 2;
-    let mut sums = [[s.splat(0.0); STREAM_PANELS]; ROWS];
-    let (mut a, mut b, mut prefetch) = (tile.a, tile.b, tile.prefetch);
+    let mut sums = [[s.splat(0.0); PANELS]; ROWS];
+    let (mut a, mut b) = (tile.a, tile.b);
     // SAFETY: all addresses are of elements that the tile describes.
     unsafe {
-        for _ in 0..tile.depth / STEPS {
-            if size_of::<E>() < size_of::<f32>() {
-                s.prefetch(prefetch.cast());
-                s.prefetch(prefetch.wrapping_add(STEPS * LANES).cast());
-                prefetch = prefetch.wrapping_add(STREAM_PANELS * STEPS * LANES);
+        // Behind the end of these panels come the next tile's.
+        let pairs = tile.depth / STEPS;
+        let last = pairs.min(AHEAD_EACH / (STEPS * LANES * size_of::<E>()));
+        for (pairs, mut near) in [(pairs - last, tile.b.wrapping_byte_add(AHEAD_EACH)), (last, tile.prefetch)] {
+            for _ in 0..pairs {
+                if size_of::<E>() < size_of::<f32>() {
+                    for panel in 0..PANELS {
+                        s.prefetch_near(near.wrapping_add(panel * tile.b_panel).cast());
+                    }
+                    near = near.wrapping_add(STEPS * LANES);
+                }
+                let mut step = 0;
+                while step < STEPS {
+                    sums = stream_step(s, tile, (a.add(step), b.add(step * LANES)), sums);
+                    step += 1;
+                }
+                a = a.add(STEPS);
+                b = b.add(STEPS * LANES);
             }
-            let mut step = 0;
-            while step < STEPS {
-                sums = stream_step(s, tile, (a.add(step), b.add(step * LANES)), sums);
-                step += 1;
-            }
-            a = a.add(STEPS);
-            b = b.add(STEPS * LANES);
         }
         for step in 0..tile.depth % STEPS {
             sums = stream_step(s, tile, (a.add(step), b.add(step * LANES)), sums);
@@ -232,15 +248,18 @@ unsafe fn stream_rows<S: Simd, E: Element, const ROWS: usize>(s: S, tile: &Tile<
 /// # Safety
 /// `a` and `b` are elements that the tile describes.
 #[inline(always)]
-unsafe fn stream_step<S: Simd, E: Element, const ROWS: usize>(
+unsafe fn stream_step<S: Simd, E: Element, const ROWS: usize, const PANELS: usize>(
     s: S,
     tile: &Tile<E>,
     (a, b): (*const f32, *const E),
-    mut sums: [[S::Vector; STREAM_PANELS]; ROWS],
-) -> [[S::Vector; STREAM_PANELS]; ROWS] {
+    mut sums: [[S::Vector; PANELS]; ROWS],
+) -> [[S::Vector; PANELS]; ROWS] {
     // SAFETY: as promised by the caller.
     unsafe {
-        let columns = [E::load(s, b), E::load(s, b.add(tile.b_panel))];
+        let mut columns = [s.splat(0.0); PANELS];
+        for (panel, column) in columns.iter_mut().enumerate() {
+            *column = E::load(s, b.add(panel * tile.b_panel));
+        }
         for (i, row) in sums.iter_mut().enumerate() {
             let x = s.splat(*a.add(i * tile.a_stride));
             for (sum, column) in row.iter_mut().zip(columns) {

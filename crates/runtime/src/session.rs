@@ -2,10 +2,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use centuple_kernels::{KernelError, Kernels, Matrix, ThreadPool, Worker};
+use centuple_kernels::{self as kernels, KernelError, Kernels, Matrix, ThreadPool, Worker};
 use centuple_tensor::{Bindings, DType, Layout, Symbol};
 
 use crate::attend::{FEW_QUERIES, whole_queries};
@@ -105,6 +105,8 @@ pub struct Session {
     scratch_length: usize,
     /// Work of each stage, and behind them of each phase, that has been claimed and that is done.
     progress: Vec<Progress>,
+    /// Number of runs so far.
+    runs: u64,
     slot_starts: Vec<usize>,
     /// The integers of the running batch.
     ids: BatchIds,
@@ -129,7 +131,8 @@ impl Session {
             local_rows,
             scratch: SharedFloats::zeroed(scratch_length * pool.threads())?,
             scratch_length,
-            progress: (0..plan.stages.len() + plan.phases.len()).map(|_| Progress::default()).collect(),
+            progress: (0..plan.stages.len() + plan.phases.len()).map(|_| Progress::new(pool.threads())).collect(),
+            runs: 0,
             slot_starts,
             ids: BatchIds::new(&plan),
             last: Bindings::default(),
@@ -169,6 +172,7 @@ impl Session {
         self.inputs(batch)?;
         let rows = self.phase_rows(&batch.bindings)?;
         self.progress.iter().for_each(Progress::reset);
+        self.runs += 1;
         let run = Run {
             plan: &self.plan,
             kernels: self.kernels,
@@ -301,41 +305,85 @@ fn lay_out(plan: &Plan, bindings: &Bindings, starts: &mut Vec<usize>) -> Result<
 }
 
 /// How far the workers are with pieces of work that they claim one by one.
-#[derive(Default)]
 struct Progress {
-    /// A bit for each piece, or where they are more than bits, their number.
+    /// Where pieces are few, each has a state of its own, which only its worker writes if all are there in time: what several
+    /// write has to travel from core to core, and that takes as long as the work of a small stage.
+    few: Box<[Piece]>,
+    /// Otherwise a bit for each piece, or where they are more than bits, their number.
     claimed: AtomicUsize,
     done: AtomicUsize,
 }
 
+/// Pieces with states of their own, for each worker.
+const OWN_PIECES: usize = 2;
+
+/// Twice the number of the last run in which somebody claimed the piece, and one more once it was done. In cache lines of its
+/// own, and those that the CPU fetches with them.
+#[derive(Default)]
+#[repr(align(128))]
+struct Piece(AtomicU64);
+
+impl Piece {
+    fn claim(&self, run: u64) -> bool {
+        let state = self.0.load(Ordering::Relaxed);
+        state < 2 * run && self.0.compare_exchange(state, 2 * run, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
 impl Progress {
+    fn new(threads: usize) -> Progress {
+        let few = (0..OWN_PIECES * threads).map(|_| Piece::default()).collect();
+        Progress { few, claimed: AtomicUsize::new(0), done: AtomicUsize::new(0) }
+    }
+
     fn reset(&self) {
         self.claimed.store(0, Ordering::Relaxed);
         self.done.store(0, Ordering::Relaxed);
     }
 
+    /// Brings the state of what a worker is going to claim first into its cache.
+    fn expect(&self, worker: &Worker) {
+        if let Some(piece) = self.few.get(worker.index()) {
+            kernels::prefetch_to_write(piece);
+        }
+    }
+
     /// Does pieces until none is left, then waits for those that others have begun. A worker that has begun none, its CPU
     /// being taken by another process, holds up nobody.
-    fn share(&self, worker: &Worker, pieces: usize, work: impl Fn(usize)) {
-        self.share_and(worker, pieces, work, || {});
+    fn share(&self, worker: &Worker, run: u64, pieces: usize, work: impl Fn(usize)) {
+        self.share_and(worker, run, pieces, work, || {});
     }
 
     /// As [`Progress::share`]; while it waits, it does something else again and again.
-    fn share_and(&self, worker: &Worker, pieces: usize, work: impl Fn(usize), meanwhile: impl Fn()) {
+    fn share_and(&self, worker: &Worker, run: u64, pieces: usize, work: impl Fn(usize), meanwhile: impl Fn()) {
+        let wait = |done: &dyn Fn() -> bool| {
+            worker.wait_until(|| {
+                let done = done();
+                if !done {
+                    meanwhile();
+                }
+                done
+            });
+        };
+        if let Some(few) = self.few.get(..pieces) {
+            let (before, after) = few.split_at(worker.index().min(pieces));
+            for (piece, state) in (before.len()..).zip(after).chain((0..).zip(before)) {
+                if state.claim(run) {
+                    work(piece);
+                    state.0.store(2 * run + 1, Ordering::Release);
+                }
+            }
+            wait(&|| few.iter().all(|state| state.0.load(Ordering::Acquire) > 2 * run));
+            return;
+        }
         while let Some(piece) = self.claim(worker.index(), pieces) {
             work(piece);
             self.done.fetch_add(1, Ordering::Release);
         }
-        worker.wait_until(|| {
-            let done = self.done.load(Ordering::Acquire) >= pieces;
-            if !done {
-                meanwhile();
-            }
-            done
-        });
+        wait(&|| self.done.load(Ordering::Acquire) >= pieces);
     }
 
-    /// A piece that nobody has begun: the one with the worker's own number or the next after it, so that workers who are
+    /// A piece of many that nobody has begun: the one with the worker's own number or the next after it, so that workers who are
     /// all there know what they will get.
     fn claim(&self, worker: usize, pieces: usize) -> Option<usize> {
         if pieces > usize::BITS as usize {
@@ -390,7 +438,7 @@ impl Team<'_> {
         // Where rows are tokens, no cut leaves a few queries of a sequence over.
         let layout = Some(self.run.layout).filter(|layout| layout.tokens() == rows);
         let cut = |row: usize| layout.map_or(row.min(rows), |layout| whole_queries(layout, row));
-        progress.share(worker, blocks, |block| {
+        progress.share(worker, self.session.runs, blocks, |block| {
             let rows = cut(block * size)..cut((block + 1) * size);
             if !rows.is_empty() {
                 self.stages(phase, rows, worker);
@@ -412,7 +460,11 @@ impl Team<'_> {
 
     /// Splits each step over the workers, one step after the other; private memory is worker 0's.
     fn split_columns(&self, phase: &Phase, rows: usize, worker: &Worker, ahead: &RefCell<Ahead>) {
-        for Step { own, split } in &phase.steps {
+        let mut steps = phase.steps.iter().peekable();
+        while let Some(Step { own, split }) = steps.next() {
+            if let Some(next) = steps.peek() {
+                self.session.progress[next.split.start].expect(worker);
+            }
             if own.is_empty() || rows <= OWN_ROWS {
                 self.step(own.clone(), split.clone(), rows, worker, ahead);
             } else {
@@ -443,7 +495,7 @@ impl Team<'_> {
             plan.stages[split.clone()].iter().for_each(|stage| note(stage, self.run.item(stage, item, items, &block)));
         };
         let begun = Cell::new(false);
-        self.session.progress[split.start].share_and(worker, items, work, || {
+        self.session.progress[split.start].share_and(worker, self.session.runs, items, work, || {
             let mut ahead = ahead.borrow_mut();
             if !begun.replace(true) {
                 ahead.look(plan, split.end, worker.index(), worker.threads());
@@ -457,7 +509,7 @@ impl Team<'_> {
         for index in phase.stages.clone() {
             let stage = &self.run.plan.stages[index];
             let pieces = self.run.pieces(stage, worker.threads());
-            self.session.progress[index].share(worker, pieces, |piece| {
+            self.session.progress[index].share(worker, self.session.runs, pieces, |piece| {
                 if let Err(source) = self.run.piece(stage, (piece, pieces), worker) {
                     let stage = stage.name.clone();
                     let _ = self.failure.set(RuntimeError::Stage { stage, source });
@@ -486,7 +538,7 @@ mod tests {
     #[test]
     fn pieces_are_claimed_once_and_by_their_workers_first() {
         for pieces in [0, 1, 3, 63, 64, 65, 200] {
-            let progress = Progress::default();
+            let progress = Progress::new(1);
             let mut claimed: Vec<usize> = (0..).map_while(|turn| progress.claim(turn % 5, pieces)).collect();
             if (5..=64).contains(&pieces) {
                 assert_eq!(claimed[..5], [0, 1, 2, 3, 4]);
@@ -495,6 +547,6 @@ mod tests {
             assert_eq!(claimed, (0..pieces).collect::<Vec<_>>());
             assert_eq!(progress.claim(100, pieces), None);
         }
-        assert_eq!(Progress::default().claim(100, 2), Some(0));
+        assert_eq!(Progress::new(1).claim(100, 2), Some(0));
     }
 }

@@ -35,6 +35,7 @@ pub use error::ServeError;
 pub use generation::Generation;
 pub use http::openai::EmbeddingsRequest;
 pub use keys::{ApiKey, ApiKeys, KeyError};
+pub use metrics::Accelerator;
 pub use models::{LoadError, Loader, ModelOptions, Origin, Report, ServedModel, Source};
 pub use open_inference::InferRequest;
 pub use server::{Reload, Server};

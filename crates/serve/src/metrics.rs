@@ -2,6 +2,7 @@
 //!
 //! A server has a recorder of its own, so that several servers in one process do not mix.
 
+mod accelerator;
 mod generation;
 mod triton;
 
@@ -18,6 +19,8 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
+pub use accelerator::Accelerator;
+pub(crate) use accelerator::AcceleratorMetrics;
 pub(crate) use generation::GenerationMetrics;
 
 use crate::{
@@ -68,6 +71,11 @@ impl Metrics {
     /// The metrics of a model that generates.
     pub(crate) fn generation(&self, id: &str) -> GenerationMetrics {
         metrics::with_local_recorder(&self.recorder, || GenerationMetrics::new(id))
+    }
+
+    /// The metrics of one model on an accelerator.
+    pub(crate) fn accelerator(&self, id: &str, accelerator: Arc<dyn Accelerator>) -> AcceleratorMetrics {
+        metrics::with_local_recorder(&self.recorder, || AcceleratorMetrics::new(id, accelerator))
     }
 
     /// The metrics of one model's batches.
@@ -383,6 +391,7 @@ impl ShadowMetrics {
 }
 
 fn describe() {
+    accelerator::describe();
     describe_counter!("te_request_count", "Requests that asked a model");
     describe_counter!("te_request_success", "Requests that were answered");
     describe_counter!("te_request_failure", "Requests that got an error, by kind");

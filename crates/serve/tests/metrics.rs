@@ -3,9 +3,13 @@
 mod harness;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
-use centuple_serve::Config;
-use harness::{Gate, Running, config, tiny};
+use centuple_serve::{Accelerator, Config, ServedModel};
+use harness::tiny::Tiny;
+use harness::{Gate, Running, config, served, tiny};
 
 /// A line of a value: its name, its labels, the value.
 fn sample(line: &str) -> (&str, Vec<(&str, &str)>, f64) {
@@ -68,4 +72,44 @@ fn what_triton_counts_is_counted() {
     assert_eq!(counts.map(|name| value(&format!("nv_inference_{name}"))), [2.0, 1.0, 4.0, 2.0, 0.0]);
     let durations = ["request", "queue", "compute_infer"];
     assert!(durations.iter().all(|name| value(&format!("nv_inference_{name}_duration_us")) > 0.0));
+}
+
+/// A GPU with figures that stand still but for the time that it is busy.
+struct Still(AtomicU64);
+
+impl Accelerator for Still {
+    fn number(&self) -> usize {
+        3
+    }
+
+    fn name(&self) -> &str {
+        "A GPU"
+    }
+
+    fn busy(&self) -> Duration {
+        Duration::from_micros(self.0.load(Relaxed))
+    }
+
+    fn used_memory(&self) -> u64 {
+        1 << 20
+    }
+
+    fn total_memory(&self) -> u64 {
+        1 << 30
+    }
+}
+
+#[test]
+fn gpus_are_shown() {
+    let gpu = Arc::new(Still(AtomicU64::new(250)));
+    let model = tiny::embedder(true);
+    let engine = Tiny::new(&model);
+    let model = ServedModel { accelerators: vec![Arc::clone(&gpu) as _], ..served(model, engine) };
+    let server = Running::with_models(config(), vec![model]);
+    let busy = r#"te_gpu_busy_duration_us{model="test/tiny",gpu="3",name="A GPU"}"#;
+    assert_eq!(server.metric(busy), 250.0);
+    gpu.0.store(1000, Relaxed);
+    assert_eq!([server.metric(busy), server.metric(busy)], [1000.0; 2], "reading counts nothing twice");
+    let memory = |what: &str| server.metric(&format!(r#"nv_gpu_memory_{what}_bytes{{gpu="3",name="A GPU"}}"#));
+    assert_eq!([memory("used"), memory("total")], [(1 << 20) as f64, (1 << 30) as f64]);
 }

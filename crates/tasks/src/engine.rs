@@ -94,6 +94,16 @@ impl Limits {
             None => Ok(()),
         }
     }
+
+    /// Checks everything that [`Engine::run`] demands of a batch but that there is a sequence.
+    pub fn check_batch(&self, batch: &[&Sequence]) -> Result<(), EngineError> {
+        batch.iter().try_for_each(|sequence| self.check(sequence))?;
+        let tokens = batch.iter().map(|sequence| sequence.len()).sum();
+        if tokens > self.max_tokens_per_batch {
+            return Err(EngineError::BatchTooLarge { tokens, maximum: self.max_tokens_per_batch });
+        }
+        Ok(())
+    }
 }
 
 /// Runs batches of sequences through one loaded model.

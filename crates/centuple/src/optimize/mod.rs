@@ -23,7 +23,7 @@ use crate::artefact::{self, ArtefactError, Draft, Manifest, Origin};
 use crate::calibrate;
 use crate::error::Error;
 use crate::host::Host;
-use crate::load::{Compiled, LoadOptions, Precision, Source, id_of};
+use crate::load::{Compiled, LoadOptions, Precision, Source, Target, id_of};
 use crate::rounding;
 pub(crate) use judge::{Answered, Answers, Judge};
 pub(crate) use runner::{Runner, Time};
@@ -359,7 +359,7 @@ impl Bench<'_> {
         progress.begin("writing the artefact", 0);
         let predictions = verdict.lines(&candidate.answered.answers, &baseline.answers);
         let Candidate { precision, graph, .. } = candidate;
-        let compiled: Compiled = host.lower(self.source, graph, Vec::new(), precision)?;
+        let compiled: Compiled = host.lower(self.source, graph, Vec::new(), precision, Target::default())?;
         let reports =
             [("report.json", receipt.to_json()?.into_bytes()), ("report.html", receipt.to_html().into_bytes())];
         let findings = Some(receipt.findings.clone());

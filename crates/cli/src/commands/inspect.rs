@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use centuple::tasks::{Engine, Head};
-use centuple::{Compiled, Loaded};
+use centuple::{Compiled, Host, Loaded};
 
 use super::unless_closed;
 use crate::args::Inspect;
@@ -15,13 +15,13 @@ pub(crate) fn inspect(command: &Inspect) -> anyhow::Result<ExitCode> {
     let compiled = host.compile(&command.model, &command.machine.load_options())?;
     let loaded = host.start(&compiled)?;
     let mut out = io::stdout().lock();
-    let written = summary(&mut out, &loaded, &compiled)
+    let written = summary(&mut out, &host, &loaded, &compiled)
         .and_then(|()| if command.explain { explain(&mut out, &compiled) } else { Ok(()) });
     unless_closed(written)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn summary(out: &mut impl Write, loaded: &Loaded, compiled: &Compiled) -> io::Result<()> {
+fn summary(out: &mut impl Write, host: &Host, loaded: &Loaded, compiled: &Compiled) -> io::Result<()> {
     let card = &loaded.model.card;
     let (description, limits, memory) = (&compiled.description, loaded.engine.limits(), loaded.engine.memory());
     writeln!(out, "model         {}", card.id)?;
@@ -37,9 +37,14 @@ fn summary(out: &mut impl Write, loaded: &Loaded, compiled: &Compiled) -> io::Re
         limits.max_tokens_per_sequence
     )?;
     writeln!(out, "precision     {}", card.dtype)?;
-    let (plan, threads) = (&compiled.plan, loaded.engine.threads());
-    writeln!(out, "plan          {} stages in {} phases, {}", plan.stages(), plan.phases(), plan.isa())?;
-    writeln!(out, "threads       {threads}")?;
+    let (plan, gpus) = (&compiled.plan, loaded.engine.gpus());
+    if gpus.is_empty() {
+        writeln!(out, "plan          {} stages in {} phases, {}", plan.stages(), plan.phases(), plan.isa())?;
+        writeln!(out, "threads       {}", host.threads())?;
+    }
+    for gpu in gpus {
+        writeln!(out, "GPU {:<9} {}", gpu.number, gpu.name)?;
+    }
     writeln!(out, "weights       {}", mebibytes(memory.weights))?;
     let batch = limits.max_tokens_per_batch;
     let peak = memory.arena + memory.workers;

@@ -7,6 +7,7 @@ mod broken_models;
 mod chat;
 mod clients;
 mod dedupe;
+mod device;
 mod export;
 mod generation;
 mod generation_clients;

@@ -55,6 +55,7 @@ functions! {
     device_get_name = "cuDeviceGetName": fn(*mut c_char, c_int, c_int);
     device_get_attribute = "cuDeviceGetAttribute": fn(*mut c_int, c_int, c_int);
     device_total_mem = "cuDeviceTotalMem_v2": fn(*mut usize, c_int);
+    memory_info = "cuMemGetInfo_v2": fn(*mut usize, *mut usize);
     context_retain = "cuDevicePrimaryCtxRetain": fn(*mut Handle, c_int);
     context_release = "cuDevicePrimaryCtxRelease_v2": fn(c_int);
     context_set = "cuCtxSetCurrent": fn(Handle);
@@ -116,6 +117,7 @@ impl Calls {
         device_get(device: &mut c_int, number: c_int);
         device_get_attribute(value: &mut c_int, attribute: c_int, device: c_int);
         device_total_mem(bytes: &mut usize, device: c_int);
+        memory_info(free: &mut usize, total: &mut usize);
         context_retain(context: &mut Handle, device: c_int);
         context_release(device: c_int);
         context_set(context: Handle);

@@ -75,6 +75,17 @@ impl CudaDevice {
         &self.info
     }
 
+    /// Bytes of its memory that are taken, by whomever.
+    ///
+    /// # Errors
+    /// The driver fails.
+    pub fn used_memory(&self) -> Result<usize> {
+        self.enter()?;
+        let (mut free, mut total) = (0, 0);
+        self.driver.check("cuMemGetInfo", self.driver.calls.memory_info(&mut free, &mut total))?;
+        Ok(total.saturating_sub(free))
+    }
+
     /// What launches for it are made for.
     pub fn target(&self) -> Target {
         Target { architecture: self.info.capability.target(), multiprocessors: self.info.multiprocessors }

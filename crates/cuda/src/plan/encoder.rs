@@ -46,6 +46,7 @@ struct Bucket {
 pub struct Encoder<D> {
     device: D,
     plan: Plan,
+    weight_bytes: usize,
     arena: Arena,
     arena_at: Pointer,
     batch_bytes: usize,
@@ -58,11 +59,12 @@ impl<D: Device> Encoder<D> {
     ///
     /// # Errors
     /// A kernel can't be had, memory is short, or the driver fails.
-    pub fn new(mut device: D, plan: Plan, target: Target, capacity: Capacity) -> Result<Encoder<D>> {
+    pub fn new(mut device: D, mut plan: Plan, target: Target, capacity: Capacity) -> Result<Encoder<D>> {
         let mut weights = Vec::with_capacity(plan.weights.len());
-        for bytes in &plan.weights {
+        let weight_bytes = plan.weight_bytes();
+        for bytes in std::mem::take(&mut plan.weights) {
             let pointer = device.allocate(bytes.len())?;
-            device.write(pointer, bytes)?;
+            device.write(pointer, &bytes)?;
             weights.push(pointer);
         }
         let (arena, batch_bytes) = (arena::place(&plan, capacity), BatchLayout::new(&plan, capacity).bytes());
@@ -78,12 +80,17 @@ impl<D: Device> Encoder<D> {
             }
             buckets.push(Bucket { capacity, batch, graph: device.capture(&launches)? });
         }
-        Ok(Encoder { device, plan, arena, arena_at, batch_bytes, batch_at, buckets })
+        Ok(Encoder { device, plan, weight_bytes, arena, arena_at, batch_bytes, batch_at, buckets })
     }
 
     /// Bytes on the device: weights, and what a batch needs.
     pub fn memory(&self) -> [usize; 2] {
-        [self.plan.weight_bytes(), self.arena.bytes + self.batch_bytes]
+        [self.weight_bytes, self.arena.bytes + self.batch_bytes]
+    }
+
+    /// What it runs on.
+    pub fn device(&self) -> &D {
+        &self.device
     }
 
     /// The outputs of a batch, whose integer inputs `[Tokens]` have names.

@@ -18,12 +18,12 @@ use crate::encoders::{self, Failure, Input, Maker, SMALL};
 const TURING: Architecture = Architecture::BUILT[0];
 
 /// A driver's library, and a pack whose binaries are what it takes for such.
-struct Machine {
+pub(crate) struct Machine {
     folder: TempDir,
 }
 
 impl Machine {
-    fn new() -> Result<Machine, Failure> {
+    pub(crate) fn new() -> Result<Machine, Failure> {
         let machine = Machine { folder: tempfile::tempdir()? };
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("emulator/driver.cpp");
         let mut compiler = Command::new("c++");
@@ -38,12 +38,16 @@ impl Machine {
             image.push(0);
             kernels.push((kernel, image));
         }
-        std::fs::write(machine.folder.path().join("cubins"), pack(&kernels))?;
+        std::fs::write(machine.kernels(), pack(&kernels))?;
         Ok(machine)
     }
 
-    fn library(&self) -> PathBuf {
+    pub(crate) fn library(&self) -> PathBuf {
         self.folder.path().join("libcuda.so.1")
+    }
+
+    pub(crate) fn kernels(&self) -> PathBuf {
+        self.folder.path().join("cubins")
     }
 
     fn driver(&self) -> Result<Driver, CudaError> {
@@ -53,7 +57,7 @@ impl Machine {
     fn open(&self) -> Result<CudaDevice, CudaError> {
         // No compiler: what the pack lacks can't be had.
         let store = KernelStore::new().with_compiler(self.folder.path().to_owned());
-        let store = store.with_pack(CubinPack::open(&self.folder.path().join("cubins"))?);
+        let store = store.with_pack(CubinPack::open(&self.kernels())?);
         CudaDevice::open(&self.driver()?, 0, store)
     }
 
@@ -67,13 +71,16 @@ impl Machine {
     }
 }
 
-/// What the plan of a small encoder asks for.
+/// What the plans of a small encoder ask for, in f16 and in int8.
 fn specialisations() -> Vec<Specialisation> {
-    let mut all = vec![Specialisation::Norm { hidden: 128, bits: 0 }, Specialisation::Pool(Pooling::Mean)];
+    let mut all = vec![Specialisation::Pool(Pooling::Mean), Specialisation::Quantise { bits: 8 }];
+    all.extend([0, 8].map(|bits| Specialisation::Norm { hidden: 128, bits }));
     all.extend([1, 4].map(|warps| Specialisation::Attention { head_dim: 32, warps }));
     for tile in 0..TILES.len() {
-        let gemm = |activation| Specialisation::Gemm { codes: false, activation, tile };
-        all.extend([Activation::Identity, Activation::Gelu].map(gemm));
+        for codes in [false, true] {
+            let gemm = |activation| Specialisation::Gemm { codes, activation, tile };
+            all.extend([Activation::Identity, Activation::Gelu].map(gemm));
+        }
     }
     all
 }

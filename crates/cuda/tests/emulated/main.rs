@@ -5,4 +5,5 @@ mod driver;
 mod emulator;
 mod encoder;
 mod encoders;
+mod engine;
 mod kernels;

@@ -17,7 +17,7 @@ use crate::pack::PANEL;
 use crate::simd::dot::Dot;
 #[cfg(any(target_arch = "x86_64", test))]
 use crate::simd::tiles::TileUnit;
-use crate::tile::{FEW_ROWS, Pieces};
+use crate::tile::{AHEAD, FEW_ROWS, Pieces};
 
 /// Checked operands of [`multiply`].
 pub(crate) struct Job<'a> {
@@ -190,6 +190,11 @@ unsafe fn add_products<S: Dot, const ROWS: usize, const PANELS: usize>(
     // SAFETY: as promised by the caller.
     unsafe {
         for _ in 0..lines {
+            if ROWS <= FEW_ROWS {
+                for p in 0..PANELS {
+                    s.prefetch_near(b.wrapping_add(p * panel_words).wrapping_byte_add(AHEAD));
+                }
+            }
             let mut halves = [s.split_line(s.load_line(b)); PANELS];
             for (p, halves) in halves.iter_mut().enumerate().skip(1) {
                 *halves = s.split_line(s.load_line(b.add(p * panel_words)));

@@ -17,7 +17,7 @@ use crate::gemm::{Epilogue, Sums, Target, finish};
 use crate::matrix::MatrixMut;
 use crate::pack::PANEL;
 use crate::simd::dot::Dot;
-use crate::tile::{FEW_ROWS, Pieces};
+use crate::tile::{AHEAD, FEW_ROWS, Pieces};
 
 /// Checked operands of [`multiply`].
 pub(crate) struct Job<'a> {
@@ -134,7 +134,7 @@ pub(crate) unsafe fn multiply<S: Dot>(s: S, job: &Job<'_>) {
             let width = if block.len() <= FEW_ROWS { 1 } else { S::DOT_PANELS };
             let panels = panel..job.panels.end.min(panel + width);
             // The first tiles of these panels fetch the next panels from afar, one each. With very few rows there
-            // is no time for that, and the CPU's own prefetching does better.
+            // is no time for that, and each line is asked for shortly before it is read.
             let busy = block.len() >= S::DOT_ROWS;
             for (number, rows) in Pieces::new(block.clone(), S::DOT_ROWS).enumerate() {
                 let next = panels.end + number;
@@ -289,6 +289,9 @@ unsafe fn add_products<S: Dot, const ROWS: usize, const PANELS: usize, const CHA
                 s.prefetch(prefetch);
                 s.prefetch(prefetch.wrapping_add(PANEL));
                 prefetch = prefetch.wrapping_add(2 * PANEL);
+            } else if ROWS <= FEW_ROWS {
+                s.prefetch_near(b.wrapping_byte_add(AHEAD));
+                s.prefetch_near(b.wrapping_add(PANEL).wrapping_byte_add(AHEAD));
             }
             let mut lines = [[s.load_line(b), s.load_line(b.add(PANEL))]; PANELS];
             for (p, pair) in lines.iter_mut().enumerate().skip(1) {

@@ -73,6 +73,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     const TILE_ROWS: usize = 6;
     const TILE_PANELS: usize = 1;
     const STREAM_ROWS: usize = 2;
+    const STREAM_WIDE: bool = false;
 
     #[inline(always)]
     fn splat(self, value: f32) -> [__m256; 2] {
@@ -142,6 +143,11 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     fn prefetch(self, address: *const f32) {
         // SAFETY: a prefetch never faults.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+    }
+    #[inline(always)]
+    fn prefetch_near(self, address: *const f32) {
+        // SAFETY: a prefetch never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
     }
     #[inline(always)]
     fn add(self, a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {

@@ -48,6 +48,7 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     const TILE_ROWS: usize = 12;
     const TILE_PANELS: usize = 2;
     const STREAM_ROWS: usize = 4;
+    const STREAM_WIDE: bool = true;
 
     #[inline(always)]
     fn splat(self, value: f32) -> __m512 {
@@ -92,6 +93,11 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     fn prefetch(self, address: *const f32) {
         // SAFETY: a prefetch never faults.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+    }
+    #[inline(always)]
+    fn prefetch_near(self, address: *const f32) {
+        // SAFETY: a prefetch never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
     }
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {

@@ -42,6 +42,8 @@ pub(crate) trait Simd: Copy {
     const TILE_PANELS: usize;
     /// Rows up to which products stream their weights, two panels side by side; at most 4.
     const STREAM_ROWS: usize;
+    /// Whether there are registers for twice as many panels of narrow elements.
+    const STREAM_WIDE: bool;
 
     /// All lanes equal to `value`.
     fn splat(self, value: f32) -> Self::Vector;
@@ -80,6 +82,9 @@ pub(crate) trait Simd: Copy {
 
     /// Asks for a cache line to be brought into the second-level cache. Any address will do.
     fn prefetch(self, address: *const f32);
+
+    /// The same for the first-level cache.
+    fn prefetch_near(self, address: *const f32);
 
     /// `a + b`
     fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;

@@ -64,6 +64,7 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     const TILE_ROWS: usize = 6;
     const TILE_PANELS: usize = 1;
     const STREAM_ROWS: usize = 2;
+    const STREAM_WIDE: bool = false;
 
     #[inline(always)]
     fn splat(self, value: f32) -> [float32x4_t; 4] {
@@ -139,6 +140,11 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     fn prefetch(self, address: *const f32) {
         // SAFETY: a prefetch never faults, and changes nothing that a program can see.
         unsafe { asm!("prfm pldl2keep, [{}]", in(reg) address.addr(), options(nomem, nostack, preserves_flags)) }
+    }
+    #[inline(always)]
+    fn prefetch_near(self, address: *const f32) {
+        // SAFETY: a prefetch never faults, and changes nothing that a program can see.
+        unsafe { asm!("prfm pldl1keep, [{}]", in(reg) address.addr(), options(nomem, nostack, preserves_flags)) }
     }
     #[inline(always)]
     fn add(self, a: [float32x4_t; 4], b: [float32x4_t; 4]) -> [float32x4_t; 4] {

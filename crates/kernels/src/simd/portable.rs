@@ -50,6 +50,7 @@ impl Simd for Portable {
     const TILE_ROWS: usize = if cfg!(target_arch = "aarch64") { 6 } else { 2 };
     const TILE_PANELS: usize = 1;
     const STREAM_ROWS: usize = 0;
+    const STREAM_WIDE: bool = false;
 
     #[inline(always)]
     fn splat(self, value: f32) -> [f32; LANES] {
@@ -101,6 +102,8 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn prefetch(self, _address: *const f32) {}
+    #[inline(always)]
+    fn prefetch_near(self, _address: *const f32) {}
     #[inline(always)]
     fn add(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
         lanes!(i => a[i] + b[i])

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use centuple_tasks::{Engine, Model};
 
 use super::Report;
-use crate::{generation::Generation, shadow::Shadow};
+use crate::{generation::Generation, metrics::Accelerator, shadow::Shadow};
 
 /// A model and what computes it.
 pub struct ServedModel {
@@ -15,6 +15,8 @@ pub struct ServedModel {
     pub engine: Box<dyn Engine>,
     /// What makes it generate, if it does. Its engine then computes nothing else.
     pub generation: Option<Generation>,
+    /// What the engine computes on, where that isn't the CPU.
+    pub accelerators: Vec<Arc<dyn Accelerator>>,
     /// Bytes that the engine takes, weights included; 0 where that is not known.
     pub memory: u64,
     /// What measures the engine's drift on served sequences, if anything does.

@@ -18,7 +18,7 @@ use crate::{
     config::Config,
     failure::{Failure, Kind},
     generation::Generation,
-    metrics::{GenerationMetrics, Metrics, ModelMetrics, Tally},
+    metrics::{AcceleratorMetrics, GenerationMetrics, Metrics, ModelMetrics, Tally},
     queue::{Capacity, Queue},
     shadow::Shadow,
     turns::Turns,
@@ -33,6 +33,7 @@ pub(crate) struct Served {
     /// What generates, where the model does.
     pub(crate) generator: Option<TextGenerator>,
     generation: Option<GenerationMetrics>,
+    accelerators: Vec<AcceleratorMetrics>,
     pub(crate) metrics: ModelMetrics,
     pub(crate) report: Option<Arc<Report>>,
 }
@@ -51,6 +52,7 @@ impl Served {
     /// Brings gauges up to date.
     pub(crate) fn refresh(&self) {
         self.metrics.refresh();
+        self.accelerators.iter().for_each(AcceleratorMetrics::refresh);
         if let (Some(generator), Some(metrics)) = (&self.generator, &self.generation) {
             metrics.show(generator.generator.statistics());
         }
@@ -158,7 +160,7 @@ impl Ground {
         tally: Arc<Tally>,
     ) -> std::io::Result<(Arc<Served>, Instance)> {
         let Self { config, metrics, bell, turns } = self;
-        let ServedModel { model, engine, generation, memory, shadow, report } = loaded;
+        let ServedModel { model, engine, generation, accelerators, memory, shadow, report } = loaded;
         let alive = Arc::new(Alive(Arc::clone(bell)));
         let id = model.card.id.as_str();
         let batch_tokens = config.max_batch_tokens.min(engine.limits().max_tokens_per_batch);
@@ -178,13 +180,14 @@ impl Ground {
         let generator = generator.transpose()?;
         let generation = generator.is_some().then(|| metrics.generation(id));
         let version = version.to_string();
+        let accelerators = accelerators.into_iter().map(|one| metrics.accelerator(id, one)).collect();
         let batches = metrics.batches(id, &version, Arc::clone(&tally));
         let (engine, alive) = (Watched::boxed(engine, &alive), Arc::downgrade(&alive));
         let batcher =
             Batcher { engine, tickets, load: Arc::clone(&load), batch_tokens, metrics: batches, sampler, seat };
         let thread = batcher.spawn(id)?;
         let metrics = metrics.model(id, &version, load, tally);
-        let served = Arc::new(Served { model, version, queue, generator, generation, metrics, report });
+        let served = Arc::new(Served { model, version, queue, generator, generation, accelerators, metrics, report });
         let instance = Instance { key, bytes: memory, served: Arc::downgrade(&served), alive, thread };
         Ok((served, instance))
     }

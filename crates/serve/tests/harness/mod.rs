@@ -31,6 +31,7 @@ pub fn config() -> Config {
 /// A model with neither shadow nor report.
 pub fn served(model: Model, engine: impl Engine + 'static) -> ServedModel {
     ServedModel {
+        accelerators: Vec::new(),
         model: Arc::new(model),
         engine: Box::new(engine),
         generation: None,

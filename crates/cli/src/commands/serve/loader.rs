@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use centuple::generation::{Encoding, Logits, Source as StepSource, Step, StepEngine, StepLimits, StepSpan};
 use centuple::tasks::{Engine, EngineError, Limits, Output, Sequence};
-use centuple::{Compiled, Generating, GenerationOptions, Host, HostOptions, LoadOptions, Loaded, Precision};
-use centuple_serve::{Generation, LoadError, Loader, Origin, Report, ServedModel, Shadow, Source};
+use centuple::{
+    Compiled, Device, Generating, GenerationOptions, Gpu, Host, HostOptions, LoadOptions, Loaded, Precision,
+};
+use centuple_serve::{Accelerator, Generation, LoadError, Loader, Origin, Report, ServedModel, Shadow, Source};
 
 use super::repository::{Files, Repository};
 use super::without::{Padded, Recomputing};
@@ -131,15 +134,19 @@ impl Folders {
         // The first client finds every page touched and every thread awake.
         let tokens = WARM_UP_TOKENS.min(loaded.engine.limits().max_tokens_per_sequence);
         loaded.engine.run(&[&Sequence::from_ids(vec![0; tokens])])?;
-        tracing::info!("loaded {name}: {} threads, {}", self.host.threads(), self.host.isa());
+        match loaded.engine.gpus().as_slice() {
+            [] => tracing::info!("loaded {name}: {} threads, {}", self.host.threads(), self.host.isa()),
+            gpus => gpus.iter().for_each(|gpu| tracing::info!("loaded {name}: GPU {}, {}", gpu.number, gpu.name)),
+        }
         let memory = loaded.engine.memory();
         let memory = (memory.weights + memory.arena + memory.workers) as u64;
         let shadow = self.shadow.map(|share| self.shadow(&name, source, &loaded, share)).transpose()?.flatten();
+        let accelerators = loaded.engine.gpus().into_iter().map(|gpu| Arc::new(OnGpu(gpu)) as _).collect();
         let report = loaded.artefact.as_ref().and_then(|artefact| artefact.report());
         let report = report.map(|(html, json)| Arc::new(Report { html, json }));
         let engine: Box<dyn Engine> =
             if self.padded { Box::new(Padded(loaded.engine)) } else { Box::new(loaded.engine) };
-        Ok(ServedModel { model: loaded.model, engine, generation: None, memory, shadow, report })
+        Ok(ServedModel { model: loaded.model, engine, generation: None, accelerators, memory, shadow, report })
     }
 
     /// A model that generates.
@@ -163,7 +170,8 @@ impl Folders {
             if self.recomputing { Box::new(Recomputing::new(engine)) } else { Box::new(engine) };
         let generation = Generation { defaults, engine, tokenizer: folder.join("tokenizer.json") };
         let engine = Box::new(OnlyGenerates(limits));
-        Ok(ServedModel { model, engine, generation: Some(generation), memory, shadow: None, report })
+        let generation = Some(generation);
+        Ok(ServedModel { model, engine, generation, accelerators: Vec::new(), memory, shadow: None, report })
     }
 
     /// The same model in f32, on a thread of its own.
@@ -184,7 +192,7 @@ impl Folders {
             ensure!(artefact.is_made_of(&folder)?, "{origin} is not the model that {name} was made of");
         }
         let host = Host::new(&HostOptions { threads: Some(1), isa: Some(self.host.isa()) })?;
-        let options = LoadOptions { precision: Some(Precision::F32), ..self.options.clone() };
+        let options = LoadOptions { device: Device::Cpu, precision: Some(Precision::F32), ..self.options.clone() };
         let shadow = host.load_folder(&folder, &loaded.model.card.id, &options)?;
         tracing::info!("comparing {share} of the sequences of {name} with {origin} in f32");
         Ok(Some(Shadow { engine: Box::new(shadow.engine), share }))
@@ -198,6 +206,31 @@ fn first_step(limits: StepLimits) -> Step {
     let encodings = if reads { vec![Encoding { ids: vec![0], pages: vec![1] }] } else { Vec::new() };
     let span = StepSpan { ids: vec![0], pages: vec![0], selected: vec![0], source, ..StepSpan::default() };
     Step { encodings, spans: vec![span], ..Step::default() }
+}
+
+/// A GPU as the server's metrics show it.
+struct OnGpu(Arc<Gpu>);
+
+impl Accelerator for OnGpu {
+    fn number(&self) -> usize {
+        self.0.number
+    }
+
+    fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    fn busy(&self) -> Duration {
+        self.0.busy()
+    }
+
+    fn used_memory(&self) -> u64 {
+        self.0.memory()[0]
+    }
+
+    fn total_memory(&self) -> u64 {
+        self.0.memory()[1]
+    }
 }
 
 /// What a model that generates answers to all else.

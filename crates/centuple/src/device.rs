@@ -1,0 +1,118 @@
+//! What computes a model: the CPU, or GPUs.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use centuple_runtime::Memory;
+use centuple_tasks::{Engine, EngineError, Limits, Output, Sequence};
+
+use crate::cuda::{CudaEngine, Gpu};
+use crate::engine::PlanEngine;
+
+/// What computes a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Device {
+    /// The CPU.
+    #[default]
+    Cpu,
+    /// A CUDA GPU by its number in the driver's order; without one, all that there are, each with the whole model.
+    Cuda(Option<usize>),
+}
+
+impl FromStr for Device {
+    type Err = String;
+
+    /// Reads `cpu`, `cuda`, `cuda:N`, and `auto`, which is the CPU: no figure taken on a GPU says otherwise.
+    fn from_str(text: &str) -> Result<Device, String> {
+        match text.split_once(':') {
+            None if text == "cpu" || text == "auto" => Ok(Device::Cpu),
+            None if text == "cuda" => Ok(Device::Cuda(None)),
+            Some(("cuda", number)) => {
+                let number = number.parse().map_err(|_| format!("`{number}` is no number of a GPU"))?;
+                Ok(Device::Cuda(Some(number)))
+            }
+            _ => Err("the devices are cpu, cuda, cuda:N and auto".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Device::Cpu => f.write_str("cpu"),
+            Device::Cuda(None) => f.write_str("cuda"),
+            Device::Cuda(Some(number)) => write!(f, "cuda:{number}"),
+        }
+    }
+}
+
+/// Where files are that only GPUs need.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CudaFiles {
+    /// NVIDIA's driver, where it isn't the one that the system's loader finds.
+    pub driver: Option<PathBuf>,
+    /// A pack of compiled kernels, with which no compiler is needed.
+    pub kernels: Option<PathBuf>,
+    /// A folder for kernels that are compiled here.
+    pub cache: Option<PathBuf>,
+}
+
+/// The engine of a device.
+pub enum DeviceEngine {
+    /// The CPU's.
+    Cpu(Box<PlanEngine>),
+    /// That of GPUs.
+    Cuda(CudaEngine),
+}
+
+impl DeviceEngine {
+    /// Bytes that the engine takes, where it computes.
+    pub fn memory(&self) -> Memory {
+        match self {
+            DeviceEngine::Cpu(engine) => engine.memory(),
+            DeviceEngine::Cuda(engine) => engine.memory(),
+        }
+    }
+
+    /// The GPUs that it computes on.
+    pub fn gpus(&self) -> Vec<Arc<Gpu>> {
+        match self {
+            DeviceEngine::Cpu(_) => Vec::new(),
+            DeviceEngine::Cuda(engine) => engine.gpus(),
+        }
+    }
+}
+
+impl Engine for DeviceEngine {
+    fn run(&mut self, batch: &[&Sequence]) -> Result<Vec<Output>, EngineError> {
+        match self {
+            DeviceEngine::Cpu(engine) => engine.run(batch),
+            DeviceEngine::Cuda(engine) => engine.run(batch),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        match self {
+            DeviceEngine::Cpu(engine) => engine.limits(),
+            DeviceEngine::Cuda(engine) => engine.limits(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_and_written() {
+        for (name, device) in [("cpu", Device::Cpu), ("cuda", Device::Cuda(None)), ("cuda:3", Device::Cuda(Some(3)))] {
+            assert_eq!((name.parse(), device.to_string().as_str()), (Ok(device), name));
+        }
+        assert_eq!("auto".parse(), Ok(Device::Cpu));
+        for bad in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "cpu:0", "CUDA"] {
+            assert!(bad.parse::<Device>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! `--device`: what isn't there is one clear error before anything is loaded, whether or not this machine has a GPU.
+
+use crate::process::{centuple, finish};
+use crate::tiny::Tiny;
+
+/// A GPU that no machine has.
+const NONE: [&str; 2] = ["--device", "cuda:99"];
+
+#[test]
+fn missing_gpu_is_one_error() {
+    let model = Tiny::new("bert-tiny");
+    for command in [&["bench"][..], &["inspect"], &["serve"], &["run", "feature-extraction"]] {
+        let finished = finish(centuple(command[0]).args(&command[1..]).arg(model.path()).args(NONE), b"");
+        let error = finished.failure(1);
+        assert!(error.contains("no CUDA device 99") || error.contains("install NVIDIA's driver"), "{error}");
+        assert_eq!(error.trim_end().lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn devices_have_names() {
+    let model = Tiny::new("bert-tiny");
+    for device in ["gpu", "cuda:x", "cuda:-1", ""] {
+        let finished = finish(centuple("bench").arg(model.path()).arg(format!("--device={device}")), b"");
+        assert!(finished.code == Some(2) && finished.stderr.contains("for '--device <DEVICE>'"), "{finished:?}");
+    }
+    let finished = finish(centuple("inspect").arg(model.path()).args(["--device", "auto"]), b"");
+    assert_eq!((finished.code, finished.stderr.as_str()), (Some(0), ""));
+    assert!(finished.text().contains("threads"), "the CPU computes");
+}
