@@ -1,6 +1,6 @@
 """What transformers makes of logits: processors, distributions that it draws from, greedy and beam search.
 
-The model is a formula (`logits`), the same in `crates/generate/tests/table`, so no weights are stored. What is written is described in
+The model is a formula (`logits`), the same in `crates/generate/tests/suite/table`, so no weights are stored. What is written is described in
 crates/generate/tests/goldens/README.md.
 """
 

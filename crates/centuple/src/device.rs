@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use centuple_generate::{Logits, Step, StepEngine, StepError, StepLimits};
 use centuple_runtime::Memory;
 use centuple_tasks::{Engine, EngineError, Limits, Output, Sequence};
 
-use crate::cuda::{CudaEngine, Gpu};
+use crate::cuda::{CudaEngine, CudaSteps, Gpu};
 use crate::engine::PlanEngine;
+use crate::generate::PlanSteps;
 
 /// What computes a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,6 +99,56 @@ impl Engine for DeviceEngine {
         match self {
             DeviceEngine::Cpu(engine) => engine.limits(),
             DeviceEngine::Cuda(engine) => engine.limits(),
+        }
+    }
+}
+
+/// The step engine of a device.
+pub enum DeviceSteps {
+    /// The CPU's.
+    Cpu(Box<PlanSteps>),
+    /// That of a GPU.
+    Cuda(CudaSteps),
+}
+
+impl DeviceSteps {
+    /// Bytes that the engine takes besides the keys and values, where it computes.
+    pub fn memory(&self) -> Memory {
+        match self {
+            DeviceSteps::Cpu(steps) => steps.memory(),
+            DeviceSteps::Cuda(steps) => steps.memory(),
+        }
+    }
+
+    /// Bytes of the keys and values of all pages.
+    pub fn cache_bytes(&self) -> usize {
+        match self {
+            DeviceSteps::Cpu(steps) => steps.cache_bytes(),
+            DeviceSteps::Cuda(steps) => steps.cache_bytes(),
+        }
+    }
+
+    /// The GPU that it computes on.
+    pub fn gpu(&self) -> Option<Arc<Gpu>> {
+        match self {
+            DeviceSteps::Cpu(_) => None,
+            DeviceSteps::Cuda(steps) => Some(steps.gpu()),
+        }
+    }
+}
+
+impl StepEngine for DeviceSteps {
+    fn limits(&self) -> StepLimits {
+        match self {
+            DeviceSteps::Cpu(steps) => steps.limits(),
+            DeviceSteps::Cuda(steps) => steps.limits(),
+        }
+    }
+
+    fn run(&mut self, step: &Step, logits: &mut Logits) -> Result<(), StepError> {
+        match self {
+            DeviceSteps::Cpu(steps) => steps.run(step, logits),
+            DeviceSteps::Cuda(steps) => steps.run(step, logits),
         }
     }
 }

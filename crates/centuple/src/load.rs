@@ -293,8 +293,8 @@ impl Host {
             return artefact::compile(self, folder, id, options);
         }
         let mut source = Source::open(folder, id, options)?;
-        if source.model.card.head.generates() {
-            Target::of(options).only_cpu("a model that generates text")?;
+        if source.encoder.is_some() {
+            Target::of(options).only_cpu("a decoder behind an encoder")?;
         }
         let (graph, reports) = match options.fusion {
             true => centuple_passes::optimize(&source.plain)?,

@@ -172,6 +172,9 @@ int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void*) {
 int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void*) {
     return give([=] { memcpy(to, reinterpret_cast<const void*>(from), bytes); });
 }
+int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void*) {
+    return give([=] { memcpy(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes); });
+}
 int cuStreamCreate(void** stream, unsigned) {
     *stream = keep(new char);
     return ready();

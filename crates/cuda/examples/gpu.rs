@@ -13,7 +13,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use centuple_cuda::{
-    Architecture, Capacity, CubinPack, CudaDevice, Driver, Encoder, Format, Kernel, KernelStore, Nvrtc, lower, pack,
+    Architecture, CacheRoom, Capacity, CubinPack, CudaDevice, Driver, Format, Kernel, KernelStore, Nvrtc, Session,
+    lower, pack,
 };
 use centuple_passes::optimize;
 use checks::Subject;
@@ -78,7 +79,7 @@ fn kernels(pack: PathBuf) -> Result<(), Failure> {
     let device = open(&pack)?;
     let architectures = vec![device.target().architecture];
     let subject = Subject { device: RefCell::new(device), sums: Some([2e-3, 1e-2]), architectures };
-    let all: [(&str, Check); 8] = [
+    let all: [(&str, Check); 14] = [
         ("norm", checks::norm_is_its_contract),
         ("quantise", checks::quantise_is_its_contract),
         ("gemm", checks::gemm_is_its_contract),
@@ -87,6 +88,12 @@ fn kernels(pack: PathBuf) -> Result<(), Failure> {
         ("pool", checks::pool_is_its_contract),
         ("dense", checks::dense_is_its_contract),
         ("widen", checks::widen_is_exact),
+        ("wide norm", checks::wide_norm_is_its_contract),
+        ("gate", checks::gate_is_its_contract),
+        ("rotary", checks::rotary_is_its_contract),
+        ("select", checks::select_is_its_contract),
+        ("wide gemm", checks::wide_gemm_is_its_contract),
+        ("paged attention", checks::paged_attention_is_its_contract),
     ];
     for (name, check) in all {
         // A check panics where it fails; so does the program.
@@ -101,10 +108,12 @@ fn encoders(pack: PathBuf) -> Result<(), Failure> {
     let architecture = open(&pack)?.target().architecture;
     let make = || open(&pack).expect("it has just been opened");
     let maker = Maker { make: &make, architecture };
-    let all: [(&str, Check); 4] = [
+    let all: [(&str, Check); 6] = [
         ("embeddings", encoders::embeddings_are_the_references),
         ("heads", encoders::heads_are_the_references),
+        ("modern layers", encoders::modern_layers_are_the_references),
         ("quantised layers", encoders::quantised_layers_are_the_references),
+        ("decoders", encoders::steps_are_the_references),
         ("refusals", encoders::what_does_not_fit_is_an_error),
     ];
     for (name, check) in all {
@@ -120,7 +129,7 @@ fn latency(pack: PathBuf) -> Result<(), Failure> {
         let (graph, _) = optimize(&encoders::embedding(sizes)?)?;
         let (device, capacity) = (open(&pack)?, Capacity { tokens: 16384, sequences: 256 });
         let target = device.target();
-        let mut encoder = Encoder::new(device, lower(&graph, Format::F16)?, target, capacity)?;
+        let mut encoder = Session::new(device, lower(&graph, Format::F16)?, target, capacity, CacheRoom::default())?;
         for [sequences, tokens] in [[1, 16], [1, 128], [32, 256], [128, 128]] {
             let input = Input::new(&vec![tokens; sequences], 3)?;
             let ids: [(&str, &[i64]); 2] = [("input_ids", &input.ids), ("token_type_ids", &input.types)];

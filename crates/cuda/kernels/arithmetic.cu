@@ -1,9 +1,7 @@
 // Arithmetic that several kernels share. Products are fused where `fmaf` says so and nowhere else (--fmad=false).
-
-// The header of a batch: what a captured graph reads of each batch that it is replayed for.
-#define TOKENS 0
-#define SEQUENCES 1
-#define ATTENTION_BLOCKS 2
+//
+// A captured graph is replayed for batches of different sizes: each kernel reads at `rows` how many rows there are, and what its
+// grid has beyond them does nothing.
 
 // The same value in every lane: the sum over a warp, in the order of a butterfly.
 DEVICE float warp_sum(float x) {

@@ -1,6 +1,8 @@
 // Attention of packed sequences: softmax(q · kᵀ · scale) · v within each sequence (Dao 2023, arXiv:2307.08691).
 //
-// Constants: HEAD_DIM (32, 64 or 128), WARPS (16 queries each), STAGES (1, or 2 where keys are copied while others are used).
+// A query sees the keys of its sequence up to `window` positions away on either side, and none behind itself where `causal` is 1.
+//
+// Constants: HEAD_DIM (32, 64 or 128), PAGED (keys and values are in the pages of a cache), WARPS (16 queries each), STAGES (1, or 2 where keys are copied while others are used).
 //
 // A block has one head and up to 16 · WARPS queries of one sequence. Keys come 64 at a time from the sequence's first one
 // on, so a query's sums have one order whatever else is in the batch. Scores, weights' sum and outputs are f32; weights
@@ -11,6 +13,7 @@
 #define ROW_CHUNKS (HEAD_DIM / 8)
 #define TILE_BYTES (KEYS * HEAD_DIM * 2)
 #define QUERY_BYTES (16 * WARPS * HEAD_DIM * 2)
+#define PAGE 16
 #define MINUS_INFINITY __int_as_float(0xff800000)
 
 // Where a chunk of a row lies in a tile: swapped so that eight rows of one column meet no bank twice.
@@ -19,44 +22,60 @@ DEVICE u8* tile_chunk(u8* tile, int row, int chunk) {
     return tile + (row * ROW_CHUNKS + swapped) * 16;
 }
 
-// Asks for rows `first..first + ROWS` of a sequence of `length` rows that are `stride` elements apart; zeros behind its end.
-template <int ROWS>
-DEVICE void load_rows(u8* tile, const u16* matrix, int first, int length, i64 stride) {
+// Asks for rows `first..first + ROWS` of a sequence of `length` rows that are `stride` elements apart; zeros behind its end. With
+// THROUGH a page of rows lies where `pages` says.
+template <int ROWS, bool THROUGH>
+DEVICE void load_rows(u8* tile, const u16* matrix, int first, int length, i64 stride, const int* pages) {
     UNROLL_COPIES for (int i = 0; i < (ROWS * ROW_CHUNKS + THREADS - 1) / THREADS; i++) {
         int index = i * THREADS + threadIdx.x;
         int row = index / ROW_CHUNKS;
         if (ROWS * ROW_CHUNKS % THREADS != 0 && row >= ROWS) break;
         bool inside = first + row < length;
-        const u16* from = inside ? matrix + (first + row) * stride + index % ROW_CHUNKS * 8 : matrix;
+        i64 place = first + row;
+        if (THROUGH && inside) place = static_cast<i64>(pages[place / PAGE]) * PAGE + place % PAGE;
+        const u16* from = inside ? matrix + place * stride + index % ROW_CHUNKS * 8 : matrix;
         copy_async(tile_chunk(tile, row, index % ROW_CHUNKS), from, inside);
     }
 }
 
 // q, k, v: the first column of head 0; rows are *_stride elements apart, and each head has HEAD_DIM columns. Query head h
-// reads key head h / group. y [tokens, heads · HEAD_DIM]. offsets [sequences + 1]: each sequence's first row. blocks
-// [header[ATTENTION_BLOCKS]]: pairs of sequence and first query within it. scale: of the scores, times log2(e). Strides
-// are multiples of 8.
+// reads key head h / group. y [tokens, heads · HEAD_DIM]. rows: how many blocks there are. offsets [sequences + 1]: each
+// sequence's first row. blocks [rows]: pairs of sequence and first query within it. scale: of the scores, times log2(e).
+// Strides are multiples of 8. window: -1 for none. distances [heads, 2 · farthest + 1], or null: what the distance from key to
+// query adds to a score, times log2(e); from `farthest` on, that of `farthest`. With PAGED: k, v are those of page 0; pasts
+// [sequences]: tokens that came before those of the batch; pages: of each sequence from its number in first_pages [sequences] on.
 KERNEL(THREADS)(const u16* q, const u16* k, const u16* v, u16* y, int q_stride, int k_stride, int v_stride, int y_stride,
-                int group, const int* header, const int* offsets, const int* blocks, float scale) {
+                int group, const int* rows, const int* offsets, const int* blocks, float scale, int causal, int window,
+                const float* distances, int farthest, const int* pasts, const int* first_pages, const int* pages) {
     SHARED(shared);
-    if (static_cast<int>(blockIdx.x) >= header[ATTENTION_BLOCKS]) return;
+    if (static_cast<int>(blockIdx.x) >= *rows) return;
     int sequence = blocks[blockIdx.x * 2];
     int first_query = blocks[blockIdx.x * 2 + 1];
     i64 begin = offsets[sequence];
-    int length = offsets[sequence + 1] - offsets[sequence];
+    int tokens = offsets[sequence + 1] - offsets[sequence];
+    int past = PAGED ? pasts[sequence] : 0;
+    int length = past + tokens;
+    if constexpr (PAGED) pages += first_pages[sequence];
     int head = blockIdx.y;
     int lane = threadIdx.x % 32;
     int warp = threadIdx.x / 32;
     q += begin * q_stride + head * HEAD_DIM;
-    k += begin * k_stride + head / group * HEAD_DIM;
-    v += begin * v_stride + head / group * HEAD_DIM;
+    k += (PAGED ? 0 : begin * k_stride) + head / group * HEAD_DIM;
+    v += (PAGED ? 0 : begin * v_stride) + head / group * HEAD_DIM;
     y += begin * y_stride + head * HEAD_DIM;
     u8* key_tiles = shared + QUERY_BYTES;
+    // Keys that any query of the block sees. Steps begin at multiples of KEYS in any case, so that what a query sums up comes in
+    // the same steps whatever block it is in.
+    int begin_key = window >= 0 && past + first_query > window ? (past + first_query - window) / KEYS * KEYS : 0;
+    int last_query = past + first_query + 16 * WARPS - 1;
+    int end_key = causal ? last_query + 1 : window >= 0 ? last_query + window + 1 : length;
+    if (end_key > length) end_key = length;
+    if (distances) distances += static_cast<i64>(head) * (2 * farthest + 1) + farthest;
 
-    load_rows<16 * WARPS>(shared, q, first_query, length, q_stride);
+    load_rows<16 * WARPS, false>(shared, q, first_query, tokens, q_stride, pages);
     if constexpr (STAGES == 2) {
-        load_rows<KEYS>(key_tiles, k, 0, length, k_stride);
-        load_rows<KEYS>(key_tiles + TILE_BYTES, v, 0, length, v_stride);
+        load_rows<KEYS, PAGED>(key_tiles, k, begin_key, length, k_stride, pages);
+        load_rows<KEYS, PAGED>(key_tiles + TILE_BYTES, v, begin_key, length, v_stride, pages);
     }
     copies_commit();
 
@@ -68,26 +87,26 @@ KERNEL(THREADS)(const u16* q, const u16* k, const u16* v, u16* y, int q_stride, 
     float largest[2] = {MINUS_INFINITY, MINUS_INFINITY};
     float total[2] = {0.0f, 0.0f};
 
-    for (int first_key = 0; first_key < length; first_key += KEYS) {
-        int stage = STAGES == 2 ? first_key / KEYS % 2 : 0;
+    for (int first_key = begin_key; first_key < end_key; first_key += KEYS) {
+        int stage = STAGES == 2 ? (first_key - begin_key) / KEYS % 2 : 0;
         u8* key_tile = key_tiles + stage * 2 * TILE_BYTES;
         u8* value_tile = key_tile + TILE_BYTES;
         if constexpr (STAGES == 2) {
             u8* next = key_tiles + (1 - stage) * 2 * TILE_BYTES;
-            if (first_key + KEYS < length) {
-                load_rows<KEYS>(next, k, first_key + KEYS, length, k_stride);
-                load_rows<KEYS>(next + TILE_BYTES, v, first_key + KEYS, length, v_stride);
+            if (first_key + KEYS < end_key) {
+                load_rows<KEYS, PAGED>(next, k, first_key + KEYS, length, k_stride, pages);
+                load_rows<KEYS, PAGED>(next + TILE_BYTES, v, first_key + KEYS, length, v_stride, pages);
             }
             copies_commit();
             copies_wait<1>();
         } else {
-            load_rows<KEYS>(key_tile, k, first_key, length, k_stride);
-            load_rows<KEYS>(value_tile, v, first_key, length, v_stride);
+            load_rows<KEYS, PAGED>(key_tile, k, first_key, length, k_stride, pages);
+            load_rows<KEYS, PAGED>(value_tile, v, first_key, length, v_stride, pages);
             copies_commit();
             copies_wait<0>();
         }
         block_barrier();
-        if (first_key == 0) {
+        if (first_key == begin_key) {
             UNROLL for (int i = 0; i < HEAD_DIM / 16; i++) {
                 load_matrices(queries[i], tile_chunk(shared, warp * 16 + lane % 16, i * 2 + lane / 16));
             }
@@ -100,7 +119,7 @@ KERNEL(THREADS)(const u16* q, const u16* k, const u16* v, u16* y, int q_stride, 
         UNROLL for (int i = 0; i < HEAD_DIM / 16; i++) {
             UNROLL for (int j = 0; j < KEYS / 16; j++) {
                 // What is behind the end weighs nothing; a warp agrees on where that is.
-                if (first_key + j * 16 >= length) continue;
+                if (first_key + j * 16 >= end_key) continue;
                 u32 keys[4];
                 load_matrices(keys, tile_chunk(key_tile, j * 16 + lane / 16 * 8 + lane % 8, i * 2 + lane / 8 % 2));
                 multiply(scores[2 * j], queries[i], keys[0], keys[1]);
@@ -109,24 +128,37 @@ KERNEL(THREADS)(const u16* q, const u16* k, const u16* v, u16* y, int q_stride, 
         }
 
         UNROLL for (int half = 0; half < 2; half++) {
+            int query = past + first_query + warp * 16 + half * 8 + lane / 4;
+            int low = window >= 0 ? query - window : 0;
+            int high = causal ? query + 1 : window >= 0 ? query + window + 1 : length;
+            if (high > length) high = length;
             float block_largest = MINUS_INFINITY;
             UNROLL for (int j = 0; j < KEYS / 8; j++) {
                 UNROLL for (int e = 0; e < 2; e++) {
                     float& score = scores[j][half * 2 + e];
-                    score = first_key + j * 8 + lane % 4 * 2 + e < length ? score * scale : MINUS_INFINITY;
+                    int key = first_key + j * 8 + lane % 4 * 2 + e;
+                    score *= scale;
+                    if (distances) {
+                        int distance = query - key;
+                        distance = distance > farthest ? farthest : distance < -farthest ? -farthest : distance;
+                        score += distances[distance];
+                    }
+                    if (key < low || key >= high) score = MINUS_INFINITY;
                     block_largest = fmaxf(block_largest, score);
                 }
             }
             block_largest = fmaxf(block_largest, exchange(block_largest, 1));
             block_largest = fmaxf(block_largest, exchange(block_largest, 2));
             float next_largest = fmaxf(largest[half], block_largest);
-            float correction = exp2_fast(largest[half] - next_largest);
+            // Where the query has seen no key yet, all of its weights are 0.
+            float base = next_largest == MINUS_INFINITY ? 0.0f : next_largest;
+            float correction = exp2_fast(largest[half] - base);
             largest[half] = next_largest;
             total[half] *= correction;
             UNROLL for (int j = 0; j < KEYS / 8; j++) {
                 UNROLL for (int e = 0; e < 2; e++) {
                     float& score = scores[j][half * 2 + e];
-                    score = exp2_fast(score - next_largest);
+                    score = exp2_fast(score - base);
                     total[half] += score;
                 }
             }
@@ -136,7 +168,7 @@ KERNEL(THREADS)(const u16* q, const u16* k, const u16* v, u16* y, int q_stride, 
         }
 
         UNROLL for (int j = 0; j < KEYS / 16; j++) {
-            if (first_key + j * 16 >= length) continue;
+            if (first_key + j * 16 >= end_key) continue;
             u32 weights[4] = {
                 narrow_pair(scores[2 * j][0], scores[2 * j][1]),
                 narrow_pair(scores[2 * j][2], scores[2 * j][3]),
@@ -157,7 +189,7 @@ KERNEL(THREADS)(const u16* q, const u16* k, const u16* v, u16* y, int q_stride, 
         total[half] += exchange(total[half], 1);
         total[half] += exchange(total[half], 2);
         int query = first_query + warp * 16 + half * 8 + lane / 4;
-        if (query >= length) continue;
+        if (query >= tokens) continue;
         float inverse = 1.0f / total[half];
         UNROLL for (int i = 0; i < HEAD_DIM / 8; i++) {
             u32* to = reinterpret_cast<u32*>(y + static_cast<i64>(query) * y_stride + i * 8 + lane % 4 * 2);

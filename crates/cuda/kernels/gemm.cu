@@ -1,7 +1,7 @@
 // y = activation(x · weightᵀ + bias) + residual, on tensor cores.
 //
 // Constants: TILE_M, TILE_N (rows and columns of a block's tile), WARPS_M, WARPS_N (how the warps divide it), STAGES (tiles
-// of the depth under way), CODES (x and weight are bytes), ACTIVATION.
+// of the depth under way), CODES (x and weight are bytes), ACTIVATION, WIDE (y is f32).
 //
 // Each element of y is one accumulator that sums 32 bytes of the depth at a time, in ascending order, whatever the tile
 // and the number of tokens: so a token's row has the same bits in every batch. A row of a tile in shared memory has 128
@@ -42,12 +42,12 @@ DEVICE void load_tile(u8* tile, const u8* matrix, int first_row, int rows, int f
 
 // x [tokens, k] and weight [n, k]: 16-bit floats, or codes, unsigned of x and signed of the weight. bias [n] or null;
 // residual [tokens, n] or null; y [tokens, n]. Of codes: x_scales, x_zero_points [tokens]; weight_scales, weight_sums [n], the
-// sums of each row's codes. n is a multiple of 8, k a multiple of 16 bytes.
-KERNEL(THREADS)(const u8* x, const u8* weight, const float* bias, const u16* residual, u16* y, const float* x_scales,
-                const int* x_zero_points, const float* weight_scales, const int* weight_sums, const int* header, int n,
+// sums of each row's codes. k is a multiple of 16 bytes, n one of 8 where y is not f32.
+KERNEL(THREADS)(const u8* x, const u8* weight, const float* bias, const u16* residual, void* y, const float* x_scales,
+                const int* x_zero_points, const float* weight_scales, const int* weight_sums, const int* rows, int n,
                 int k) {
     SHARED(shared);
-    int tokens = header[TOKENS];
+    int tokens = *rows;
     int first_row = blockIdx.y * TILE_M;
     int first_column = blockIdx.x * TILE_N;
     if (first_row >= tokens) return;
@@ -119,8 +119,11 @@ KERNEL(THREADS)(const u8* x, const u8* weight, const float* bias, const u16* res
             UNROLL for (int j = 0; j < BLOCKS_N; j++) {
                 int column = first_column + warp_column + j * 8 + lane % 4 * 2;
                 if (column >= n) continue;
+                i64 place = static_cast<i64>(row) * n + column;
                 float values[2];
                 UNROLL for (int e = 0; e < 2; e++) {
+                    // Elsewhere columns come in pairs.
+                    if (WIDE && column + e >= n) break;
 #if CODES
                     int sum = sums[i][j][half * 2 + e] - zero_point * weight_sums[column + e];
                     values[e] = static_cast<float>(sum) * (x_scale * weight_scales[column + e]);
@@ -129,14 +132,15 @@ KERNEL(THREADS)(const u8* x, const u8* weight, const float* bias, const u16* res
 #endif
                     if (bias) values[e] += bias[column + e];
                     values[e] = activate<ACTIVATION>(values[e]);
+                    if constexpr (WIDE) static_cast<float*>(y)[place + e] = values[e];
                 }
-                i64 place = static_cast<i64>(row) * n + column;
+                if constexpr (WIDE) continue;
                 if (residual) {
                     u32 pair = *reinterpret_cast<const u32*>(residual + place);
                     values[0] += widen(static_cast<u16>(pair));
                     values[1] += widen(static_cast<u16>(pair >> 16));
                 }
-                *reinterpret_cast<u32*>(y + place) = narrow_pair(values[0], values[1]);
+                *reinterpret_cast<u32*>(static_cast<u16*>(y) + place) = narrow_pair(values[0], values[1]);
             }
         }
     }

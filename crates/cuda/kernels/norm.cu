@@ -23,14 +23,15 @@ DEVICE void add_chunk(float (&row)[8], const u16* from) {
 }
 
 // A row is the sum of those that are not null of: x [tokens, HIDDEN]; the rows ids0..2 [tokens] of table0..2 [rows,
-// HIDDEN]; residual [tokens, HIDDEN]. It is normalised where gamma, beta [HIDDEN] are not null. y [tokens, HIDDEN]; factor
-// [HIDDEN]; codes [tokens, HIDDEN]; scales, zero_points [tokens].
+// HIDDEN]; residual [tokens, HIDDEN]. It is normalised where gamma [HIDDEN] is not null: by mean and deviation where beta [HIDDEN]
+// isn't either (Ba et al. 2016), else by its root mean square (Zhang & Sennrich 2019). y [tokens, HIDDEN]; factor [HIDDEN]; codes
+// [tokens, HIDDEN]; scales, zero_points [tokens].
 KERNEL(32 * WARPS)(const u16* x, const u16* table0, const u16* table1, const u16* table2, const int* ids0, const int* ids1,
                    const int* ids2, const u16* residual, const float* gamma, const float* beta, float epsilon, u16* y,
-                   const float* factor, u8* codes, float* scales, int* zero_points, const int* header) {
+                   const float* factor, u8* codes, float* scales, int* zero_points, const int* rows) {
     int token = blockIdx.x * WARPS + threadIdx.x / 32;
     int lane = threadIdx.x % 32;
-    if (token >= header[TOKENS]) return;
+    if (token >= *rows) return;
     float row[CHUNKS_PER_LANE][8];
     UNROLL for (int i = 0; i < CHUNKS_PER_LANE; i++) {
         UNROLL for (int j = 0; j < 8; j++) row[i][j] = 0.0f;
@@ -44,7 +45,7 @@ KERNEL(32 * WARPS)(const u16* x, const u16* table0, const u16* table1, const u16
     }
     float inverse_deviation = 1.0f;
     if (gamma) {
-        float mean = row_sum(row) / HIDDEN;
+        float mean = beta ? row_sum(row) / HIDDEN : 0.0f;
         float squares[CHUNKS_PER_LANE][8];
         UNROLL for (int i = 0; i < CHUNKS_PER_LANE; i++) {
             bool inside = (i * 32 + lane) * 8 < HIDDEN;
@@ -62,7 +63,7 @@ KERNEL(32 * WARPS)(const u16* x, const u16* table0, const u16* table1, const u16
         if (column >= HIDDEN) continue;
         if (gamma) {
             UNROLL for (int j = 0; j < 8; j++) {
-                row[i][j] = fmaf(row[i][j] * inverse_deviation, gamma[column + j], beta[column + j]);
+                row[i][j] = fmaf(row[i][j] * inverse_deviation, gamma[column + j], beta ? beta[column + j] : 0.0f);
             }
         }
         Chunk chunk;

@@ -36,11 +36,11 @@ DEVICE float pooled(const u16* column, int from, int length, i64 width) {
 
 // x [tokens, width]; offsets [sequences + 1]; pool_from [sequences]: tokens of each sequence that don't count; y [sequences,
 // width]. normalise: each row is divided by its length, or by epsilon where that is more.
-KERNEL(THREADS)(const u16* x, const int* offsets, const int* pool_from, float* y, const int* header, int width,
+KERNEL(THREADS)(const u16* x, const int* offsets, const int* pool_from, float* y, const int* rows, int width,
                 int normalise, float epsilon) {
     SHARED(shared);
     int sequence = blockIdx.x;
-    if (sequence >= header[SEQUENCES]) return;
+    if (sequence >= *rows) return;
     i64 begin = offsets[sequence];
     int length = offsets[sequence + 1] - offsets[sequence];
     int from = pool_from[sequence] < length ? pool_from[sequence] : length;

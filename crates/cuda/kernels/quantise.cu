@@ -3,11 +3,11 @@
 // Constants: BITS, WARPS (rows per block).
 
 // x [tokens, width], width a multiple of 8; factor [width]; codes [tokens, width]; scales, zero_points [tokens].
-KERNEL(32 * WARPS)(const u16* x, const float* factor, u8* codes, float* scales, int* zero_points, const int* header,
+KERNEL(32 * WARPS)(const u16* x, const float* factor, u8* codes, float* scales, int* zero_points, const int* rows,
                    int width) {
     int token = blockIdx.x * WARPS + threadIdx.x / 32;
     int lane = threadIdx.x % 32;
-    if (token >= header[TOKENS]) return;
+    if (token >= *rows) return;
     const u16* row = x + static_cast<i64>(token) * width;
     float low = 0.0f;
     float high = 0.0f;

@@ -22,6 +22,12 @@ pub trait Device {
     /// The driver fails.
     fn write(&mut self, to: Pointer, bytes: &[u8]) -> Result<()>;
 
+    /// Copies bytes from one place on the device to another, which doesn't overlap it.
+    ///
+    /// # Errors
+    /// The driver fails.
+    fn copy(&mut self, from: Pointer, to: Pointer, bytes: usize) -> Result<()>;
+
     /// Waits for all that was given, and copies bytes from the device.
     ///
     /// # Errors

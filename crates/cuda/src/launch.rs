@@ -41,7 +41,7 @@ pub struct Launch {
 /// The buffers of a batch that all kernels share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BatchPointers {
-    /// `[4]` i32: tokens, sequences, attention blocks, 0.
+    /// `[4]` i32: tokens, sequences, attention blocks, selected tokens.
     pub header: Pointer,
     /// `[sequences + 1]` i32: the first row of each sequence, and the number of rows.
     pub offsets: Pointer,
@@ -49,6 +49,60 @@ pub struct BatchPointers {
     pub blocks: Pointer,
     /// `[sequences]` i32: tokens of each that pooling leaves out.
     pub pool_from: Pointer,
+    /// `[selected tokens]` i32: their rows.
+    pub selected: Pointer,
+    /// Where keys and values are; null without a cache.
+    pub cache: CachePointers,
+}
+
+/// The part of a batch that says where keys and values lie in the pages of a cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CachePointers {
+    /// `[sequences]` i32: tokens that came before those of the batch.
+    pub pasts: Pointer,
+    /// `[sequences]` i32: where the pages of each begin in `pages`.
+    pub first_pages: Pointer,
+    /// i32: pages in order of position.
+    pub pages: Pointer,
+    /// `[tokens]` i32: the row of each token in keys and values.
+    pub places: Pointer,
+}
+
+/// What a matrix has a row for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// Each token.
+    Tokens,
+    /// Each sequence.
+    Sequences,
+    /// Each selected token.
+    Selected,
+}
+
+/// Rows of a batch: where a kernel reads how many there are, and how many its grid has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// An i32.
+    pub count: Pointer,
+    /// The most that there are.
+    pub most: usize,
+}
+
+impl BatchPointers {
+    /// Rows of a kind in batches of a capacity.
+    pub fn extent(&self, rows: Rows, capacity: Capacity) -> Extent {
+        let (word, most) = match rows {
+            Rows::Tokens => (0, capacity.tokens),
+            Rows::Sequences => (1, capacity.sequences),
+            Rows::Selected => (3, capacity.tokens),
+        };
+        Extent { count: self.header.at(word * size_of::<i32>()), most }
+    }
+
+    /// Where the number of attention blocks is.
+    fn block_count(&self) -> Pointer {
+        self.header.at(2 * size_of::<i32>())
+    }
 }
 
 /// Codes of a quantised matrix of activations, `[tokens, width]` u8, and what they mean.
@@ -73,7 +127,7 @@ pub struct NormOperands {
     pub residual: Pointer,
     /// `[hidden]` f32; null where nothing is normalised.
     pub gamma: Pointer,
-    /// `[hidden]` f32.
+    /// `[hidden]` f32; null for a norm by the root mean square.
     pub beta: Pointer,
     /// Added to the variance.
     pub epsilon: f32,
@@ -104,7 +158,7 @@ pub struct GemmOperands {
     pub residual: Pointer,
     /// `[tokens, n]`.
     pub y: Pointer,
-    /// Columns of the result, a multiple of 8.
+    /// Columns of the result, a multiple of 8 where it is not f32.
     pub n: usize,
     /// Depth, a multiple of 16 bytes.
     pub k: usize,
@@ -136,12 +190,63 @@ pub struct AttentionOperands {
     pub group: usize,
     /// Factor on the scores, without log2(e).
     pub scale: f32,
+    /// Whether a query sees no key behind its own.
+    pub causal: bool,
+    /// How many keys a query sees on either side of its own.
+    pub window: Option<usize>,
+    /// What the distance from key to query adds to the scores.
+    pub distances: Distances,
+}
+
+/// What the distance `i - j` from a key at `j` to a query at `i` adds to a score.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Distances {
+    /// `[heads, 2 · farthest + 1]` f32, times log2(e); null for nothing.
+    pub table: Pointer,
+    /// The farthest distance that has a value of its own.
+    pub farthest: usize,
+}
+
+/// Operands of [`Specialisation::Rotary`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RotaryOperands {
+    /// `[rows, heads · head_dim]`.
+    pub x: Columns,
+    /// `[rows]` i32.
+    pub positions: Pointer,
+    /// `[positions, rotated]` f32: cosines, then sines.
+    pub table: Pointer,
+    /// `[rows, heads · head_dim]`.
+    pub y: Pointer,
+    /// Number of heads.
+    pub heads: usize,
+    /// Width of a head, a multiple of 4.
+    pub head_dim: usize,
+    /// Columns of a head that are rotated, a multiple of 4.
+    pub rotated: usize,
+}
+
+/// Operands of [`Specialisation::WideNorm`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WideNormOperands {
+    /// `[rows, width]` f32.
+    pub x: Pointer,
+    /// `[width]` f32.
+    pub gamma: Pointer,
+    /// `[width]` f32; null for a norm by the root mean square.
+    pub beta: Pointer,
+    /// `[rows, width]` f32.
+    pub y: Pointer,
+    /// Columns.
+    pub width: usize,
+    /// Added to the variance.
+    pub epsilon: f32,
 }
 
 /// Operands of [`Specialisation::Dense`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DenseOperands {
-    /// `[rows, k]`.
+    /// `[rows, k]` f32.
     pub x: Pointer,
     /// `[n, k]`.
     pub weight: Pointer,
@@ -149,8 +254,6 @@ pub struct DenseOperands {
     pub bias: Pointer,
     /// `[rows, n]` f32.
     pub y: Pointer,
-    /// Whether there is a row for each sequence, else one for each token.
-    pub per_sequence: bool,
     /// Columns of the result.
     pub n: usize,
     /// Depth, a multiple of 8.
@@ -185,48 +288,38 @@ fn blocks(count: usize, per_block: usize) -> u32 {
 }
 
 impl Launch {
+    /// A kernel whose warps have a row each.
+    fn row_wise(kernel: Kernel, rows: Extent, arguments: Vec<Argument>) -> Launch {
+        Launch { kernel, grid: [blocks(rows.most, ROWS_PER_BLOCK), 1], arguments }
+    }
+
     /// [`Specialisation::Norm`].
-    pub fn norm(kernel: Kernel, capacity: Capacity, batch: &BatchPointers, operands: &NormOperands) -> Launch {
+    pub fn norm(kernel: Kernel, rows: Extent, operands: &NormOperands) -> Launch {
         let [table0, table1, table2] = operands.tables;
         let CodePointers { codes, scales, zero_points } = operands.codes;
         let mut arguments = pointers(&[operands.x, table0.0, table1.0, table2.0, table0.1, table1.1, table2.1]);
         arguments.extend(pointers(&[operands.residual, operands.gamma, operands.beta]));
         arguments.push(Argument::Float(operands.epsilon));
-        arguments.extend(pointers(&[operands.y, operands.factor, codes, scales, zero_points, batch.header]));
-        Launch { kernel, grid: [blocks(capacity.tokens, ROWS_PER_BLOCK), 1], arguments }
+        arguments.extend(pointers(&[operands.y, operands.factor, codes, scales, zero_points, rows.count]));
+        Launch::row_wise(kernel, rows, arguments)
     }
 
-    /// [`Specialisation::Quantise`] of `x [tokens, width]`.
-    pub fn quantise(
-        kernel: Kernel,
-        capacity: Capacity,
-        batch: &BatchPointers,
-        [x, factor]: [Pointer; 2],
-        to: CodePointers,
-        width: usize,
-    ) -> Launch {
-        let mut arguments = pointers(&[x, factor, to.codes, to.scales, to.zero_points, batch.header]);
+    /// [`Specialisation::Quantise`] of `x [rows, width]`.
+    pub fn quantise(kernel: Kernel, rows: Extent, [x, factor]: [Pointer; 2], to: CodePointers, width: usize) -> Launch {
+        let mut arguments = pointers(&[x, factor, to.codes, to.scales, to.zero_points, rows.count]);
         arguments.push(int(width));
-        Launch { kernel, grid: [blocks(capacity.tokens, ROWS_PER_BLOCK), 1], arguments }
+        Launch::row_wise(kernel, rows, arguments)
     }
 
     /// [`Specialisation::Gemm`].
-    pub fn gemm(kernel: Kernel, capacity: Capacity, batch: &BatchPointers, operands: &GemmOperands) -> Launch {
+    pub fn gemm(kernel: Kernel, rows: Extent, operands: &GemmOperands) -> Launch {
         let GemmOperands { x, codes, weight, weight_scales, weight_sums, bias, residual, y, n, k } = *operands;
-        let (tile, x) = match kernel.specialisation {
-            Specialisation::Gemm { tile, codes: true, .. } => (TILES[tile], codes.codes),
-            Specialisation::Gemm { tile, codes: false, .. } => (TILES[tile], x),
-            Specialisation::Norm { .. }
-            | Specialisation::Quantise { .. }
-            | Specialisation::Attention { .. }
-            | Specialisation::Pool(_)
-            | Specialisation::Dense { .. }
-            | Specialisation::Widen => (TILES[0], x),
-        };
+        let x = if x == Pointer::NULL { codes.codes } else { x };
+        let tile = if let Specialisation::Gemm { tile, .. } = kernel.specialisation { TILES[tile] } else { TILES[0] };
         let mut arguments = pointers(&[x, weight, bias, residual, y, codes.scales, codes.zero_points]);
-        arguments.extend(pointers(&[weight_scales, weight_sums, batch.header]));
+        arguments.extend(pointers(&[weight_scales, weight_sums, rows.count]));
         arguments.extend([int(n), int(k)]);
-        Launch { kernel, grid: [blocks(n, tile.columns), blocks(capacity.tokens, tile.rows)], arguments }
+        Launch { kernel, grid: [blocks(n, tile.columns), blocks(rows.most, tile.rows)], arguments }
     }
 
     /// [`Specialisation::Attention`].
@@ -236,11 +329,14 @@ impl Launch {
         batch: &BatchPointers,
         operands: &AttentionOperands,
     ) -> Launch {
-        let AttentionOperands { q, k, v, y, heads, group, scale } = *operands;
+        let AttentionOperands { q, k, v, y, heads, group, scale, causal, window, distances } = *operands;
         let mut arguments = pointers(&[q.first, k.first, v.first, y.first]);
         arguments.extend([q.stride, k.stride, v.stride, y.stride, group].map(int));
-        arguments.extend(pointers(&[batch.header, batch.offsets, batch.blocks]));
+        arguments.extend(pointers(&[batch.block_count(), batch.offsets, batch.blocks]));
         arguments.push(Argument::Float(scale * std::f32::consts::LOG2_E));
+        arguments.extend([int(usize::from(causal)), window.map_or(Argument::Int(-1), int)]);
+        arguments.extend([Argument::Pointer(distances.table), int(distances.farthest)]);
+        arguments.extend(pointers(&[batch.cache.pasts, batch.cache.first_pages, batch.cache.pages]));
         let queries = kernel.specialisation.threads() / 2;
         Launch { kernel, grid: [blocks(capacity.attention_blocks(queries), 1), blocks(heads, 1)], arguments }
     }
@@ -255,32 +351,88 @@ impl Launch {
         width: usize,
         normalise: Option<f32>,
     ) -> Launch {
-        let mut arguments = pointers(&[x, batch.offsets, batch.pool_from, y, batch.header]);
+        let sequences = batch.extent(Rows::Sequences, capacity);
+        let mut arguments = pointers(&[x, batch.offsets, batch.pool_from, y, sequences.count]);
         arguments.extend([int(width), int(usize::from(normalise.is_some()))]);
         arguments.push(Argument::Float(normalise.unwrap_or(0.0)));
-        Launch { kernel, grid: [blocks(capacity.sequences, 1), 1], arguments }
+        Launch { kernel, grid: [blocks(sequences.most, 1), 1], arguments }
     }
 
     /// [`Specialisation::Dense`].
-    pub fn dense(kernel: Kernel, capacity: Capacity, batch: &BatchPointers, operands: &DenseOperands) -> Launch {
-        let DenseOperands { x, weight, bias, y, per_sequence, n, k, activation } = *operands;
-        let mut arguments = pointers(&[x, weight, bias, y, batch.header]);
-        arguments.extend([int(usize::from(per_sequence)), int(n), int(k), int(activation as usize)]);
-        let rows = if per_sequence { capacity.sequences } else { capacity.tokens };
-        Launch { kernel, grid: [blocks(n, ROWS_PER_BLOCK), blocks(rows, 1)], arguments }
+    pub fn dense(kernel: Kernel, rows: Extent, operands: &DenseOperands) -> Launch {
+        let DenseOperands { x, weight, bias, y, n, k, activation } = *operands;
+        let mut arguments = pointers(&[x, weight, bias, y, rows.count]);
+        arguments.extend([int(n), int(k), int(activation as usize)]);
+        Launch { kernel, grid: [blocks(n, ROWS_PER_BLOCK), blocks(rows.most, 1)], arguments }
     }
 
-    /// [`Specialisation::Widen`] of `x [tokens, width]`.
-    pub fn widen(
+    /// [`Specialisation::Append`] of `keys` and `values` `[tokens, width]` to those of a cache, `[places, width]`.
+    pub fn append(
         kernel: Kernel,
         capacity: Capacity,
         batch: &BatchPointers,
-        [x, y]: [Pointer; 2],
+        [keys, values]: [Columns; 2],
+        to: [Pointer; 2],
         width: usize,
     ) -> Launch {
-        let mut arguments = pointers(&[x, y, batch.header]);
+        let tokens = batch.extent(Rows::Tokens, capacity);
+        let mut arguments = Vec::with_capacity(9);
+        for Columns { first, stride } in [keys, values] {
+            arguments.extend([Argument::Pointer(first), int(stride)]);
+        }
+        arguments.extend(pointers(&[batch.cache.places, to[0], to[1], tokens.count]));
         arguments.push(int(width));
-        Launch { kernel, grid: [blocks(capacity.tokens, ROWS_PER_BLOCK), 1], arguments }
+        Launch::row_wise(kernel, tokens, arguments)
+    }
+
+    /// [`Specialisation::Widen`] of `x [rows, width]`.
+    pub fn widen(kernel: Kernel, rows: Extent, [x, y]: [Pointer; 2], width: usize) -> Launch {
+        let mut arguments = pointers(&[x, y, rows.count]);
+        arguments.push(int(width));
+        Launch::row_wise(kernel, rows, arguments)
+    }
+
+    /// [`Specialisation::WideNorm`].
+    pub fn wide_norm(kernel: Kernel, rows: Extent, operands: &WideNormOperands) -> Launch {
+        let WideNormOperands { x, gamma, beta, y, width, epsilon } = *operands;
+        let mut arguments = pointers(&[x, gamma, beta, y, rows.count]);
+        arguments.extend([int(width), Argument::Float(epsilon)]);
+        Launch::row_wise(kernel, rows, arguments)
+    }
+
+    /// [`Specialisation::Gate`]: `y [rows, width] = activation(a) · b`, or of `a` alone.
+    pub fn gate(
+        kernel: Kernel,
+        rows: Extent,
+        a: Columns,
+        b: Option<Columns>,
+        y: Pointer,
+        width: usize,
+        activation: Activation,
+    ) -> Launch {
+        let b = b.unwrap_or_default();
+        let mut arguments = vec![Argument::Pointer(a.first), int(a.stride), Argument::Pointer(b.first), int(b.stride)];
+        arguments.extend(pointers(&[y, rows.count]));
+        arguments.extend([int(width), int(activation as usize)]);
+        Launch::row_wise(kernel, rows, arguments)
+    }
+
+    /// [`Specialisation::Rotary`].
+    pub fn rotary(kernel: Kernel, rows: Extent, operands: &RotaryOperands) -> Launch {
+        let RotaryOperands { x, positions, table, y, heads, head_dim, rotated } = *operands;
+        let mut arguments = vec![Argument::Pointer(x.first), int(x.stride)];
+        arguments.extend(pointers(&[positions, table]));
+        arguments.push(int(rotated));
+        arguments.extend(pointers(&[y, rows.count]));
+        arguments.extend([int(heads), int(head_dim)]);
+        Launch::row_wise(kernel, rows, arguments)
+    }
+
+    /// [`Specialisation::Select`]: rows `places` of `x [tokens, width]`.
+    pub fn select(kernel: Kernel, rows: Extent, [x, places, y]: [Pointer; 3], width: usize) -> Launch {
+        let mut arguments = pointers(&[x, places, y, rows.count]);
+        arguments.push(int(width));
+        Launch::row_wise(kernel, rows, arguments)
     }
 }
 

@@ -24,12 +24,13 @@ pub use device::{Device, GraphId};
 pub use driver::{CudaDevice, DeviceInfo, Driver};
 pub use error::{CudaError, Result};
 pub use launch::{
-    Argument, AttentionOperands, BatchPointers, Capacity, CodePointers, Columns, DenseOperands, GemmOperands, Launch,
-    NormOperands, Pointer, attention_blocks,
+    Argument, AttentionOperands, BatchPointers, CachePointers, Capacity, CodePointers, Columns, DenseOperands,
+    Distances, Extent, GemmOperands, Launch, NormOperands, Pointer, RotaryOperands, Rows, WideNormOperands,
+    attention_blocks,
 };
 pub use nvrtc::{Compiled, Nvrtc};
 pub use pack::{CubinPack, pack};
-pub use plan::{Encoder, EncoderOutput, Plan, Target, lower};
+pub use plan::{CacheRoom, Plan, Session, SessionOutput, Target, lower};
 pub use specialisation::{
     ATTENTION_WARPS, Activation, CODE_BITS, Format, GEMM_ACTIVATIONS, HEAD_DIMS, HIDDEN_SIZES, KEYS, Kernel, POOLINGS,
     Pooling, ROWS_PER_BLOCK, Specialisation, TILES, Tile,

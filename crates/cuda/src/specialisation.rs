@@ -113,23 +113,37 @@ pub enum Specialisation {
         activation: Activation,
         /// Index into [`TILES`].
         tile: usize,
+        /// Whether results are f32.
+        wide: bool,
     },
     /// Attention within each sequence.
     Attention {
         /// Width of a head.
         head_dim: usize,
+        /// Whether keys and values are in the pages of a cache.
+        paged: bool,
         /// Warps of a block.
         warps: usize,
     },
     /// One row per sequence.
     Pool(Pooling),
-    /// A linear layer with f32 results.
-    Dense {
-        /// Whether its rows are f32.
-        wide: bool,
-    },
+    /// A linear layer of f32 rows.
+    Dense,
+    /// New keys and values into the pages of a cache.
+    Append,
     /// Rows as f32.
     Widen,
+    /// The norm of f32 rows.
+    WideNorm,
+    /// Activation functions of rows, times other rows.
+    Gate,
+    /// Rotation of heads by positions.
+    Rotary {
+        /// Whether a pair is two columns next to each other.
+        interleaved: bool,
+    },
+    /// Some rows.
+    Select,
 }
 
 const PRIMITIVES: &str = include_str!("../kernels/primitives.cu");
@@ -144,8 +158,13 @@ impl Specialisation {
             Specialisation::Gemm { .. } => ("gemm.cu", include_str!("../kernels/gemm.cu")),
             Specialisation::Attention { .. } => ("attention.cu", include_str!("../kernels/attention.cu")),
             Specialisation::Pool(_) => ("pool.cu", include_str!("../kernels/pool.cu")),
-            Specialisation::Dense { .. } => ("dense.cu", include_str!("../kernels/dense.cu")),
+            Specialisation::Append => ("append.cu", include_str!("../kernels/append.cu")),
+            Specialisation::Dense => ("dense.cu", include_str!("../kernels/dense.cu")),
             Specialisation::Widen => ("widen.cu", include_str!("../kernels/widen.cu")),
+            Specialisation::WideNorm => ("wide_norm.cu", include_str!("../kernels/wide_norm.cu")),
+            Specialisation::Gate => ("gate.cu", include_str!("../kernels/gate.cu")),
+            Specialisation::Rotary { .. } => ("rotary.cu", include_str!("../kernels/rotary.cu")),
+            Specialisation::Select => ("select.cu", include_str!("../kernels/select.cu")),
         }
     }
 
@@ -156,8 +175,13 @@ impl Specialisation {
             Specialisation::Pool(_) => POOL_WARPS,
             Specialisation::Norm { .. }
             | Specialisation::Quantise { .. }
-            | Specialisation::Dense { .. }
-            | Specialisation::Widen => ROWS_PER_BLOCK,
+            | Specialisation::Dense
+            | Specialisation::Append
+            | Specialisation::Widen
+            | Specialisation::WideNorm
+            | Specialisation::Gate
+            | Specialisation::Rotary { .. }
+            | Specialisation::Select => ROWS_PER_BLOCK,
         }
     }
 
@@ -207,15 +231,20 @@ impl Kernel {
         all.extend(CODE_BITS.into_iter().filter(|&bits| bits > 0).map(|bits| Specialisation::Quantise { bits }));
         for tile in 0..TILES.len() {
             for codes in [false, true] {
-                all.extend(GEMM_ACTIVATIONS.map(|activation| Specialisation::Gemm { codes, activation, tile }));
+                let gemm = |activation, wide| Specialisation::Gemm { codes, activation, tile, wide };
+                all.extend(GEMM_ACTIVATIONS.map(|activation| gemm(activation, false)));
+                all.push(gemm(Activation::Identity, true));
             }
         }
         for head_dim in HEAD_DIMS {
-            all.extend(ATTENTION_WARPS.map(|warps| Specialisation::Attention { head_dim, warps }));
+            for paged in [false, true] {
+                all.extend(ATTENTION_WARPS.map(|warps| Specialisation::Attention { head_dim, paged, warps }));
+            }
         }
         all.extend(POOLINGS.map(Specialisation::Pool));
-        all.extend([false, true].map(|wide| Specialisation::Dense { wide }));
-        all.push(Specialisation::Widen);
+        all.extend([Specialisation::Dense, Specialisation::Append]);
+        all.extend([Specialisation::Widen, Specialisation::WideNorm, Specialisation::Gate, Specialisation::Select]);
+        all.extend([false, true].map(|interleaved| Specialisation::Rotary { interleaved }));
         [Format::F16, Format::Bf16]
             .into_iter()
             .flat_map(|format| all.iter().map(move |&specialisation| (specialisation, format)))
@@ -233,8 +262,13 @@ impl Kernel {
             | Specialisation::Norm { .. }
             | Specialisation::Quantise { .. }
             | Specialisation::Pool(_)
-            | Specialisation::Dense { .. }
-            | Specialisation::Widen => 1,
+            | Specialisation::Dense
+            | Specialisation::Append
+            | Specialisation::Widen
+            | Specialisation::WideNorm
+            | Specialisation::Gate
+            | Specialisation::Rotary { .. }
+            | Specialisation::Select => 1,
         }
     }
 
@@ -247,18 +281,28 @@ impl Kernel {
                 constants.extend([("HIDDEN", hidden), ("BITS", usize::from(bits)), ("WARPS", warps)]);
             }
             Specialisation::Quantise { bits } => constants.extend([("BITS", usize::from(bits)), ("WARPS", warps)]),
-            Specialisation::Gemm { codes, activation, tile } => {
+            Specialisation::Gemm { codes, activation, tile, wide } => {
                 let Tile { rows, columns, warps: [warps_m, warps_n], .. } = TILES[tile];
                 constants.extend([("TILE_M", rows), ("TILE_N", columns), ("WARPS_M", warps_m), ("WARPS_N", warps_n)]);
                 constants.extend([("STAGES", self.stages()), ("CODES", usize::from(codes))]);
-                constants.push(("ACTIVATION", activation as usize));
+                constants.extend([("ACTIVATION", activation as usize), ("WIDE", usize::from(wide))]);
             }
-            Specialisation::Attention { head_dim, warps } => {
-                constants.extend([("HEAD_DIM", head_dim), ("WARPS", warps), ("STAGES", self.stages())]);
+            Specialisation::Attention { head_dim, paged, warps } => {
+                constants.extend([("HEAD_DIM", head_dim), ("PAGED", usize::from(paged))]);
+                constants.extend([("WARPS", warps), ("STAGES", self.stages())]);
             }
             Specialisation::Pool(pooling) => constants.extend([("POOLING", pooling as usize), ("WARPS", warps)]),
-            Specialisation::Dense { wide } => constants.extend([("WIDE", usize::from(wide)), ("WARPS", warps)]),
-            Specialisation::Widen => constants.push(("WARPS", warps)),
+            Specialisation::Rotary { interleaved } => {
+                constants.extend([("INTERLEAVED", usize::from(interleaved)), ("WARPS", warps)]);
+            }
+            Specialisation::Dense
+            | Specialisation::Append
+            | Specialisation::Widen
+            | Specialisation::WideNorm
+            | Specialisation::Gate
+            | Specialisation::Select => {
+                constants.push(("WARPS", warps));
+            }
         }
         constants
     }
@@ -313,14 +357,19 @@ impl Kernel {
     pub fn shared_bytes(self) -> usize {
         match self.specialisation {
             Specialisation::Gemm { tile, .. } => self.stages() * (TILES[tile].rows + TILES[tile].columns) * 128,
-            Specialisation::Attention { head_dim, warps } => {
+            Specialisation::Attention { head_dim, warps, .. } => {
                 (16 * warps + self.stages() * 2 * KEYS) * head_dim * size_of::<u16>()
             }
             Specialisation::Pool(_) => POOL_WARPS * size_of::<f32>(),
             Specialisation::Norm { .. }
             | Specialisation::Quantise { .. }
-            | Specialisation::Dense { .. }
-            | Specialisation::Widen => 0,
+            | Specialisation::Dense
+            | Specialisation::Append
+            | Specialisation::Widen
+            | Specialisation::WideNorm
+            | Specialisation::Gate
+            | Specialisation::Rotary { .. }
+            | Specialisation::Select => 0,
         }
     }
 }

@@ -26,9 +26,14 @@ fn expected(kernel: Kernel) -> Vec<&'static str> {
         Specialisation::Attention { .. } => vec![product, "LDSM.16.M88.4 ", "LDSM.16.MT88.4 ", "MUFU.EX2 "],
         Specialisation::Norm { .. }
         | Specialisation::Quantise { .. }
-        | Specialisation::Dense { .. }
+        | Specialisation::Dense
+        | Specialisation::Append
         | Specialisation::Pool(_)
-        | Specialisation::Widen => Vec::new(),
+        | Specialisation::Widen
+        | Specialisation::WideNorm
+        | Specialisation::Gate
+        | Specialisation::Rotary { .. }
+        | Specialisation::Select => Vec::new(),
     };
     if ampere && !expected.is_empty() {
         expected.push("LDGSTS.E.BYPASS.128");

@@ -1,7 +1,9 @@
 //! The kernels' contracts against the reference evaluator, which computes in f64: what 16 bits and the order of sums cost.
 //! Operands are rounded to 16 bits before both.
 
-use centuple_cuda::contract::{Attention, Codes, Dense, Gemm, Heads, Norm, Pool, Weight, pool, quantise};
+use centuple_cuda::contract::{
+    Affine, Attention, Codes, Dense, Gemm, Heads, Norm, Pool, Rotary, Weight, gate, pool, quantise, wide_norm,
+};
 use centuple_cuda::{Activation, Format, HEAD_DIMS, POOLINGS, Pooling};
 use centuple_graph as graph;
 use centuple_graph::{Op, PositionScores};
@@ -78,11 +80,17 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn norm_is_layer_norm(format in formats(), tokens in 1usize..6, eighths in 1usize..60, seed in any::<u64>()) {
+    fn norms_are_layer_norm_and_rms_norm(
+        format in formats(),
+        [tokens, eighths] in [1usize..6, 1usize..60],
+        by_square in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
         let (mut random, hidden) = (Random::new(seed), eighths * 8);
         let x = stored(&mut random, format, tokens * hidden, 2.0);
         let residual = stored(&mut random, format, tokens * hidden, 2.0);
         let (gamma, beta) = (floats(&mut random, hidden, 1.5), floats(&mut random, hidden, 0.5));
+        let affine = Affine { gamma: &gamma, beta: (!by_square).then_some(&beta[..]), epsilon: 1e-5 };
         let norm = Norm {
             format,
             tokens,
@@ -90,16 +98,21 @@ proptest! {
             x: Some(&x),
             tables: &[],
             residual: Some(&residual),
-            affine: Some([&gamma, &beta]),
-            epsilon: 1e-5,
+            affine: Some(affine),
             codes: None,
         };
         let (found, _) = norm.run();
-        let op = Op::LayerNorm { epsilon: 1e-5, residual: true };
+        let op = |residual| match by_square {
+            false => Op::LayerNorm { epsilon: 1e-5, residual },
+            true => Op::RmsNorm { epsilon: 1e-5, residual },
+        };
         let rows = [tokens, hidden];
-        let operands =
-            [tensor(format, rows, &x), tensor(format, rows, &residual), wide(&[hidden], &gamma), wide(&[hidden], &beta)];
-        check(&format.widened(&found), &reference(&op, &operands, &Layout::default()), tolerance(format))?;
+        let mut operands = vec![tensor(format, rows, &x), tensor(format, rows, &residual), wide(&[hidden], &gamma)];
+        operands.extend((!by_square).then(|| wide(&[hidden], &beta)));
+        check(&format.widened(&found), &reference(&op(true), &operands, &Layout::default()), tolerance(format))?;
+        operands.remove(1);
+        let found = wide_norm(&format.widened(&x), hidden, &affine);
+        check(&found, &reference(&op(false), &operands, &Layout::default()), 1e-5)?;
     }
 
     #[test]
@@ -120,7 +133,6 @@ proptest! {
             tables: &borrowed,
             residual: None,
             affine: None,
-            epsilon: 0.0,
             codes: None,
         };
         let mut operands = Vec::new();
@@ -194,6 +206,9 @@ proptest! {
         of_dim in 0..HEAD_DIMS.len(),
         lengths in proptest::collection::vec(1usize..90, 1..4),
         [kv_heads, group] in [1usize..3, 1usize..3],
+        causal in any::<bool>(),
+        window in proptest::option::of(0usize..70),
+        farthest in proptest::option::of(0usize..90),
         seed in any::<u64>(),
     ) {
         let (mut random, head_dim, heads) = (Random::new(seed), HEAD_DIMS[of_dim], kv_heads * group);
@@ -202,6 +217,9 @@ proptest! {
         let [q, k, v] = widths.map(|width| stored(&mut random, format, tokens * width, 2.0));
         let scale = 1.0 / (head_dim as f32).sqrt();
         let matrices = [&q, &k, &v];
+        let scores = farthest.map(|farthest| floats(&mut random, heads * (2 * farthest + 1), 2.0));
+        let scaled: Option<Vec<f32>> =
+            scores.as_ref().map(|scores| scores.iter().map(|score| score * std::f32::consts::LOG2_E).collect());
         let views: [Heads; 3] =
             std::array::from_fn(|part| Heads { matrix: matrices[part], first: 0, stride: widths[part] });
         let contract = Attention {
@@ -213,6 +231,9 @@ proptest! {
             group,
             head_dim,
             scale,
+            causal,
+            window,
+            distances: scaled.as_deref(),
             lengths: &lengths,
         };
         let op = Op::Attention(graph::Attention {
@@ -221,15 +242,52 @@ proptest! {
             head_dim,
             scale,
             soft_cap: None,
-            causal: false,
-            window: None,
-            position: PositionScores::None,
+            causal,
+            window,
+            position: if scores.is_some() { PositionScores::Bias } else { PositionScores::None },
             cache: None,
         });
-        let operands: [Tensor; 3] =
-            std::array::from_fn(|part| tensor(format, [tokens, widths[part]], matrices[part]));
+        let parts = 0..matrices.len();
+        let mut operands: Vec<Tensor> =
+            parts.map(|part| tensor(format, [tokens, widths[part]], matrices[part])).collect();
+        operands.extend(scores.map(|scores| wide(&[heads, scores.len() / heads], &scores)));
         let layout = Layout::of_lengths(&lengths).expect("no sequence is empty");
         check(&format.widened(&contract.run()), &reference(&op, &operands, &layout), tolerance(format))?;
+    }
+
+    #[test]
+    fn rotary_and_gate_are_the_ops(
+        format in formats(),
+        [tokens, heads, quarters] in [1usize..6, 1usize..4, 1usize..9],
+        interleaved in any::<bool>(),
+        of_activation in 1..ACTIVATIONS.len(),
+        seed in any::<u64>(),
+    ) {
+        let (mut random, head_dim, rotated) = (Random::new(seed), 32, 4 * quarters);
+        let columns = heads * head_dim;
+        let [x, gate_rows] = [(); 2].map(|()| stored(&mut random, format, tokens * columns, 2.0));
+        let table = floats(&mut random, 9 * rotated, 1.0);
+        let positions: Vec<i32> = (0..tokens).map(|_| random.below(9) as i32).collect();
+        let heads_of = Heads { matrix: &x, first: 0, stride: columns };
+        let (at, table_at) = (&positions[..], &table[..]);
+        let rotary =
+            Rotary { format, x: heads_of, positions: at, table: table_at, rotated, interleaved, heads, head_dim };
+        let ids: Vec<i64> = positions.iter().map(|&position| position.into()).collect();
+        let rows = tensor(format, [tokens, columns], &x);
+        let places = Tensor::from_i64(&[tokens], &ids).expect("ids");
+        let operands = [rows.clone(), places, wide(&[9, rotated], &table)];
+        let expected = reference(&Op::Rotary { heads, head_dim, interleaved }, &operands, &Layout::default());
+        check(&format.widened(&rotary.run()), &expected, tolerance(format))?;
+
+        let (activation, of_graph) = ACTIVATIONS[of_activation];
+        let Some(of_graph) = of_graph else { return Ok(()) };
+        let found = gate(format, &x, None, activation);
+        let expected = reference(&Op::Activation(of_graph), std::slice::from_ref(&rows), &Layout::default());
+        check(&format.widened(&found), &expected, tolerance(format))?;
+        let found = gate(format, &x, Some(&gate_rows), activation);
+        let operands = [rows, tensor(format, [tokens, columns], &gate_rows)];
+        let expected = reference(&Op::Gate { activation: of_graph }, &operands, &Layout::default());
+        check(&format.widened(&found), &expected, tolerance(format))?;
     }
 
     #[test]

@@ -67,10 +67,11 @@ struct Operands<'a> {
     k: usize,
     floats: Matrix<'a>,
     codes: &'a QuantizedRowsMut<'a>,
+    long_codes: &'a QuantizedRowsMut<'a>,
     grouped: &'a QuantizedRowsMut<'a>,
 }
 
-const PRECISIONS: [Precision; 4] = [
+const PRECISIONS: [Precision; 5] = [
     Precision {
         name: "f32",
         words: packed_len,
@@ -93,6 +94,17 @@ const PRECISIONS: [Precision; 4] = [
         product: |of, words, panels, out| {
             let b = PackedInt8::new(words, of.n, of.k, ActivationBits::Seven).expect("the words suffice");
             of.kernels.gemm_int8(of.codes.as_rows(), b, panels, &Epilogue::default(), out).expect("the shapes fit");
+        },
+    },
+    // What follows an activation function has longer codes.
+    Precision {
+        name: "12-bit",
+        words: packed_int8_len,
+        product: |of, words, panels, out| {
+            let b = PackedInt8::new(words, of.n, of.k, ActivationBits::Twelve).expect("the words suffice");
+            of.kernels
+                .gemm_int8(of.long_codes.as_rows(), b, panels, &Epilogue::default(), out)
+                .expect("the shapes fit");
         },
     },
     Precision {
@@ -152,16 +164,21 @@ fn best(rates: &mut [f64]) -> f64 {
 fn rates(pool: &ThreadPool, weights: &[f32], kernels: Kernels, (m, n, k): (usize, usize, usize)) -> Vec<f64> {
     let values: Vec<f32> = (0..m * k).map(|i| (i * 7919 % 101) as f32 * 0.02 - 1.0).collect();
     let floats = Matrix::contiguous(&values, m, k).expect("the values fit");
-    let forms = [RowCodes::Whole(ActivationBits::Seven), RowCodes::Groups(GROUP)];
-    let mut words = forms.map(|form| vec![0.0; m * quantized_columns(k, form)]);
-    let mut quantized = words.iter_mut().zip(forms).map(|(words, form)| {
+    let forms = [ActivationBits::Seven, ActivationBits::Twelve]
+        .map(RowCodes::Whole)
+        .into_iter()
+        .chain([RowCodes::Groups(GROUP)]);
+    let forms: Vec<RowCodes> = forms.collect();
+    let mut words: Vec<Vec<f32>> = forms.iter().map(|&form| vec![0.0; m * quantized_columns(k, form)]).collect();
+    let quantized = words.iter_mut().zip(forms).map(|(words, form)| {
         let view = MatrixMut::contiguous(words, m, quantized_columns(k, form)).expect("the words fit");
         let mut rows = QuantizedRowsMut::new(view, k, form).expect("the words fit");
         kernels.quantize_rows(floats, None, &mut rows).expect("the shapes fit");
         rows
     });
-    let (codes, grouped) = quantized.next().zip(quantized.next()).expect("two forms");
-    let operands = Operands { kernels, n, k, floats, codes: &codes, grouped: &grouped };
+    let quantized: Vec<QuantizedRowsMut<'_>> = quantized.collect();
+    let [codes, long_codes, grouped] = &quantized[..] else { unreachable!("three forms") };
+    let operands = Operands { kernels, n, k, floats, codes, long_codes, grouped };
     let mut at = 0;
     let mut next = |least: usize| {
         let length = PART.max(least.next_multiple_of(HUGE));

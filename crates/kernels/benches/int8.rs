@@ -1,6 +1,6 @@
 //! Int8 matrix multiplication and quantisation at the shapes of MiniLM and BERT-base layers, on one thread.
 
-#[path = "../tests/support/quantized.rs"]
+#[path = "../tests/suite/support/quantized.rs"]
 mod quantized;
 mod support;
 

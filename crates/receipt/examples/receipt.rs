@@ -1,6 +1,6 @@
 //! Writes example receipts as HTML, text and JSON into a folder.
 
-#[path = "../tests/sample/mod.rs"]
+#[path = "../tests/suite/sample/mod.rs"]
 mod sample;
 
 use std::error::Error;

@@ -33,6 +33,14 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Asks for the memory that [`Run::append`] is going to write.
+    pub(crate) fn expect_append(&self, stage: &Stage) {
+        let (Kernel::AppendCache { slot, .. }, Some(cache)) = (&stage.kernel, self.cache) else { return };
+        for span in self.layout.spans() {
+            (span.past..span.past + span.tokens).for_each(|position| cache.expect(*slot, &span.pages, position));
+        }
+    }
+
     /// Some heads of keys and values for one block of queries, before the worker is likely to get the `next` block.
     pub(crate) fn attend_heads(
         &self,

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use centuple_kernels::{KernelError, KvForm, KvPrecision, PagedKeys};
+use centuple_kernels::{self as kernels, KernelError, KvForm, KvPrecision, PagedKeys};
 use centuple_tensor::{PAGE_TOKENS, Span};
 
 use crate::error::{Result, RuntimeError};
@@ -157,6 +157,19 @@ impl KvCache {
         let columns = form.head_words();
         let region = Region { start: self.page(slot, page).start, rows: form.heads, columns, stride: columns };
         form.store(&mut self.floats.write(region)?, position % PAGE_TOKENS, key, value)
+    }
+
+    /// Asks for the memory that [`KvCache::store`] is going to write for a position of a sequence: a line for every two
+    /// elements of a key, none of which is in a cache.
+    pub(crate) fn expect(&self, slot: usize, pages: &[u32], position: usize) {
+        let Some(&page) = pages.get(position / PAGE_TOKENS) else { return };
+        let form = self.slots[slot].form(self.precision);
+        let words = self.page(slot, page);
+        let Ok(words) = self.floats.read_slice(words.start, words.len()) else { return };
+        for head in words.chunks_exact(form.head_words().max(1)) {
+            let written = form.written(position % PAGE_TOKENS);
+            written.filter_map(|word| head.get(word)).for_each(kernels::prefetch_to_write);
+        }
     }
 
     /// Keys and values of one head of a sequence.

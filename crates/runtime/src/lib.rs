@@ -14,6 +14,7 @@ mod memory;
 mod plan;
 mod pooled;
 mod primitive;
+mod progress;
 mod session;
 mod shared;
 mod steps;

@@ -2,10 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use centuple_kernels::{self as kernels, KernelError, Kernels, Matrix, ThreadPool, Worker};
+use centuple_kernels::{KernelError, Kernels, Matrix, ThreadPool, Worker};
 use centuple_tensor::{Bindings, DType, Layout, Symbol};
 
 use crate::attend::{FEW_QUERIES, whole_queries};
@@ -14,6 +13,7 @@ use crate::error::{Result, RuntimeError};
 use crate::ids::BatchIds;
 use crate::kv_cache::KvCache;
 use crate::plan::{Phase, Place, Plan, Stage};
+use crate::progress::Progress;
 use crate::shared::{Region, SharedFloats};
 use crate::steps::{Ahead, Step};
 
@@ -304,108 +304,6 @@ fn lay_out(plan: &Plan, bindings: &Bindings, starts: &mut Vec<usize>) -> Result<
     Ok(length)
 }
 
-/// How far the workers are with pieces of work that they claim one by one.
-struct Progress {
-    /// Where pieces are few, each has a state of its own, which only its worker writes if all are there in time: what several
-    /// write has to travel from core to core, and that takes as long as the work of a small stage.
-    few: Box<[Piece]>,
-    /// Otherwise a bit for each piece, or where they are more than bits, their number.
-    claimed: AtomicUsize,
-    done: AtomicUsize,
-}
-
-/// Pieces with states of their own, for each worker.
-const OWN_PIECES: usize = 2;
-
-/// Twice the number of the last run in which somebody claimed the piece, and one more once it was done. In cache lines of its
-/// own, and those that the CPU fetches with them.
-#[derive(Default)]
-#[repr(align(128))]
-struct Piece(AtomicU64);
-
-impl Piece {
-    fn claim(&self, run: u64) -> bool {
-        let state = self.0.load(Ordering::Relaxed);
-        state < 2 * run && self.0.compare_exchange(state, 2 * run, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
-}
-
-impl Progress {
-    fn new(threads: usize) -> Progress {
-        let few = (0..OWN_PIECES * threads).map(|_| Piece::default()).collect();
-        Progress { few, claimed: AtomicUsize::new(0), done: AtomicUsize::new(0) }
-    }
-
-    fn reset(&self) {
-        self.claimed.store(0, Ordering::Relaxed);
-        self.done.store(0, Ordering::Relaxed);
-    }
-
-    /// Brings the state of what a worker is going to claim first into its cache.
-    fn expect(&self, worker: &Worker) {
-        if let Some(piece) = self.few.get(worker.index()) {
-            kernels::prefetch_to_write(piece);
-        }
-    }
-
-    /// Does pieces until none is left, then waits for those that others have begun. A worker that has begun none, its CPU
-    /// being taken by another process, holds up nobody.
-    fn share(&self, worker: &Worker, run: u64, pieces: usize, work: impl Fn(usize)) {
-        self.share_and(worker, run, pieces, work, || {});
-    }
-
-    /// As [`Progress::share`]; while it waits, it does something else again and again.
-    fn share_and(&self, worker: &Worker, run: u64, pieces: usize, work: impl Fn(usize), meanwhile: impl Fn()) {
-        let wait = |done: &dyn Fn() -> bool| {
-            worker.wait_until(|| {
-                let done = done();
-                if !done {
-                    meanwhile();
-                }
-                done
-            });
-        };
-        if let Some(few) = self.few.get(..pieces) {
-            let (before, after) = few.split_at(worker.index().min(pieces));
-            for (piece, state) in (before.len()..).zip(after).chain((0..).zip(before)) {
-                if state.claim(run) {
-                    work(piece);
-                    state.0.store(2 * run + 1, Ordering::Release);
-                }
-            }
-            wait(&|| few.iter().all(|state| state.0.load(Ordering::Acquire) > 2 * run));
-            return;
-        }
-        while let Some(piece) = self.claim(worker.index(), pieces) {
-            work(piece);
-            self.done.fetch_add(1, Ordering::Release);
-        }
-        wait(&|| self.done.load(Ordering::Acquire) >= pieces);
-    }
-
-    /// A piece of many that nobody has begun: the one with the worker's own number or the next after it, so that workers who are
-    /// all there know what they will get.
-    fn claim(&self, worker: usize, pieces: usize) -> Option<usize> {
-        if pieces > usize::BITS as usize {
-            let piece = self.claimed.fetch_add(1, Ordering::Relaxed);
-            return (piece < pieces).then_some(piece);
-        }
-        let all = usize::MAX.checked_shr(usize::BITS - pieces as u32).unwrap_or(0);
-        let later = usize::MAX.checked_shl(worker as u32).unwrap_or(0);
-        loop {
-            let free = all & !self.claimed.load(Ordering::Relaxed);
-            if free == 0 {
-                return None;
-            }
-            let preferred = if free & later == 0 { free } else { free & later };
-            let piece = preferred.trailing_zeros();
-            if self.claimed.fetch_or(1 << piece, Ordering::Relaxed) & (1 << piece) == 0 {
-                return Some(piece as usize);
-            }
-        }
-    }
-}
-
 /// All workers on one batch.
 struct Team<'a> {
     session: &'a Session,
@@ -464,6 +362,10 @@ impl Team<'_> {
         while let Some(Step { own, split }) = steps.next() {
             if let Some(next) = steps.peek() {
                 self.session.progress[next.split.start].expect(worker);
+                // The first worker is the one that is going to write a row or two.
+                if rows <= OWN_ROWS && worker.index() == 0 {
+                    self.run.plan.stages[next.split.clone()].iter().for_each(|stage| self.run.expect_append(stage));
+                }
             }
             if own.is_empty() || rows <= OWN_ROWS {
                 self.step(own.clone(), split.clone(), rows, worker, ahead);
@@ -529,24 +431,4 @@ impl Team<'_> {
 /// How many blocks rows are cut into: as few as fit the block size, a multiple of the threads.
 fn block_count(rows: usize, threads: usize) -> usize {
     rows.div_ceil(BLOCK_ROWS).next_multiple_of(threads).min(rows.max(1))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_are_claimed_once_and_by_their_workers_first() {
-        for pieces in [0, 1, 3, 63, 64, 65, 200] {
-            let progress = Progress::new(1);
-            let mut claimed: Vec<usize> = (0..).map_while(|turn| progress.claim(turn % 5, pieces)).collect();
-            if (5..=64).contains(&pieces) {
-                assert_eq!(claimed[..5], [0, 1, 2, 3, 4]);
-            }
-            claimed.sort_unstable();
-            assert_eq!(claimed, (0..pieces).collect::<Vec<_>>());
-            assert_eq!(progress.claim(100, pieces), None);
-        }
-        assert_eq!(Progress::new(1).claim(100, 2), Some(0));
-    }
 }

@@ -32,6 +32,12 @@ pub struct Attention<'a> {
     pub head_dim: usize,
     /// Factor on the scores.
     pub scale: f32,
+    /// Whether a query sees no key behind its own.
+    pub causal: bool,
+    /// How many keys a query sees on either side of its own.
+    pub window: Option<usize>,
+    /// `[heads, 2 · farthest + 1]`: what the distance from key to query adds to a score, times log2(e).
+    pub distances: Option<&'a [f32]>,
     /// Tokens of each sequence.
     pub lengths: &'a [usize],
 }
@@ -57,28 +63,47 @@ impl Attention<'_> {
         self.format.widened(&of.matrix[start..start + self.head_dim])
     }
 
+    /// Whether a query sees a key of its sequence.
+    fn sees(&self, query: usize, key: usize) -> bool {
+        !(self.causal && key > query) && self.window.is_none_or(|window| query.abs_diff(key) <= window)
+    }
+
+    /// What the distance from a key to a query adds to a score.
+    fn distance(&self, head: usize, query: usize, key: usize) -> f32 {
+        let Some(table) = self.distances else { return 0.0 };
+        let columns = table.len() / self.heads;
+        let farthest = columns / 2;
+        table[head * columns + (query + farthest).saturating_sub(key).min(columns - 1)]
+    }
+
     /// One head of one query, with the keys of `tokens` in steps of [`KEYS`].
     fn row(&self, head: usize, query: usize, tokens: std::ops::Range<usize>) -> Vec<u16> {
         let scale = self.scale * std::f32::consts::LOG2_E;
-        let query = self.head(self.q, head, query);
+        let (position, query) = (query, self.head(self.q, head, query));
         let mut outputs = vec![0.0f32; self.head_dim];
         let mut largest = f32::NEG_INFINITY;
         // Four lanes share a query: each has the total of its own columns of eight.
         let mut totals = [0.0f32; 4];
         let keys: Vec<usize> = tokens.collect();
         for block in keys.chunks(KEYS) {
-            let score = |&key: &usize| {
-                let key = self.head(self.k, head / self.group, key);
-                query.iter().zip(&key).fold(0.0, |sum, (q, k)| sum + q * k) * scale
+            let score = |&at: &usize| {
+                if !self.sees(position, at) {
+                    return f32::NEG_INFINITY;
+                }
+                let key = self.head(self.k, head / self.group, at);
+                query.iter().zip(&key).fold(0.0, |sum, (q, k)| sum + q * k) * scale + self.distance(head, position, at)
             };
             let scores: Vec<f32> = block.iter().map(score).collect();
+            let before = largest;
             let next = scores.iter().copied().fold(largest, f32::max);
-            let correction = (largest - next).exp2();
             largest = next;
+            // Where the query has seen no key yet, all of its weights are 0.
+            let base = if next == f32::NEG_INFINITY { 0.0 } else { next };
+            let correction = (before - base).exp2();
             totals.iter_mut().for_each(|total| *total *= correction);
             outputs.iter_mut().for_each(|output| *output *= correction);
             for (place, (&score, &key)) in scores.iter().zip(block).enumerate() {
-                let weight = (score - largest).exp2();
+                let weight = (score - base).exp2();
                 totals[place % 8 / 2] += weight;
                 let weight = self.format.widen(self.format.narrow(weight));
                 let value = self.head(self.v, head / self.group, key);

@@ -7,11 +7,13 @@ mod attention;
 mod gemm;
 mod norm;
 mod pool;
+mod rows;
 
 pub use attention::{Attention, Heads};
 pub use gemm::{Dense, Gemm, Weight};
-pub use norm::{Codes, Norm, quantise};
+pub use norm::{Affine, Codes, Norm, quantise, wide_norm};
 pub use pool::{Pool, pool};
+pub use rows::{Rotary, gate, select};
 
 use half::{bf16, f16};
 

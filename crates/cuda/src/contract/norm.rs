@@ -18,12 +18,48 @@ pub struct Norm<'a> {
     pub tables: &'a [(&'a [u16], &'a [i32])],
     /// `[tokens, hidden]`.
     pub residual: Option<&'a [u16]>,
-    /// gamma and beta `[hidden]`.
-    pub affine: Option<[&'a [f32]; 2]>,
-    /// Added to the variance.
-    pub epsilon: f32,
+    /// What the rows are normalised with.
+    pub affine: Option<Affine<'a>>,
     /// Factors `[hidden]` and bits of the codes.
     pub codes: Option<(&'a [f32], u8)>,
+}
+
+/// What a norm multiplies its rows by and adds to them.
+#[derive(Clone, Copy, Debug)]
+pub struct Affine<'a> {
+    /// `[hidden]`.
+    pub gamma: &'a [f32],
+    /// `[hidden]`; `None` for a norm by the root mean square.
+    pub beta: Option<&'a [f32]>,
+    /// Added to the variance.
+    pub epsilon: f32,
+}
+
+impl Affine<'_> {
+    /// Normalises a row, with sums in a kernel's own order.
+    fn apply(&self, row: &mut [f32], sum: impl Fn(&[f32]) -> f32, squares: impl Fn(&[f32]) -> f32) {
+        let columns = row.len() as f32;
+        let mean = if self.beta.is_some() { sum(row) / columns } else { 0.0 };
+        row.iter_mut().for_each(|x| *x -= mean);
+        let inverse = 1.0 / (squares(row) / columns + self.epsilon).sqrt();
+        for (column, x) in row.iter_mut().enumerate() {
+            *x = (*x * inverse).mul_add(self.gamma[column], self.beta.map_or(0.0, |beta| beta[column]));
+        }
+    }
+}
+
+/// `kernels/wide_norm.cu`: the norm of `x [rows, width]`.
+pub fn wide_norm(x: &[f32], width: usize, affine: &Affine) -> Vec<f32> {
+    let mut rows = x.to_vec();
+    let lanes = |row: &[f32], add: fn(f32, f32) -> f32| {
+        let mut lanes = [0.0f32; 32];
+        row.iter().enumerate().for_each(|(column, &x)| lanes[column % 32] = add(lanes[column % 32], x));
+        warp_sum(lanes)
+    };
+    let (sum, squares) =
+        (|row: &[f32]| lanes(row, |sum, x| sum + x), |row: &[f32]| lanes(row, |sum, x| x.mul_add(x, sum)));
+    rows.chunks_mut(width.max(1)).for_each(|row| affine.apply(row, sum, squares));
+    rows
 }
 
 /// Quantised rows.
@@ -43,14 +79,9 @@ impl Norm<'_> {
         let (mut rows, mut codes) = (Vec::new(), Codes::default());
         for token in 0..self.tokens {
             let mut row = self.sum(token);
-            if let Some([gamma, beta]) = self.affine {
-                let mean = row_sum(&row) / self.hidden as f32;
-                row.iter_mut().for_each(|x| *x -= mean);
-                let squares: Vec<f32> = row.iter().map(|x| x * x).collect();
-                let inverse = 1.0 / (row_sum(&squares) / self.hidden as f32 + self.epsilon).sqrt();
-                for ((x, gamma), beta) in row.iter_mut().zip(gamma).zip(beta) {
-                    *x = (*x * inverse).mul_add(*gamma, *beta);
-                }
+            if let Some(affine) = self.affine {
+                let squares = |row: &[f32]| row_sum(&row.iter().map(|x| x * x).collect::<Vec<_>>());
+                affine.apply(&mut row, row_sum, squares);
             }
             rows.extend(self.format.narrowed(&row));
             if let Some((factor, bits)) = self.codes {

@@ -65,6 +65,7 @@ functions! {
     free_host = "cuMemFreeHost": fn(*mut c_void);
     copy_to_device = "cuMemcpyHtoDAsync_v2": fn(u64, *const c_void, usize, Handle);
     copy_to_host = "cuMemcpyDtoHAsync_v2": fn(*mut c_void, u64, usize, Handle);
+    copy_on_device = "cuMemcpyDtoDAsync_v2": fn(u64, u64, usize, Handle);
     stream_create = "cuStreamCreate": fn(*mut Handle, c_uint);
     stream_destroy = "cuStreamDestroy_v2": fn(Handle);
     stream_synchronize = "cuStreamSynchronize": fn(Handle);
@@ -122,6 +123,7 @@ impl Calls {
         context_release(device: c_int);
         context_set(context: Handle);
         allocate(address: &mut u64, bytes: usize);
+        copy_on_device(to: u64, from: u64, bytes: usize, stream: Handle);
         stream_synchronize(stream: Handle);
         capture_end(stream: Handle, graph: &mut Handle);
         graph_launch(graph: Handle, stream: Handle);

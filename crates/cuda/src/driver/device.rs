@@ -187,6 +187,13 @@ impl Device for CudaDevice {
         Ok(())
     }
 
+    fn copy(&mut self, from: Pointer, to: Pointer, bytes: usize) -> Result<()> {
+        self.enter()?;
+        [from, to].into_iter().try_for_each(CudaDevice::check_pointer)?;
+        let status = self.driver.calls.copy_on_device(to.0, from.0, bytes, self.stream);
+        self.driver.check("cuMemcpyDtoDAsync", status)
+    }
+
     fn read(&mut self, from: Pointer, bytes: &mut [u8]) -> Result<()> {
         self.enter()?;
         CudaDevice::check_pointer(from)?;

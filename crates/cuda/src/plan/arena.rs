@@ -1,7 +1,7 @@
 //! Places of values in one arena: two that live at once never share a byte.
 
-use super::{Plan, Rows, Value};
-use crate::launch::Capacity;
+use super::{Plan, Value};
+use crate::launch::{Capacity, Rows};
 
 /// Places begin at multiples of this.
 const ALIGNMENT: usize = 256;
@@ -27,7 +27,7 @@ impl Value {
     /// Bytes for a batch of that size.
     pub(crate) fn bytes(&self, capacity: Capacity) -> usize {
         let rows = match self.rows {
-            Rows::Tokens => capacity.tokens,
+            Rows::Tokens | Rows::Selected => capacity.tokens,
             Rows::Sequences => capacity.sequences,
         };
         rows * self.columns * self.element_bytes

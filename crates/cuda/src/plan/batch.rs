@@ -1,10 +1,11 @@
 //! A batch as the kernels read it: one buffer, written with one copy.
 
-use centuple_tensor::Layout;
+use centuple_tensor::{Layout, PAGE_TOKENS, Span};
 
+use super::session::CacheRoom;
 use super::{IdSource, Ids, Plan};
 use crate::error::{CudaError, Result};
-use crate::launch::{BatchPointers, Capacity, Pointer, attention_blocks};
+use crate::launch::{BatchPointers, CachePointers, Capacity, Pointer, attention_blocks};
 
 /// Queries of the smallest attention block: what the list of blocks has room for.
 const FEWEST_QUERIES: usize = 16;
@@ -18,12 +19,18 @@ pub(crate) struct BatchLayout {
     pool_from: usize,
     ids: Vec<usize>,
     blocks: usize,
+    selected: usize,
+    pasts: usize,
+    first_pages: usize,
+    places: usize,
+    /// The last part, of which a batch has as much as it needs.
+    pages: usize,
     words: usize,
 }
 
 impl BatchLayout {
     /// Room for batches of that size.
-    pub(crate) fn new(plan: &Plan, capacity: Capacity) -> BatchLayout {
+    pub(crate) fn new(plan: &Plan, capacity: Capacity, cache: CacheRoom) -> BatchLayout {
         let mut words = 4;
         let mut part = |length: usize| {
             let start = words;
@@ -33,7 +40,12 @@ impl BatchLayout {
         let (offsets, pool_from) = (part(capacity.sequences + 1), part(capacity.sequences));
         let ids = plan.ids.iter().map(|_| part(capacity.tokens)).collect();
         let blocks = part(2 * capacity.attention_blocks(FEWEST_QUERIES));
-        BatchLayout { offsets, pool_from, ids, blocks, words }
+        let selected = part(capacity.tokens);
+        let cached = if plan.slots.is_empty() { Capacity { tokens: 0, sequences: 0 } } else { capacity };
+        let (pasts, first_pages) = (part(cached.sequences), part(cached.sequences));
+        let places = part(cached.tokens);
+        let pages = part(cached.sequences * cache.positions.div_ceil(PAGE_TOKENS));
+        BatchLayout { offsets, pool_from, ids, blocks, selected, pasts, first_pages, places, pages, words }
     }
 
     /// Bytes of all parts.
@@ -43,8 +55,12 @@ impl BatchLayout {
 
     /// Addresses of what all kernels share.
     pub(crate) fn pointers(&self, buffer: Pointer) -> BatchPointers {
-        let [offsets, blocks, pool_from] = [self.offsets, self.blocks, self.pool_from].map(|word| buffer.at(word * 4));
-        BatchPointers { header: buffer, offsets, blocks, pool_from }
+        let parts = [self.offsets, self.blocks, self.pool_from, self.selected];
+        let [offsets, blocks, pool_from, selected] = parts.map(|word| buffer.at(word * 4));
+        let [pasts, first_pages, places, pages] =
+            [self.pasts, self.first_pages, self.places, self.pages].map(|word| buffer.at(word * 4));
+        let cache = CachePointers { pasts, first_pages, pages, places };
+        BatchPointers { header: buffer, offsets, blocks, pool_from, selected, cache }
     }
 
     /// Address of ids.
@@ -62,17 +78,27 @@ impl BatchLayout {
     ) -> Result<Vec<i32>> {
         let lengths: Vec<usize> = layout.spans().iter().map(|span| span.tokens).collect();
         let blocks = attention_blocks(&lengths, queries);
-        let mut words = vec![0i32; self.words];
+        let spans = layout.spans();
+        let pages = if plan.slots.is_empty() { 0 } else { spans.iter().map(|span| span.pages.len()).sum() };
+        let mut words = vec![0i32; self.pages + pages];
         let mut put = |start: usize, values: &mut dyn Iterator<Item = usize>| {
             for (word, value) in words[start..].iter_mut().zip(values) {
                 // Counts of a batch that fits the capacity.
                 *word = i32::try_from(value).unwrap_or(i32::MAX);
             }
         };
-        put(0, &mut [layout.tokens(), lengths.len(), blocks.len()].into_iter());
+        put(0, &mut [layout.tokens(), lengths.len(), blocks.len(), layout.selected().count()].into_iter());
+        put(self.selected, &mut layout.selected());
         put(self.offsets, &mut layout.spans().iter().map(|span| span.start).chain([layout.tokens()]));
         put(self.pool_from, &mut layout.spans().iter().map(|span| span.pool_from.min(span.tokens)));
         put(self.blocks, &mut blocks.into_iter().flatten());
+        if !plan.slots.is_empty() {
+            put(self.pasts, &mut spans.iter().map(|span| span.past));
+            let before = |number: usize| spans[..number].iter().map(|span| span.pages.len()).sum();
+            put(self.first_pages, &mut (0..spans.len()).map(before));
+            put(self.places, &mut spans.iter().flat_map(places));
+            put(self.pages, &mut spans.iter().flat_map(|span| span.pages.iter().map(|&page| page as usize)));
+        }
         for (&start, ids) in self.ids.iter().zip(&plan.ids) {
             let rows = ids.rows(layout, inputs)?;
             put(start, &mut rows.into_iter());
@@ -87,12 +113,13 @@ impl Ids {
         let values = match &self.source {
             IdSource::Input(name) => input(name, layout, inputs)?.to_vec(),
             IdSource::Positions { offset, padding: None } => {
-                let of = |tokens: usize| (0..tokens).map(|position| i64::try_from(position).unwrap_or(i64::MAX));
-                layout.spans().iter().flat_map(|span| of(span.tokens)).map(|at| at.saturating_add(*offset)).collect()
+                let of = |span: &Span| span.past..span.past + span.tokens;
+                let positions = layout.spans().iter().flat_map(of);
+                positions.map(|at| i64::try_from(at).unwrap_or(i64::MAX).saturating_add(*offset)).collect()
             }
             IdSource::Positions { offset, padding: Some((padding, name)) } => {
                 let ids = input(name, layout, inputs)?;
-                let counted = |span: &centuple_tensor::Span| {
+                let counted = |span: &Span| {
                     let mut next = *offset;
                     let mut positions = Vec::with_capacity(span.tokens);
                     for id in &ids[span.start..span.start + span.tokens] {
@@ -112,6 +139,14 @@ impl Ids {
         };
         values.iter().enumerate().map(row).collect()
     }
+}
+
+/// Rows in keys and values of a sequence's new tokens. There are pages for all of them, as the session has checked.
+fn places(span: &Span) -> impl Iterator<Item = usize> {
+    let place = |position: usize| {
+        span.pages.get(position / PAGE_TOKENS).map_or(0, |&page| page as usize * PAGE_TOKENS + position % PAGE_TOKENS)
+    };
+    (span.past..span.past + span.tokens).map(place)
 }
 
 fn input<'a>(name: &str, layout: &Layout, inputs: &[(&str, &'a [i64])]) -> Result<&'a [i64]> {

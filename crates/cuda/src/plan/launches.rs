@@ -2,12 +2,12 @@
 
 use super::arena::Arena;
 use super::batch::BatchLayout;
-use super::encoder::Target;
-use super::{Codes, IdsId, Plan, Product, Quantisation, Rows, Step, ValueId, View, WeightId};
+use super::session::Target;
+use super::{Affine, Codes, IdsId, Plan, Product, Quantisation, Step, ValueId, View, WeightId};
 use crate::error::Result;
 use crate::launch::{
-    AttentionOperands, BatchPointers, Capacity, CodePointers, Columns, DenseOperands, GemmOperands, Launch,
-    NormOperands, Pointer,
+    AttentionOperands, Capacity, CodePointers, Columns, DenseOperands, Distances, GemmOperands, Launch, NormOperands,
+    Pointer, RotaryOperands, Rows, WideNormOperands,
 };
 use crate::specialisation::{ATTENTION_WARPS, Kernel, Specialisation, TILES};
 
@@ -17,6 +17,8 @@ pub(crate) struct Addresses<'a> {
     pub(crate) arena: &'a Arena,
     pub(crate) arena_at: Pointer,
     pub(crate) weights: &'a [Pointer],
+    /// Keys and values of each slot.
+    pub(crate) slots: &'a [[Pointer; 2]],
     pub(crate) batch: &'a BatchLayout,
     pub(crate) batch_at: Pointer,
 }
@@ -43,78 +45,132 @@ impl Addresses<'_> {
 
     fn launch(&self, step: &Step, target: Target, capacity: Capacity) -> Result<Launch> {
         let kernel = |specialisation| Kernel::new(specialisation, self.plan.format, target.architecture);
-        let batch = &self.shared();
+        let batch = &self.batch.pointers(self.batch_at);
+        // Rows and columns of the step's result, where it has one.
+        let result = step.writes().first().map(|&value| self.plan.values[value]);
+        let (rows, width) = result.map_or((Rows::Tokens, 0), |value| (value.rows, value.columns));
+        let rows = batch.extent(rows, capacity);
         match step {
-            Step::Norm { x, y, quantisation, .. } => {
-                let hidden = self.plan.values[*y].columns;
+            Step::Norm { x, tables, residual, norm, y, quantisation } => {
                 let bits = quantisation.map_or(0, |quantisation| quantisation.bits);
-                let kernel = kernel(Specialisation::Norm { hidden, bits })?;
-                Ok(Launch::norm(kernel, capacity, batch, &self.norm(step, x.map_or(Pointer::NULL, |x| self.value(x)))))
+                let operands = NormOperands {
+                    tables: std::array::from_fn(|index| {
+                        tables
+                            .get(index)
+                            .map_or_else(Default::default, |&(table, ids)| (self.weights[table], self.ids(ids)))
+                    }),
+                    ..self.norm(*x, *residual, *norm, *y, *quantisation)
+                };
+                Ok(Launch::norm(kernel(Specialisation::Norm { hidden: width, bits })?, rows, &operands))
             }
             Step::Quantise { x, quantisation: Quantisation { factor, bits, to } } => {
-                let kernel = kernel(Specialisation::Quantise { bits: *bits })?;
                 let operands = [self.value(*x), self.weights[*factor]];
-                let width = self.plan.values[*x].columns;
-                Ok(Launch::quantise(kernel, capacity, batch, operands, self.codes(*to), width))
+                Ok(Launch::quantise(
+                    kernel(Specialisation::Quantise { bits: *bits })?,
+                    rows,
+                    operands,
+                    self.codes(*to),
+                    width,
+                ))
             }
-            Step::Gemm { product, activation, n, .. } => {
-                let tile = tile(capacity.tokens, *n, target);
+            Step::Gemm { product, activation, n, wide, .. } => {
+                let tile = tile(rows.most, *n, target);
                 let codes = matches!(product, Product::Codes { .. });
-                let kernel = kernel(Specialisation::Gemm { codes, activation: *activation, tile })?;
-                Ok(Launch::gemm(kernel, capacity, batch, &self.gemm(step, product)))
+                let kernel = kernel(Specialisation::Gemm { codes, activation: *activation, tile, wide: *wide })?;
+                Ok(Launch::gemm(kernel, rows, &self.gemm(step, product)))
             }
-            Step::Attention { q, k, v, y, heads, group, head_dim, scale } => {
+            Step::Attention { q, k, v, heads, group, head_dim, scale, causal, window, distances, cache, y } => {
                 let warps = attention_warps(capacity);
-                let kernel = kernel(Specialisation::Attention { head_dim: *head_dim, warps })?;
-                let [q, k, v] = [q, k, v].map(|view| self.columns(*view));
-                let y = self.columns(View { value: *y, first: 0, columns: heads * head_dim });
-                let operands = AttentionOperands { q, k, v, y, heads: *heads, group: *group, scale: *scale };
+                let paged = cache.is_some();
+                let kernel = kernel(Specialisation::Attention { head_dim: *head_dim, paged, warps })?;
+                let [q, mut k, mut v] = [q, k, v].map(|view| self.columns(*view));
+                if let Some(slot) = *cache {
+                    [k, v] = self.slots[slot].map(|first| Columns { first, stride: self.plan.slots[slot] });
+                }
+                let y = Columns { first: self.value(*y), stride: width };
+                let distances = distances.map_or_else(Distances::default, |(table, farthest)| Distances {
+                    table: self.weights[table],
+                    farthest,
+                });
+                let (heads, group, scale, causal, window) = (*heads, *group, *scale, *causal, *window);
+                let operands = AttentionOperands { q, k, v, y, heads, group, scale, causal, window, distances };
                 Ok(Launch::attention(kernel, capacity, batch, &operands))
             }
+            Step::Append { k, v, slot } => {
+                let (kernel, columns) = (kernel(Specialisation::Append)?, [*k, *v].map(|view| self.columns(view)));
+                Ok(Launch::append(kernel, capacity, batch, columns, self.slots[*slot], self.plan.slots[*slot]))
+            }
+            Step::Rotary { x, positions, table, rotated, interleaved, y, heads, head_dim } => {
+                let operands = RotaryOperands {
+                    x: self.columns(*x),
+                    positions: self.ids(*positions),
+                    table: self.weights[*table],
+                    y: self.value(*y),
+                    heads: *heads,
+                    head_dim: *head_dim,
+                    rotated: *rotated,
+                };
+                Ok(Launch::rotary(kernel(Specialisation::Rotary { interleaved: *interleaved })?, rows, &operands))
+            }
+            Step::Gate { a, b, activation, y } => {
+                let (a, b) = (self.columns(*a), b.map(|b| self.columns(b)));
+                Ok(Launch::gate(kernel(Specialisation::Gate)?, rows, a, b, self.value(*y), width, *activation))
+            }
+            Step::Select { x, y } => {
+                let places = [self.value(*x), batch.selected, self.value(*y)];
+                Ok(Launch::select(kernel(Specialisation::Select)?, rows, places, width))
+            }
             Step::Pool { x, y, pooling, normalise } => {
-                let width = self.plan.values[*x].columns;
                 let places = [self.value(*x), self.value(*y)];
                 Ok(Launch::pool(kernel(Specialisation::Pool(*pooling))?, capacity, batch, places, width, *normalise))
             }
             Step::Dense { x, weight, bias, y, n, k, activation } => {
-                let x_value = self.plan.values[*x];
                 let operands = DenseOperands {
                     x: self.value(*x),
                     weight: self.weights[*weight],
                     bias: self.weight(*bias),
                     y: self.value(*y),
-                    per_sequence: x_value.rows == Rows::Sequences,
                     n: *n,
                     k: *k,
                     activation: *activation,
                 };
-                let kernel = kernel(Specialisation::Dense { wide: x_value.element_bytes == 4 })?;
-                Ok(Launch::dense(kernel, capacity, batch, &operands))
+                Ok(Launch::dense(kernel(Specialisation::Dense)?, rows, &operands))
             }
             Step::Widen { x, y } => {
                 let places = [self.value(*x), self.value(*y)];
-                let width = self.plan.values[*x].columns;
-                Ok(Launch::widen(kernel(Specialisation::Widen)?, capacity, batch, places, width))
+                Ok(Launch::widen(kernel(Specialisation::Widen)?, rows, places, width))
+            }
+            Step::WideNorm { x, norm: Affine { gamma, beta, epsilon }, y } => {
+                let operands = WideNormOperands {
+                    x: self.value(*x),
+                    gamma: self.weights[*gamma],
+                    beta: self.weight(*beta),
+                    y: self.value(*y),
+                    width,
+                    epsilon: *epsilon,
+                };
+                Ok(Launch::wide_norm(kernel(Specialisation::WideNorm)?, rows, &operands))
             }
         }
     }
 
-    fn norm(&self, step: &Step, x: Pointer) -> NormOperands {
-        let mut operands = NormOperands { x, ..NormOperands::default() };
-        if let Step::Norm { tables, residual, affine, epsilon, y, quantisation, .. } = step {
-            for (to, &(table, ids)) in operands.tables.iter_mut().zip(tables) {
-                *to = (self.weights[table], self.ids(ids));
-            }
-            operands.residual = residual.map_or(Pointer::NULL, |residual| self.value(residual));
-            if let Some([gamma, beta]) = affine {
-                (operands.gamma, operands.beta) = (self.weights[*gamma], self.weights[*beta]);
-            }
-            operands.epsilon = *epsilon;
-            operands.y = self.value(*y);
-            if let Some(Quantisation { factor, to, .. }) = quantisation {
-                operands.factor = self.weights[*factor];
-                operands.codes = self.codes(*to);
-            }
+    /// All operands but the tables.
+    fn norm(
+        &self,
+        x: Option<ValueId>,
+        residual: Option<ValueId>,
+        norm: Option<Affine>,
+        y: ValueId,
+        quantisation: Option<Quantisation>,
+    ) -> NormOperands {
+        let value = |value: Option<ValueId>| value.map_or(Pointer::NULL, |value| self.value(value));
+        let mut operands =
+            NormOperands { x: value(x), residual: value(residual), y: self.value(y), ..NormOperands::default() };
+        if let Some(Affine { gamma, beta, epsilon }) = norm {
+            (operands.gamma, operands.beta, operands.epsilon) = (self.weights[gamma], self.weight(beta), epsilon);
+        }
+        if let Some(Quantisation { factor, to, .. }) = quantisation {
+            (operands.factor, operands.codes) = (self.weights[factor], self.codes(to));
         }
         operands
     }
@@ -138,10 +194,6 @@ impl Addresses<'_> {
             (operands.y, operands.n, operands.k) = (self.value(*y), *n, *k);
         }
         operands
-    }
-
-    fn shared(&self) -> BatchPointers {
-        self.batch.pointers(self.batch_at)
     }
 
     fn ids(&self, ids: IdsId) -> Pointer {

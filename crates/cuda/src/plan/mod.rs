@@ -1,15 +1,16 @@
-//! An encoder as a list of kernels: from a graph to steps, from steps to places in one arena, from a batch to outputs.
+//! A model as a list of kernels: from a graph to steps, from steps to places in one arena, from a batch to outputs.
 
 mod arena;
 mod batch;
-mod encoder;
 mod launches;
 mod lower;
+mod session;
 
-pub use encoder::{Encoder, EncoderOutput, Target};
 pub use lower::lower;
+pub use session::{CacheRoom, Session, SessionOutput, Target};
 
 use crate::error::{CudaError, Result};
+use crate::launch::Rows;
 use crate::specialisation::{Activation, Format, Pooling};
 
 /// Index into [`Plan::values`].
@@ -18,13 +19,8 @@ pub(crate) type ValueId = usize;
 pub(crate) type WeightId = usize;
 /// Index into [`Plan::ids`].
 pub(crate) type IdsId = usize;
-
-/// What a value has a row for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rows {
-    Tokens,
-    Sequences,
-}
+/// Index into [`Plan::slots`].
+pub(crate) type SlotId = usize;
 
 /// A matrix that a step writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +54,14 @@ pub(crate) struct Quantisation {
     pub(crate) to: Codes,
 }
 
+/// What a norm multiplies its rows by and adds to them. Without `beta` it is one by the root mean square.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Affine {
+    pub(crate) gamma: WeightId,
+    pub(crate) beta: Option<WeightId>,
+    pub(crate) epsilon: f32,
+}
+
 /// What a linear layer over tokens multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Product {
@@ -72,8 +76,7 @@ pub(crate) enum Step {
         x: Option<ValueId>,
         tables: Vec<(WeightId, IdsId)>,
         residual: Option<ValueId>,
-        affine: Option<[WeightId; 2]>,
-        epsilon: f32,
+        norm: Option<Affine>,
         y: ValueId,
         quantisation: Option<Quantisation>,
     },
@@ -89,6 +92,8 @@ pub(crate) enum Step {
         y: ValueId,
         n: usize,
         k: usize,
+        /// Whether results are f32.
+        wide: bool,
     },
     Attention {
         q: View,
@@ -99,6 +104,38 @@ pub(crate) enum Step {
         group: usize,
         head_dim: usize,
         scale: f32,
+        causal: bool,
+        window: Option<usize>,
+        /// By head and distance, and the farthest distance that has a value of its own.
+        distances: Option<(WeightId, usize)>,
+        /// Where keys and values are, where they aren't those of the batch alone.
+        cache: Option<SlotId>,
+    },
+    /// New keys and values to the pages of a slot.
+    Append {
+        k: View,
+        v: View,
+        slot: SlotId,
+    },
+    Rotary {
+        x: View,
+        positions: IdsId,
+        table: WeightId,
+        rotated: usize,
+        interleaved: bool,
+        y: ValueId,
+        heads: usize,
+        head_dim: usize,
+    },
+    Gate {
+        a: View,
+        b: Option<View>,
+        activation: Activation,
+        y: ValueId,
+    },
+    Select {
+        x: ValueId,
+        y: ValueId,
     },
     Pool {
         x: ValueId,
@@ -117,6 +154,11 @@ pub(crate) enum Step {
     },
     Widen {
         x: ValueId,
+        y: ValueId,
+    },
+    WideNorm {
+        x: ValueId,
+        norm: Affine,
         y: ValueId,
     },
 }
@@ -144,7 +186,7 @@ pub(crate) struct Output {
     pub(crate) value: ValueId,
 }
 
-/// The steps of an encoder, with its weights as a device has them.
+/// The steps of a model, with its weights as a device has them.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub(crate) format: Format,
@@ -153,12 +195,19 @@ pub struct Plan {
     pub(crate) weights: Vec<Vec<u8>>,
     pub(crate) ids: Vec<Ids>,
     pub(crate) outputs: Vec<Output>,
+    /// Columns of the keys, and of the values, that each attention with a cache keeps.
+    pub(crate) slots: Vec<usize>,
 }
 
 impl Plan {
     /// Number of kernels.
     pub fn steps(&self) -> usize {
         self.steps.len()
+    }
+
+    /// Bytes of a page of keys and values, all attentions together.
+    pub fn page_bytes(&self) -> usize {
+        self.slots.iter().map(|&width| 2 * session::page_bytes(width)).sum()
     }
 
     /// Bytes of all weights.
@@ -172,7 +221,14 @@ impl Step {
     pub(crate) fn reads(&self) -> Vec<ValueId> {
         match self {
             Step::Norm { x, residual, .. } => x.iter().chain(residual).copied().collect(),
-            Step::Quantise { x, .. } | Step::Pool { x, .. } | Step::Dense { x, .. } | Step::Widen { x, .. } => vec![*x],
+            Step::Quantise { x, .. }
+            | Step::Pool { x, .. }
+            | Step::Dense { x, .. }
+            | Step::Widen { x, .. }
+            | Step::WideNorm { x, .. }
+            | Step::Select { x, .. } => vec![*x],
+            Step::Rotary { x, .. } => vec![x.value],
+            Step::Gate { a, b, .. } => std::iter::once(a).chain(b).map(|view| view.value).collect(),
             Step::Gemm { product, residual, .. } => {
                 let mut reads = match product {
                     Product::Floats { x, .. } => vec![*x],
@@ -182,6 +238,7 @@ impl Step {
                 reads
             }
             Step::Attention { q, k, v, .. } => vec![q.value, k.value, v.value],
+            Step::Append { k, v, .. } => vec![k.value, v.value],
         }
     }
 
@@ -197,7 +254,12 @@ impl Step {
             | Step::Attention { y, .. }
             | Step::Pool { y, .. }
             | Step::Dense { y, .. }
-            | Step::Widen { y, .. } => vec![*y],
+            | Step::Widen { y, .. }
+            | Step::WideNorm { y, .. }
+            | Step::Rotary { y, .. }
+            | Step::Gate { y, .. }
+            | Step::Select { y, .. } => vec![*y],
+            Step::Append { .. } => Vec::new(),
         }
     }
 }

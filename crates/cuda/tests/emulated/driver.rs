@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use centuple_cuda::{
-    Activation, Architecture, Capacity, CubinPack, CudaDevice, CudaError, Device, Driver, Encoder, Format, Kernel,
-    KernelStore, Launch, Pointer, Pooling, Specialisation, TILES, lower, pack,
+    Activation, Architecture, CacheRoom, Capacity, CubinPack, CudaDevice, CudaError, Device, Driver, Format, Kernel,
+    KernelStore, Launch, Pointer, Pooling, Session, Specialisation, TILES, lower, pack,
 };
 use libloading::Library;
 use tempfile::TempDir;
@@ -71,15 +71,25 @@ impl Machine {
     }
 }
 
-/// What the plans of a small encoder ask for, in f16 and in int8.
+/// What the plans of a small encoder and of a small decoder ask for, in f16 and in int8.
 fn specialisations() -> Vec<Specialisation> {
-    let mut all = vec![Specialisation::Pool(Pooling::Mean), Specialisation::Quantise { bits: 8 }];
+    let mut all = vec![
+        Specialisation::Pool(Pooling::Mean),
+        Specialisation::Quantise { bits: 8 },
+        Specialisation::Rotary { interleaved: false },
+        Specialisation::Gate,
+        Specialisation::Select,
+        Specialisation::Append,
+    ];
     all.extend([0, 8].map(|bits| Specialisation::Norm { hidden: 128, bits }));
-    all.extend([1, 4].map(|warps| Specialisation::Attention { head_dim: 32, warps }));
+    for paged in [false, true] {
+        all.extend([1, 4].map(|warps| Specialisation::Attention { head_dim: 32, paged, warps }));
+    }
     for tile in 0..TILES.len() {
         for codes in [false, true] {
-            let gemm = |activation| Specialisation::Gemm { codes, activation, tile };
-            all.extend([Activation::Identity, Activation::Gelu].map(gemm));
+            let gemm = |activation, wide| Specialisation::Gemm { codes, activation, tile, wide };
+            all.extend([Activation::Identity, Activation::Gelu].map(|activation| gemm(activation, false)));
+            all.push(gemm(Activation::Identity, true));
         }
     }
     all
@@ -103,7 +113,7 @@ fn encoders_run_on_a_driver() -> Result<(), Failure> {
     let capacity = Capacity { tokens: 32, sequences: 4 };
     let device = machine.open()?;
     let target = device.target();
-    let mut encoder = Encoder::new(device, lower(&graph, Format::F16)?, target, capacity)?;
+    let mut encoder = Session::new(device, lower(&graph, Format::F16)?, target, capacity, CacheRoom::default())?;
     let input = Input::new(&[7, 12], 1)?;
     let ids: [(&str, &[i64]); 2] = [("input_ids", &input.ids), ("token_type_ids", &input.types)];
     assert_eq!(encoder.time(&input.layout, &ids, 3)?, [250.0; 3]);

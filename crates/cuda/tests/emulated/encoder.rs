@@ -24,6 +24,16 @@ fn heads_are_the_references() -> Result<(), Failure> {
 }
 
 #[test]
+fn modern_layers_are_the_references() -> Result<(), Failure> {
+    on_both(encoders::modern_layers_are_the_references)
+}
+
+#[test]
+fn steps_are_the_references() -> Result<(), Failure> {
+    on_both(encoders::steps_are_the_references)
+}
+
+#[test]
 fn quantised_layers_are_the_references() -> Result<(), Failure> {
     on_both(encoders::quantised_layers_are_the_references)
 }

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use centuple::generation::{Logits, Parameters, Request, Scheduler, Step, StepEngine, StepSpan};
+use centuple::kernels::KvPrecision;
 use centuple::tasks::{Engine, Output, Sequence};
-use centuple::{CudaFiles, Device, Error, Host, HostOptions, LoadOptions, Precision};
-use centuple_testkit::{Golden, Random};
+use centuple::{CudaFiles, Device, Error, GenerationOptions, Host, HostOptions, LoadOptions, Precision};
+use centuple_testkit::{FamilyGolden, Golden, Random};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::json;
@@ -49,14 +51,35 @@ fn change(file: &Path, numbers: &[(&str, usize)]) -> Result<(), Failure> {
     Ok(std::fs::write(file, config.to_string())?)
 }
 
-fn weights(file: &Path, vocabulary: usize) -> Result<(), Failure> {
-    let mut random = Random::new(11);
-    let mut tensors: HashMap<String, (Vec<usize>, Vec<u8>)> = HashMap::new();
-    let mut put = |name: String, shape: Vec<usize>, scale: f32, offset: f32| {
+/// Random weights by name.
+struct Weights {
+    random: Random,
+    tensors: HashMap<String, (Vec<usize>, Vec<u8>)>,
+}
+
+impl Weights {
+    fn new() -> Weights {
+        Weights { random: Random::new(11), tensors: HashMap::new() }
+    }
+
+    fn put(&mut self, name: String, shape: Vec<usize>, scale: f32, offset: f32) {
         let count = shape.iter().product();
-        let bytes = (0..count).flat_map(|_| (offset + scale * random.float()).to_le_bytes()).collect();
-        tensors.insert(name, (shape, bytes));
-    };
+        let bytes = (0..count).flat_map(|_| (offset + scale * self.random.float()).to_le_bytes()).collect();
+        self.tensors.insert(name, (shape, bytes));
+    }
+
+    fn save(&self, file: &Path) -> Result<(), Failure> {
+        let views = self.tensors.iter().map(|(name, (shape, bytes))| {
+            let view = TensorView::new(Dtype::F32, shape.clone(), bytes).expect("the bytes are the shape's");
+            (name.as_str(), view)
+        });
+        Ok(safetensors::serialize_to_file(views, None, file)?)
+    }
+}
+
+fn weights(file: &Path, vocabulary: usize) -> Result<(), Failure> {
+    let mut weights = Weights::new();
+    let mut put = |name: String, shape: Vec<usize>, scale: f32, offset: f32| weights.put(name, shape, scale, offset);
     for (name, rows) in
         [("word_embeddings", vocabulary), ("position_embeddings", POSITIONS), ("token_type_embeddings", 2)]
     {
@@ -80,11 +103,7 @@ fn weights(file: &Path, vocabulary: usize) -> Result<(), Failure> {
         put(format!("{name}.LayerNorm.weight"), vec![HIDDEN], 0.3, 1.0);
         put(format!("{name}.LayerNorm.bias"), vec![HIDDEN], 0.2, 0.0);
     }
-    let views = tensors.iter().map(|(name, (shape, bytes))| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).expect("the bytes are the shape's");
-        (name.as_str(), view)
-    });
-    Ok(safetensors::serialize_to_file(views, None, file)?)
+    weights.save(file)
 }
 
 fn sequences(vocabulary: usize) -> Vec<Sequence> {
@@ -101,7 +120,6 @@ fn cosine(a: &Output, b: &Output) -> f64 {
     dot(&a.data, &b.data) / (dot(&a.data, &a.data) * dot(&b.data, &b.data)).sqrt()
 }
 
-/// One test, since the machine takes a while to make.
 #[test]
 fn checkpoints_run_on_gpus() -> Result<(), Failure> {
     let (machine, folder) = (Machine::new()?, checkpoint()?);
@@ -150,5 +168,150 @@ fn checkpoints_run_on_gpus() -> Result<(), Failure> {
     let nowhere = CudaFiles { driver: Some("/nonexistent/libcuda.so.1".into()), ..CudaFiles::default() };
     let error = load(&LoadOptions { cuda: nowhere, ..on_gpu }).err().ok_or("there is no driver")?.to_string();
     assert!(error.contains("NVIDIA's driver") && !error.contains('\n'), "{error}");
+    Ok(())
+}
+
+/// A Llama of one layer, of a size that kernels are there for.
+fn llama() -> Result<TempDir, Failure> {
+    let folder = tempfile::tempdir()?;
+    let families = FamilyGolden::all()?;
+    let family = families.iter().find(|family| family.name == "llama").ok_or("the family is gone")?;
+    let case = family.cases.iter().find(|case| case.name == "causal").ok_or("the case is gone")?;
+    family.assemble(case, folder.path())?;
+    let config = folder.path().join("config.json");
+    change(
+        &config,
+        &[
+            ("hidden_size", HIDDEN),
+            ("num_attention_heads", 4),
+            ("num_key_value_heads", 2),
+            ("head_dim", 32),
+            ("intermediate_size", INNER),
+            ("num_hidden_layers", 1),
+            ("max_position_embeddings", POSITIONS),
+        ],
+    )?;
+    let config: serde_json::Value = serde_json::from_slice(&std::fs::read(config)?)?;
+    let vocabulary = config["vocab_size"].as_u64().ok_or("no vocab_size")? as usize;
+    let mut weights = Weights::new();
+    for name in ["model.embed_tokens", "lm_head"] {
+        weights.put(format!("{name}.weight"), vec![vocabulary, HIDDEN], 0.5, 0.0);
+    }
+    let linears = [
+        ("self_attn.q_proj", HIDDEN, HIDDEN),
+        ("self_attn.k_proj", HIDDEN / 2, HIDDEN),
+        ("self_attn.v_proj", HIDDEN / 2, HIDDEN),
+        ("self_attn.o_proj", HIDDEN, HIDDEN),
+        ("mlp.gate_proj", INNER, HIDDEN),
+        ("mlp.up_proj", INNER, HIDDEN),
+        ("mlp.down_proj", HIDDEN, INNER),
+    ];
+    for (name, n, k) in linears {
+        weights.put(format!("model.layers.0.{name}.weight"), vec![n, k], 2.0 / (k as f32).sqrt(), 0.0);
+    }
+    for name in ["model.layers.0.input_layernorm", "model.layers.0.post_attention_layernorm", "model.norm"] {
+        weights.put(format!("{name}.weight"), vec![HIDDEN], 0.3, 1.0);
+    }
+    weights.save(&folder.path().join("model.safetensors"))?;
+    Ok(folder)
+}
+
+fn tokens(count: usize, seed: u64) -> Vec<u32> {
+    let mut random = Random::new(seed);
+    (0..count).map(|_| 40 + random.below(80) as u32).collect()
+}
+
+/// The logits of the last token of a prompt that comes in parts.
+fn prompt(engine: &mut dyn StepEngine, ids: &[u32], cuts: &[usize]) -> Result<Vec<f32>, Failure> {
+    let mut logits = Logits::default();
+    let mut past = 0;
+    for &end in cuts.iter().chain([&ids.len()]) {
+        let span = StepSpan {
+            ids: ids[past..end].to_vec(),
+            past,
+            pages: (0..end.div_ceil(16) as u32).collect(),
+            selected: if end == ids.len() { vec![(end - past) as u32 - 1] } else { vec![] },
+            source: None,
+        };
+        engine.run(&Step { spans: vec![span], ..Step::default() }, &mut logits)?;
+        past = end;
+    }
+    Ok(logits.values)
+}
+
+type Answer = Vec<(u32, u32, Option<u32>)>;
+
+/// What requests get that are run together: answer by answer each token with the bits of its log-probability.
+fn answers(engine: &mut dyn StepEngine, requests: &[Request]) -> Result<Vec<Answer>, Failure> {
+    let mut scheduler = Scheduler::new(engine.limits());
+    let ids = requests.iter().map(|request| scheduler.submit(request.clone()));
+    let ids = ids.collect::<Result<Vec<_>, _>>().map_err(|refusal| format!("{refusal:?}"))?;
+    let (mut found, mut logits) = (vec![Answer::new(); requests.len()], Logits::default());
+    while !scheduler.is_idle() {
+        for update in scheduler.step(engine, &mut logits).ok_or("nothing to do")? {
+            let place = ids.iter().position(|id| *id == update.request).ok_or("an unknown request")?;
+            let tokens = update.tokens.iter();
+            found[place].extend(tokens.map(|token| (update.sequence, token.token, token.logprob.map(f32::to_bits))));
+        }
+    }
+    found.iter_mut().for_each(|answer| answer.sort_by_key(|token| token.0));
+    Ok(found)
+}
+
+#[test]
+fn decoders_run_on_gpus() -> Result<(), Failure> {
+    let (machine, folder) = (Machine::new()?, llama()?);
+    let host = Host::new(&HostOptions { threads: Some(2), isa: None })?;
+    let cuda = CudaFiles { driver: Some(machine.library()), kernels: Some(machine.kernels()), cache: None };
+    let on_gpu = LoadOptions { device: Device::Cuda(None), cuda, ..LoadOptions::default() };
+    let name = folder.path().to_str().ok_or("a path of text")?;
+    let options = GenerationOptions {
+        kv_memory: Some(64 << 10),
+        tokens_per_step: 24,
+        sequences_per_step: 4,
+        ..GenerationOptions::default()
+    };
+    let ids = tokens(40, 1);
+    let roomy = GenerationOptions { kv_memory: Some(1 << 20), ..options };
+    let expected = prompt(&mut host.load_generating(name, &LoadOptions::default(), &roomy)?.engine, &ids, &[20])?;
+    for (precision, least) in [(None, 0.9999), (Some(Precision::Int8), 0.99)] {
+        let load = LoadOptions { precision, ..on_gpu.clone() };
+        let mut engine = host.load_generating(name, &load, &options)?.engine;
+        assert_eq!(engine.limits().pages, (64 << 10) / (16 * 2 * 64 * 2));
+        assert!(engine.memory().weights > 0 && engine.cache_bytes() == 64 << 10 && engine.gpu().is_some());
+        let found = prompt(&mut engine, &ids, &[20])?;
+        let cosine = |a: &[f32], b: &[f32]| {
+            let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+            dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+        };
+        let cosine = cosine(&found, &expected);
+        assert!(cosine > least, "{precision:?}: cosine {cosine}");
+        assert_eq!(prompt(&mut engine, &ids, &[7, 23, 24])?, found, "{precision:?}: however it is cut");
+
+        // Greedy, drawn, and beams whose pages are copied; together they get what each gets alone.
+        let greedy = Parameters { max_new_tokens: Some(6), logprobs: true, ..Parameters::default() };
+        let drawn = Parameters { do_sample: true, temperature: 1.5, ..greedy.clone() };
+        let beams = Parameters { num_beams: 3, num_return_sequences: 2, ..greedy.clone() };
+        let request = |(prompt, parameters)| Request {
+            prompt,
+            source: None,
+            parameters,
+            seed: 9,
+            client: None,
+            decoder: None,
+            constraint: None,
+        };
+        let requests = [(tokens(19, 2), greedy), (tokens(21, 3), drawn), (tokens(5, 4), beams)].map(request);
+        let together = answers(&mut engine, &requests)?;
+        for (request, together) in requests.iter().zip(&together) {
+            let alone = answers(&mut engine, std::slice::from_ref(request))?.remove(0);
+            assert!(!alone.is_empty());
+            assert_eq!(&alone, together, "{precision:?}: {:?}", request.parameters);
+        }
+    }
+    let int8 = GenerationOptions { kv_precision: Some(KvPrecision::Int8), ..options };
+    assert!(matches!(host.load_generating(name, &on_gpu, &int8), Err(Error::OnlyCpu { .. })));
+    let none = GenerationOptions { kv_memory: Some(100), ..options };
+    assert!(matches!(host.load_generating(name, &on_gpu, &none), Err(Error::CacheMemory { .. })));
     Ok(())
 }

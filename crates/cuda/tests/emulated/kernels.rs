@@ -33,4 +33,10 @@ tests! {
     pool_is_its_contract
     dense_is_its_contract
     widen_is_exact
+    wide_norm_is_its_contract
+    gate_is_its_contract
+    rotary_is_its_contract
+    select_is_its_contract
+    wide_gemm_is_its_contract
+    paged_attention_is_its_contract
 }

@@ -77,6 +77,14 @@ impl KvForm {
         self.heads.saturating_mul(self.head_words())
     }
 
+    /// A float of each cache line of a head that [`KvForm::store`] writes for a token, but for scales.
+    pub fn written(self, token: usize) -> impl Iterator<Item = usize> {
+        let (elements, line) = (size_of::<f32>() / self.element_bytes(), LINE / self.element_bytes());
+        let keys = (0..self.head_dim).map(move |row| row * LANES + token).step_by((line / LANES).max(1));
+        let value = self.head_dim * LANES + token * self.value_stride();
+        keys.chain((value..value + self.head_dim).step_by(line)).map(move |element| element / elements)
+    }
+
     /// Writes the key and value of a token, `[heads · head_dim]` each, to its place in a page, `[heads, head_words]`.
     ///
     /// # Errors
@@ -157,6 +165,9 @@ impl KvForm {
         }
     }
 }
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// Elements that are converted together.
 const CONVERTED: usize = 64;

@@ -227,24 +227,32 @@ unsafe fn accumulate<
 ) {
     let words = code_words(job.b.k());
     let stride = job.x.words().stride();
-    let mut sums = [[s.no_sums(); PANELS]; ROWS];
+    let none = [[s.no_sums(); PANELS]; ROWS];
     let panel = tile.panels.start;
     let b = job.b.panel_pointer(panel);
     let mut x = job.x.words().row_pointer(tile.rows.start);
     // SAFETY: every row has `words` words for each byte of a code and 2 more, every panel `words` lines, 16 scales
     // and 16 sums.
     unsafe {
-        if BYTES == 2 {
-            sums = add_products::<S, ROWS, PANELS, CHAINED, false>(s, words, (x, stride), b, b, sums);
-            x = x.add(words);
-            for row in &mut sums {
-                for sum in row {
-                    *sum = s.shift_sums(*sum);
-                }
-            }
-        }
         let prefetch = job.b.panel_pointer(tile.prefetch.unwrap_or(panel));
-        sums = add_products::<S, ROWS, PANELS, CHAINED, PREFETCH>(s, words, (x, stride), b, prefetch, sums);
+        let sums = if BYTES == 2 && ROWS <= FEW_ROWS && 2 * ROWS <= S::DOT_ROWS * S::DOT_PANELS {
+            // Registers hold the sums of both bytes, so that weights from memory pass by once.
+            let both =
+                add_products::<S, ROWS, PANELS, 2, CHAINED, false>(s, words, (x, stride), b, prefetch, [none; 2]);
+            x = x.add(words);
+            join(s, both)
+        } else if BYTES == 2 {
+            let [high] = add_products::<S, ROWS, PANELS, 1, CHAINED, false>(s, words, (x, stride), b, b, [none]);
+            x = x.add(words);
+            let shifted = join(s, [high, none]);
+            let [sums] =
+                add_products::<S, ROWS, PANELS, 1, CHAINED, PREFETCH>(s, words, (x, stride), b, prefetch, [shifted]);
+            sums
+        } else {
+            let [sums] =
+                add_products::<S, ROWS, PANELS, 1, CHAINED, PREFETCH>(s, words, (x, stride), b, prefetch, [none]);
+            sums
+        };
         x = x.add(words);
         let biases: [S::Vector; PANELS] = job.biases(s, panel);
         let (to, to_row) = tile.to;
@@ -267,20 +275,42 @@ unsafe fn accumulate<
     }
 }
 
-/// Adds the products of `words` words of rows from `x` on, `stride` words apart, and of panels from `b` on. Sums
-/// come and go by value, or the compiler would keep them in memory.
+/// The sums of codes of two bytes from those of their high and low ones.
+#[inline(always)]
+fn join<S: Dot, const ROWS: usize, const PANELS: usize>(
+    s: S,
+    [high, low]: [[[S::Sums; PANELS]; ROWS]; 2],
+) -> [[S::Sums; PANELS]; ROWS] {
+    let mut joined = high;
+    for (row, low) in joined.iter_mut().zip(low) {
+        for (sum, low) in row.iter_mut().zip(low) {
+            *sum = s.join_sums(*sum, low);
+        }
+    }
+    joined
+}
+
+/// Adds the products of `words` words of rows from `x` on, `stride` words apart, for each of the `BYTES` of a code that follow
+/// each other, and of panels from `b` on. Sums come and go by value, or the compiler would keep them in memory.
 ///
 /// # Safety
 /// The words exist, and as many lines of each panel.
 #[inline(always)]
-unsafe fn add_products<S: Dot, const ROWS: usize, const PANELS: usize, const CHAINED: bool, const PREFETCH: bool>(
+unsafe fn add_products<
+    S: Dot,
+    const ROWS: usize,
+    const PANELS: usize,
+    const BYTES: usize,
+    const CHAINED: bool,
+    const PREFETCH: bool,
+>(
     s: S,
     words: usize,
     (mut x, stride): (*const f32, usize),
     mut b: *const f32,
     mut prefetch: *const f32,
-    mut sums: [[S::Sums; PANELS]; ROWS],
-) -> [[S::Sums; PANELS]; ROWS] {
+    mut sums: [[[S::Sums; PANELS]; ROWS]; BYTES],
+) -> [[[S::Sums; PANELS]; ROWS]; BYTES] {
     let panel_words = words * PANEL;
     // SAFETY: as promised by the caller.
     unsafe {
@@ -298,11 +328,13 @@ unsafe fn add_products<S: Dot, const ROWS: usize, const PANELS: usize, const CHA
                 let b = b.add(p * panel_words);
                 *pair = [s.load_line(b), s.load_line(b.add(PANEL))];
             }
-            for (i, row) in sums.iter_mut().enumerate() {
-                let x = x.add(i * stride);
-                let pair = [s.load_word(x), s.load_word(x.add(1))];
-                for (sum, lines) in row.iter_mut().zip(lines) {
-                    *sum = s.dot::<CHAINED>(*sum, pair, lines);
+            for (byte, rows) in sums.iter_mut().enumerate() {
+                for (i, row) in rows.iter_mut().enumerate() {
+                    let x = x.add(i * stride + byte * words);
+                    let pair = [s.load_word(x), s.load_word(x.add(1))];
+                    for (sum, lines) in row.iter_mut().zip(lines) {
+                        *sum = s.dot::<CHAINED>(*sum, pair, lines);
+                    }
                 }
             }
             x = x.add(2);

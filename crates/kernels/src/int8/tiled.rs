@@ -222,14 +222,15 @@ unsafe fn scale<T: TileUnit, const CHAINED: bool>(
                 let x = job.x.words().row_pointer(row);
                 let mut sums = s.no_sums();
                 for (byte, tiles) in tiles.iter().enumerate().take(job.b.bits().bytes()) {
-                    sums = s.shift_sums(sums);
+                    let mut own = s.no_sums();
                     for word in (words / TILE_WORDS * TILE_WORDS..words).step_by(2) {
                         let (x, b) = (x.add(byte * words + word), b.add(word * PANEL));
                         let pair = [s.load_word(x), s.load_word(x.add(1))];
-                        sums = s.dot::<CHAINED>(sums, pair, [s.load_line(b), s.load_line(b.add(PANEL))]);
+                        own = s.dot::<CHAINED>(own, pair, [s.load_line(b), s.load_line(b.add(PANEL))]);
                     }
                     let tiles: *const i32 = tiles.0.as_ptr().cast();
-                    sums = t.add_sums(sums, tiles.add(((row - block.row) * PAIR_PANELS + p) * PANEL));
+                    own = t.add_sums(own, tiles.add(((row - block.row) * PAIR_PANELS + p) * PANEL));
+                    sums = s.join_sums(sums, own);
                 }
                 let x = x.add(row_words(job.b.k(), job.b.bits()));
                 let scale = s.mul(s.splat(*x), s.load(job.b.scales_pointer(panel)));

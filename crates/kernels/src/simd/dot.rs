@@ -50,8 +50,8 @@ pub(crate) trait Dot: Simd {
     /// `sums + x[0]·w[0] + x[1]·w[1]`; `CHAINED` adds the two products in 16 bits where 16 bits are used. Otherwise
     /// [`Dot::OFFSET`] is taken from each activation.
     fn dot<const CHAINED: bool>(self, sums: Self::Sums, x: [Self::Word; 2], w: [Self::Line; 2]) -> Self::Sums;
-    /// `sums · 64`: room for the low bytes of codes that take two.
-    fn shift_sums(self, sums: Self::Sums) -> Self::Sums;
+    /// `high · 64 + low`: the sums of codes that take two bytes.
+    fn join_sums(self, high: Self::Sums, low: Self::Sums) -> Self::Sums;
     /// `(sums - zero_point · column_sums) · scale`, the difference wrapping in 32 bits and rounded to f32.
     ///
     /// # Safety
@@ -131,9 +131,13 @@ impl<const VNNI: bool> Dot for Avx2<VNNI> {
         out
     }
     #[inline(always)]
-    fn shift_sums(self, sums: [__m256i; 2]) -> [__m256i; 2] {
+    fn join_sums(self, high: [__m256i; 2], low: [__m256i; 2]) -> [__m256i; 2] {
+        let shifted = high.map(|half| {
+            // SAFETY: the token vouches for AVX2.
+            unsafe { _mm256_slli_epi32::<{ SPLIT as i32 }>(half) }
+        });
         // SAFETY: the token vouches for AVX2.
-        unsafe { sums.map(|half| _mm256_slli_epi32::<{ SPLIT as i32 }>(half)) }
+        unsafe { [_mm256_add_epi32(shifted[0], low[0]), _mm256_add_epi32(shifted[1], low[1])] }
     }
     #[inline(always)]
     unsafe fn dequantize(
@@ -231,9 +235,9 @@ impl<const VNNI: bool> Dot for Avx512<VNNI> {
         }
     }
     #[inline(always)]
-    fn shift_sums(self, sums: __m512i) -> __m512i {
+    fn join_sums(self, high: __m512i, low: __m512i) -> __m512i {
         // SAFETY: the token vouches for AVX-512.
-        unsafe { _mm512_slli_epi32::<SPLIT>(sums) }
+        unsafe { _mm512_add_epi32(_mm512_slli_epi32::<SPLIT>(high), low) }
     }
     #[inline(always)]
     unsafe fn dequantize(self, sums: __m512i, zero_point: i32, column_sums: *const i32, scale: __m512) -> __m512 {
@@ -345,8 +349,8 @@ impl Dot for Portable {
         out
     }
     #[inline(always)]
-    fn shift_sums(self, sums: [[i32; HALF]; 4]) -> [[i32; HALF]; 4] {
-        sums.map(|eight| eight!(i => eight[i] << SPLIT))
+    fn join_sums(self, high: [[i32; HALF]; 4], low: [[i32; HALF]; 4]) -> [[i32; HALF]; 4] {
+        std::array::from_fn(|eight| eight!(i => (high[eight][i] << SPLIT).wrapping_add(low[eight][i])))
     }
     #[inline(always)]
     unsafe fn dequantize(

@@ -341,9 +341,11 @@ impl<const DOT: bool> Dot for Neon<DOT> {
         out
     }
     #[inline(always)]
-    fn shift_sums(self, sums: [int32x4_t; 4]) -> [int32x4_t; 4] {
-        // SAFETY: the token vouches for NEON.
-        unsafe { sums.map(|quarter| vshlq_n_s32::<{ SPLIT as i32 }>(quarter)) }
+    fn join_sums(self, high: [int32x4_t; 4], low: [int32x4_t; 4]) -> [int32x4_t; 4] {
+        std::array::from_fn(|quarter| {
+            // SAFETY: the token vouches for NEON.
+            unsafe { vaddq_s32(vshlq_n_s32::<{ SPLIT as i32 }>(high[quarter]), low[quarter]) }
+        })
     }
     #[inline(always)]
     unsafe fn dequantize(

@@ -134,14 +134,15 @@ impl Folders {
         // The first client finds every page touched and every thread awake.
         let tokens = WARM_UP_TOKENS.min(loaded.engine.limits().max_tokens_per_sequence);
         loaded.engine.run(&[&Sequence::from_ids(vec![0; tokens])])?;
-        match loaded.engine.gpus().as_slice() {
+        let gpus = loaded.engine.gpus();
+        match gpus.as_slice() {
             [] => tracing::info!("loaded {name}: {} threads, {}", self.host.threads(), self.host.isa()),
             gpus => gpus.iter().for_each(|gpu| tracing::info!("loaded {name}: GPU {}, {}", gpu.number, gpu.name)),
         }
         let memory = loaded.engine.memory();
         let memory = (memory.weights + memory.arena + memory.workers) as u64;
         let shadow = self.shadow.map(|share| self.shadow(&name, source, &loaded, share)).transpose()?.flatten();
-        let accelerators = loaded.engine.gpus().into_iter().map(|gpu| Arc::new(OnGpu(gpu)) as _).collect();
+        let accelerators = gpus.into_iter().map(|gpu| Arc::new(OnGpu(gpu)) as _).collect();
         let report = loaded.artefact.as_ref().and_then(|artefact| artefact.report());
         let report = report.map(|(html, json)| Arc::new(Report { html, json }));
         let engine: Box<dyn Engine> =
@@ -155,10 +156,13 @@ impl Folders {
             self.host.start_generating(compiled, &source.place, &self.generation)?;
         engine.run(&first_step(engine.limits()), &mut Logits::default())?;
         let (memory, cache) = (engine.memory(), engine.cache_bytes());
+        let gpu = engine.gpu();
+        let place = match &gpu {
+            None => format!("{} threads, {}", self.host.threads(), self.host.isa()),
+            Some(gpu) => format!("GPU {}, {}", gpu.number, gpu.name),
+        };
         tracing::info!(
-            "loaded {name}: {} threads, {}, {} MiB for keys and values of {} tokens",
-            self.host.threads(),
-            self.host.isa(),
+            "loaded {name}: {place}, {} MiB for keys and values of {} tokens",
             cache >> 20,
             engine.limits().pages * engine.limits().page_tokens
         );
@@ -171,7 +175,8 @@ impl Folders {
         let generation = Generation { defaults, engine, tokenizer: folder.join("tokenizer.json") };
         let engine = Box::new(OnlyGenerates(limits));
         let generation = Some(generation);
-        Ok(ServedModel { model, engine, generation, accelerators: Vec::new(), memory, shadow: None, report })
+        let accelerators = gpu.into_iter().map(|gpu| Arc::new(OnGpu(gpu)) as _).collect();
+        Ok(ServedModel { model, engine, generation, accelerators, memory, shadow: None, report })
     }
 
     /// The same model in f32, on a thread of its own.

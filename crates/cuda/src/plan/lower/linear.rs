@@ -5,7 +5,7 @@ use centuple_graph::{self as graph, Node, NodeId, Op};
 use super::operands::codes;
 use super::{Lowered, Lowering, stored_whole, width};
 use crate::error::Result;
-use crate::plan::{Codes, Product, Quantisation, Rows, Step, ValueId, WeightId, unsupported};
+use crate::plan::{Codes, Product, Quantisation, Step, Value, ValueId, View, WeightId, unsupported};
 use crate::specialisation::{Activation, GEMM_ACTIVATIONS};
 
 impl Lowering<'_> {
@@ -17,31 +17,26 @@ impl Lowering<'_> {
         activation: Option<graph::Activation>,
         residual: bool,
     ) -> Result<Lowered> {
-        let (n, k) = (width(node)?, width(self.graph.node(node.inputs[0]))?);
+        let ((_, n), (_, k)) = (width(node)?, width(self.graph.node(node.inputs[0]))?);
         let activation = activation_of(activation)?;
         let weight = self.stored_weight(node.inputs[1])?;
         let bias = if bias { Some(self.wide_weight(node.inputs[2])?) } else { None };
-        let is_output = self.graph.outputs().iter().any(|(_, output)| *output == id);
-        let x = match &self.nodes[node.inputs[0].index()] {
-            Lowered::Wide(x) => Some(*x),
-            Lowered::Later | Lowered::Ids(_) | Lowered::Stored(_) => None,
-        };
-        if x.is_some() || (is_output && !residual) {
+        if let Lowered::Wide(x) = self.nodes[node.inputs[0].index()] {
             if residual || !k.is_multiple_of(8) {
                 return unsupported(format!("a head of depth {k}, or with a residual"));
             }
-            let x = x.map_or_else(|| self.matrix(node.inputs[0]), Ok)?;
             let y = self.value(self.plan.values[x].rows, n, 4);
             self.plan.steps.push(Step::Dense { x, weight, bias, y, n, k, activation });
             return Ok(Lowered::Wide(y));
         }
         let product = Product::Floats { x: self.matrix(node.inputs[0])?, weight };
         let residual = if residual { node.inputs.last().copied() } else { None };
-        self.gemm(product, bias, activation, residual, [n, k, 8])
+        self.gemm(id, product, bias, activation, residual, [n, k, 8])
     }
 
     pub(super) fn quantised(
         &mut self,
+        id: NodeId,
         node: &Node,
         bits: u8,
         bias: bool,
@@ -51,12 +46,12 @@ impl Lowering<'_> {
         if !matches!(bits, 7 | 8) {
             return unsupported(format!("activations of {bits} bits"));
         }
-        let (n, k) = (width(node)?, width(self.graph.node(node.inputs[0]))?);
+        let ((_, n), (_, k)) = (width(node)?, width(self.graph.node(node.inputs[0]))?);
         let (x, factor) = (self.matrix(node.inputs[0])?, node.inputs[3]);
         let x = match self.codes.get(&(x, factor, bits)) {
             Some(codes) => *codes,
             None => {
-                let quantisation = self.quantisation(x, k, factor, bits)?;
+                let quantisation = self.quantisation(x, factor, bits)?;
                 self.plan.steps.push(Step::Quantise { x, quantisation });
                 quantisation.to
             }
@@ -66,28 +61,45 @@ impl Lowering<'_> {
         let bias = if bias { Some(self.wide_weight(node.inputs[4])?) } else { None };
         let residual = if residual { node.inputs.last().copied() } else { None };
         let product = Product::Codes { x, weight, scales, sums };
-        self.gemm(product, bias, activation_of(activation)?, residual, [n, k, 16])
+        self.gemm(id, product, bias, activation_of(activation)?, residual, [n, k, 16])
     }
 
-    /// A linear layer whose depth has to be a multiple of the third number.
+    /// A linear layer whose depth has to be a multiple of the third number. Its results are f32 where they are the model's.
     fn gemm(
         &mut self,
+        id: NodeId,
         product: Product,
         bias: Option<WeightId>,
         activation: Activation,
         residual: Option<NodeId>,
         [n, k, step]: [usize; 3],
     ) -> Result<Lowered> {
-        if !n.is_multiple_of(8) || !k.is_multiple_of(step) {
+        let is_output = self.graph.outputs().iter().any(|(_, output)| *output == id);
+        let wide = is_output && residual.is_none() && activation == Activation::Identity && self.uses[id.index()] == 1;
+        if !(wide || n.is_multiple_of(8)) || !k.is_multiple_of(step) {
             return unsupported(format!("a linear layer of {k} by {n}: they have to be multiples of {step} and 8"));
         }
-        if !GEMM_ACTIVATIONS.contains(&activation) {
-            return unsupported(format!("{activation:?} after a linear layer over tokens"));
+        // Others follow in a kernel of their own.
+        let (ending, later) = match GEMM_ACTIVATIONS.contains(&activation) {
+            true => (activation, None),
+            false => (Activation::Identity, Some(activation)),
+        };
+        if later.is_some() && residual.is_some() {
+            return unsupported(format!("{activation:?} after a linear layer with a residual"));
         }
         let residual = residual.map(|residual| self.matrix(residual)).transpose()?;
-        let y = self.value(Rows::Tokens, n, 2);
-        self.plan.steps.push(Step::Gemm { product, bias, activation, residual, y, n, k });
-        Ok(stored_whole(y, n))
+        let rows = match product {
+            Product::Floats { x, .. } | Product::Codes { x: Codes { codes: x, .. }, .. } => self.plan.values[x].rows,
+        };
+        let y = self.value(rows, n, if wide { 4 } else { 2 });
+        self.plan.steps.push(Step::Gemm { product, bias, activation: ending, residual, y, n, k, wide });
+        if let Some(activation) = later {
+            let a = View { value: y, first: 0, columns: n };
+            let y = self.value(rows, n, 2);
+            self.plan.steps.push(Step::Gate { a, b: None, activation, y });
+            return Ok(stored_whole(y, n));
+        }
+        Ok(if wide { Lowered::Wide(y) } else { stored_whole(y, n) })
     }
 
     /// What the first quantised reader of a value multiplies it by, and its bits.
@@ -99,24 +111,19 @@ impl Lowering<'_> {
     }
 
     /// Room for the codes of a value.
-    pub(super) fn quantisation(
-        &mut self,
-        x: ValueId,
-        columns: usize,
-        factor: NodeId,
-        bits: u8,
-    ) -> Result<Quantisation> {
+    pub(super) fn quantisation(&mut self, x: ValueId, factor: NodeId, bits: u8) -> Result<Quantisation> {
+        let Value { rows, columns, .. } = self.plan.values[x];
         let to = Codes {
-            codes: self.value(Rows::Tokens, columns, 1),
-            scales: self.value(Rows::Tokens, 1, 4),
-            zero_points: self.value(Rows::Tokens, 1, 4),
+            codes: self.value(rows, columns, 1),
+            scales: self.value(rows, 1, 4),
+            zero_points: self.value(rows, 1, 4),
         };
         self.codes.insert((x, factor, bits), to);
         Ok(Quantisation { factor: self.wide_weight(factor)?, bits, to })
     }
 }
 
-fn activation_of(activation: Option<graph::Activation>) -> Result<Activation> {
+pub(super) fn activation_of(activation: Option<graph::Activation>) -> Result<Activation> {
     Ok(match activation {
         None => Activation::Identity,
         Some(graph::Activation::Gelu) => Activation::Gelu,

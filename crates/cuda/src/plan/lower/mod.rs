@@ -8,10 +8,12 @@ use std::collections::HashMap;
 use centuple_graph::{self as graph, Graph, Node, NodeId, Op, PositionScores};
 use centuple_tensor::{DType, Dim, Symbol};
 
+use linear::activation_of;
 use operands::{floats, stored, wide};
 
-use super::{Codes, IdSource, Ids, IdsId, Output, Plan, Rows, Step, Value, ValueId, View, WeightId, unsupported};
+use super::{Affine, Codes, IdSource, Ids, IdsId, Output, Plan, Step, Value, ValueId, View, WeightId, unsupported};
 use crate::error::{CudaError, Result};
+use crate::launch::Rows;
 use crate::specialisation::{Format, HEAD_DIMS, HIDDEN_SIZES, Pooling};
 
 /// What a node has become.
@@ -40,7 +42,8 @@ struct Lowering<'a> {
 /// # Errors
 /// The graph has an op, a size or an attribute for which there is no kernel; the error names it.
 pub fn lower(graph: &Graph, format: Format) -> Result<Plan> {
-    let plan = Plan { format, steps: vec![], values: vec![], weights: vec![], ids: vec![], outputs: vec![] };
+    let plan =
+        Plan { format, steps: vec![], values: vec![], weights: vec![], ids: vec![], outputs: vec![], slots: vec![] };
     let (nodes, uses) = (Vec::with_capacity(graph.nodes().len()), graph.use_counts());
     let mut lowering = Lowering { graph, plan, nodes, uses, weights: HashMap::new(), codes: HashMap::new() };
     for (id, node) in graph.iter() {
@@ -73,21 +76,41 @@ impl Lowering<'_> {
             Op::Constant(_) | Op::Dequantize => Ok(Lowered::Later),
             Op::Positions { offset, padding } => self.positions(node, *offset, *padding),
             Op::Embedding if self.sole_reader(id).is_some_and(is_plain_norm) => Ok(Lowered::Later),
-            Op::Embedding => self.norm(id, node, None, id),
+            Op::Embedding => self.norm(id, node, None, id, None),
             Op::LayerNorm { epsilon, residual } => {
-                let (gamma, beta) = (1 + usize::from(*residual), 2 + usize::from(*residual));
-                let affine = [self.wide_weight(node.inputs[gamma])?, self.wide_weight(node.inputs[beta])?];
-                self.norm(id, node, Some((affine, *epsilon)), node.inputs[0])
+                let gamma = 1 + usize::from(*residual);
+                let beta = Some(self.wide_weight(node.inputs[gamma + 1])?);
+                let norm = Affine { gamma: self.wide_weight(node.inputs[gamma])?, beta, epsilon: *epsilon };
+                self.norm(id, node, Some(norm), node.inputs[0], residual.then(|| node.inputs[1]))
+            }
+            Op::RmsNorm { epsilon, residual } => {
+                let gamma = self.wide_weight(node.inputs[1 + usize::from(*residual)])?;
+                let norm = Affine { gamma, beta: None, epsilon: *epsilon };
+                self.norm(id, node, Some(norm), node.inputs[0], residual.then(|| node.inputs[1]))
             }
             Op::Linear { bias, activation, residual } => self.linear(id, node, *bias, *activation, *residual),
             Op::QuantizedLinear { bits, bias, activation, residual } => {
-                self.quantised(node, *bits, *bias, *activation, *residual)
+                self.quantised(id, node, *bits, *bias, *activation, *residual)
             }
             Op::Slice { axis, start, end } if axis + 1 == node.fact.shape.len() => {
                 let view = self.view(node.inputs[0])?;
                 Ok(Lowered::Stored(View { first: view.first + start, columns: end - start, ..view }))
             }
             Op::Attention(attention) => self.attention(node, attention),
+            Op::Rotary { heads, head_dim, interleaved } => self.rotary(node, *heads, *head_dim, *interleaved),
+            Op::Activation(activation) => self.gate(node, *activation, false),
+            Op::Gate { activation } => self.gate(node, *activation, true),
+            Op::Select => {
+                let (x, columns) = (self.matrix(node.inputs[0])?, width(node)?.1);
+                if !columns.is_multiple_of(8) {
+                    return unsupported(format!(
+                        "selected rows of {columns} elements: they have to be a multiple of 8"
+                    ));
+                }
+                let y = self.value(Rows::Selected, columns, 2);
+                self.plan.steps.push(Step::Select { x, y });
+                Ok(stored_whole(y, columns))
+            }
             Op::Pool(pooling) => self.pool(id, node, *pooling),
             Op::L2Normalize { .. } => match self.nodes[node.inputs[0].index()] {
                 // The pooling before it has taken it in.
@@ -100,13 +123,8 @@ impl Lowering<'_> {
             | Op::ShiftRight { .. }
             | Op::GroupQuantizedLinear { .. }
             | Op::GroupedLinear { .. }
-            | Op::RmsNorm { .. }
             | Op::HeadNorm { .. }
-            | Op::Activation(_)
-            | Op::Gate { .. }
             | Op::CrossAttention(_)
-            | Op::Rotary { .. }
-            | Op::Select
             | Op::Unary(_)
             | Op::Binary(_)
             | Op::MatMul
@@ -144,8 +162,21 @@ impl Lowering<'_> {
     }
 
     /// A norm, or an embedding without one, of the value `x`.
-    fn norm(&mut self, id: NodeId, node: &Node, affine: Option<([WeightId; 2], f32)>, x: NodeId) -> Result<Lowered> {
-        let hidden = width(node)?;
+    fn norm(
+        &mut self,
+        id: NodeId,
+        node: &Node,
+        norm: Option<Affine>,
+        x: NodeId,
+        residual: Option<NodeId>,
+    ) -> Result<Lowered> {
+        let (rows, hidden) = width(node)?;
+        if let (Some(norm), Some(Lowered::Wide(x)), None) = (norm, self.nodes.get(x.index()), residual) {
+            let x = *x;
+            let y = self.value(rows, hidden, 4);
+            self.plan.steps.push(Step::WideNorm { x, norm, y });
+            return Ok(Lowered::Wide(y));
+        }
         if !HIDDEN_SIZES.contains(&hidden) {
             return unsupported(format!("rows of {hidden} elements; there are kernels for {HIDDEN_SIZES:?}"));
         }
@@ -156,15 +187,13 @@ impl Lowering<'_> {
             } else {
                 (Some(self.matrix(x)?), Vec::new())
             };
-        let residual = matches!(node.op, Op::LayerNorm { residual: true, .. }).then(|| self.matrix(node.inputs[1]));
-        let residual = residual.transpose()?;
-        let y = self.value(Rows::Tokens, hidden, 2);
+        let residual = residual.map(|residual| self.matrix(residual)).transpose()?;
+        let y = self.value(rows, hidden, 2);
         let quantisation = match self.quantised_reader(id) {
-            Some((factor, bits)) => Some(self.quantisation(y, hidden, factor, bits)?),
+            Some((factor, bits)) => Some(self.quantisation(y, factor, bits)?),
             None => None,
         };
-        let (affine, epsilon) = affine.map_or((None, 0.0), |(affine, epsilon)| (Some(affine), epsilon));
-        self.plan.steps.push(Step::Norm { x, tables, residual, affine, epsilon, y, quantisation });
+        self.plan.steps.push(Step::Norm { x, tables, residual, norm, y, quantisation });
         Ok(stored_whole(y, hidden))
     }
 
@@ -174,42 +203,88 @@ impl Lowering<'_> {
         }
         let mut tables = Vec::new();
         for pair in embedding.inputs.chunks_exact(2) {
-            let (table, ids) = (self.graph.node(pair[0]), pair[1]);
-            let Lowered::Ids(source) = self.nodes[ids.index()].clone() else { return unsupported("computed ids") };
-            let Some(limit) = table.fact.shape[0].constant() else { return unsupported("a table of unknown size") };
-            let known = self.plan.ids.iter().position(|known| known.source == source);
-            let ids = known.unwrap_or_else(|| {
-                self.plan.ids.push(Ids { source, limit });
-                self.plan.ids.len() - 1
-            });
-            self.plan.ids[ids].limit = self.plan.ids[ids].limit.min(limit);
+            let ids = self.rows_of(pair[0], pair[1])?;
             tables.push((self.stored_weight(pair[0])?, ids));
         }
         Ok(tables)
     }
 
+    /// Ids by which rows of a table are looked up.
+    fn rows_of(&mut self, table: NodeId, ids: NodeId) -> Result<IdsId> {
+        let Lowered::Ids(source) = self.nodes[ids.index()].clone() else { return unsupported("computed ids") };
+        let Some(limit) = self.graph.node(table).fact.shape[0].constant() else {
+            return unsupported("a table of unknown size");
+        };
+        let known = self.plan.ids.iter().position(|known| known.source == source);
+        let ids = known.unwrap_or_else(|| {
+            self.plan.ids.push(Ids { source, limit });
+            self.plan.ids.len() - 1
+        });
+        self.plan.ids[ids].limit = self.plan.ids[ids].limit.min(limit);
+        Ok(ids)
+    }
+
     fn attention(&mut self, node: &Node, attention: &graph::Attention) -> Result<Lowered> {
         let graph::Attention { heads, kv_heads, head_dim, scale, soft_cap, causal, window, position, cache } =
             *attention;
-        let plain = soft_cap.is_none() && !causal && window.is_none() && cache.is_none();
-        if !plain || position != PositionScores::None {
-            return unsupported("attention with a cap, a mask, a window, a cache or relative positions");
+        if soft_cap.is_some() {
+            return unsupported("attention with a cap");
         }
         if !HEAD_DIMS.contains(&head_dim) {
             return unsupported(format!("heads of width {head_dim}; there are kernels for {HEAD_DIMS:?}"));
         }
+        let distances = match position {
+            PositionScores::None => None,
+            PositionScores::Bias => {
+                let table = floats(self.graph, node.inputs[3])?;
+                let farthest = (table.len() / heads.max(1)).saturating_sub(1) / 2;
+                let scaled: Vec<f32> = table.iter().map(|score| score * std::f32::consts::LOG2_E).collect();
+                Some((self.weight(wide(&scaled)), farthest))
+            }
+            PositionScores::Disentangled { .. } => return unsupported("attention with scores of content and position"),
+        };
         let mut views = Vec::with_capacity(3);
         for &input in &node.inputs[..3] {
-            let view = self.view(input)?;
-            if !view.first.is_multiple_of(8) || !self.plan.values[view.value].columns.is_multiple_of(8) {
-                return unsupported("columns that don't begin at a multiple of 8");
-            }
-            views.push(view);
+            views.push(self.aligned_view(input)?);
         }
         let (columns, group) = (heads * head_dim, heads / kv_heads.max(1));
         let y = self.value(Rows::Tokens, columns, 2);
         let [q, k, v] = [views[0], views[1], views[2]];
-        self.plan.steps.push(Step::Attention { q, k, v, y, heads, group, head_dim, scale });
+        if let Some(slot) = cache {
+            let slots = self.plan.slots.len().max(slot + 1);
+            self.plan.slots.resize(slots, 0);
+            self.plan.slots[slot] = kv_heads * head_dim;
+            self.plan.steps.push(Step::Append { k, v, slot });
+        }
+        let step = Step::Attention { q, k, v, y, heads, group, head_dim, scale, causal, window, distances, cache };
+        self.plan.steps.push(step);
+        Ok(stored_whole(y, columns))
+    }
+
+    fn rotary(&mut self, node: &Node, heads: usize, head_dim: usize, interleaved: bool) -> Result<Lowered> {
+        let (rows, columns) = width(node)?;
+        let [x, positions, table] = [node.inputs[0], node.inputs[1], node.inputs[2]];
+        let rotated = self.graph.node(table).fact.shape[1].constant().unwrap_or(0);
+        if !head_dim.is_multiple_of(8) || !rotated.is_multiple_of(4) || rotated == 0 {
+            return unsupported(format!("{rotated} rotated columns of heads of width {head_dim}"));
+        }
+        let (x, positions, table) = (self.aligned_view(x)?, self.rows_of(table, positions)?, self.wide_weight(table)?);
+        let y = self.value(rows, columns, 2);
+        self.plan.steps.push(Step::Rotary { x, positions, table, rotated, interleaved, y, heads, head_dim });
+        Ok(stored_whole(y, columns))
+    }
+
+    /// An activation function of one value, times another one.
+    fn gate(&mut self, node: &Node, activation: graph::Activation, gated: bool) -> Result<Lowered> {
+        let (rows, columns) = width(node)?;
+        let activation = activation_of(Some(activation))?;
+        let a = self.aligned_view(node.inputs[0])?;
+        let b = if gated { Some(self.aligned_view(node.inputs[1])?) } else { None };
+        if !columns.is_multiple_of(8) {
+            return unsupported(format!("{columns} columns: they have to be a multiple of 8"));
+        }
+        let y = self.value(rows, columns, 2);
+        self.plan.steps.push(Step::Gate { a, b, activation, y });
         Ok(stored_whole(y, columns))
     }
 
@@ -240,7 +315,7 @@ impl Lowering<'_> {
         if view.columns != columns {
             return unsupported("an output of some columns of a matrix");
         }
-        let y = self.value(Rows::Tokens, columns, 4);
+        let y = self.value(self.plan.values[view.value].rows, columns, 4);
         self.plan.steps.push(Step::Widen { x: view.value, y });
         Ok(y)
     }
@@ -258,6 +333,15 @@ impl Lowering<'_> {
                 unsupported(format!("`{}` as an operand here", self.graph.node(id).name))
             }
         }
+    }
+
+    /// A 16-bit result whose columns begin at multiples of 8.
+    fn aligned_view(&self, id: NodeId) -> Result<View> {
+        let view = self.view(id)?;
+        if view.first.is_multiple_of(8) && self.plan.values[view.value].columns.is_multiple_of(8) {
+            return Ok(view);
+        }
+        unsupported("columns that don't begin at a multiple of 8")
     }
 
     /// A 16-bit result that is a matrix of its own.
@@ -300,21 +384,23 @@ fn stored_whole(value: ValueId, columns: usize) -> Lowered {
 }
 
 fn is_plain_norm(node: &Node) -> bool {
-    matches!(node.op, Op::LayerNorm { residual: false, .. })
+    matches!(node.op, Op::LayerNorm { residual: false, .. } | Op::RmsNorm { residual: false, .. })
 }
 
 fn normalisation(node: &Node) -> Option<f32> {
     if let Op::L2Normalize { epsilon } = node.op { Some(epsilon) } else { None }
 }
 
-/// Columns of a result that has a row for each token or sequence.
-fn width(node: &Node) -> Result<usize> {
-    let known = [Symbol::Tokens, Symbol::Sequences].map(Dim::from);
-    match &node.fact.shape[..] {
-        [rows, columns] if known.contains(rows) => match columns.constant() {
-            Some(columns) => Ok(columns),
-            None => unsupported("a matrix of unknown width"),
-        },
+/// What a result has a row for, and its columns.
+fn width(node: &Node) -> Result<(Rows, usize)> {
+    let [rows, columns] = &node.fact.shape[..] else {
+        return unsupported(format!("a value {}, which is no matrix", node.fact));
+    };
+    let kinds =
+        [(Symbol::Tokens, Rows::Tokens), (Symbol::Sequences, Rows::Sequences), (Symbol::Selected, Rows::Selected)];
+    let kind = kinds.into_iter().find_map(|(symbol, kind)| (*rows == Dim::from(symbol)).then_some(kind));
+    match (kind, columns.constant()) {
+        (Some(kind), Some(columns)) => Ok((kind, columns)),
         _ => unsupported(format!("a value {}, which is no matrix of tokens or sequences", node.fact)),
     }
 }

@@ -5,11 +5,13 @@
 use std::cell::{RefCell, RefMut};
 
 use bytemuck::{AnyBitPattern, NoUninit};
-use centuple_cuda::contract::{Attention, Codes, Dense, Gemm, Heads, Norm, Pool, Weight, pool, quantise};
+use centuple_cuda::contract::{
+    Affine, Attention, Codes, Dense, Gemm, Heads, Norm, Pool, Rotary, Weight, gate, pool, quantise, select, wide_norm,
+};
 use centuple_cuda::{
-    Activation, Architecture, AttentionOperands, BatchPointers, Capacity, CodePointers, Columns, DenseOperands, Device,
-    Format, GEMM_ACTIVATIONS, GemmOperands, HEAD_DIMS, Kernel, Launch, NormOperands, POOLINGS, Pointer, Specialisation,
-    TILES, attention_blocks,
+    Activation, Architecture, AttentionOperands, BatchPointers, CachePointers, Capacity, CodePointers, Columns,
+    DenseOperands, Device, Distances, Extent, Format, GEMM_ACTIVATIONS, GemmOperands, HEAD_DIMS, Kernel, Launch,
+    NormOperands, POOLINGS, Pointer, RotaryOperands, Rows, Specialisation, TILES, WideNormOperands, attention_blocks,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -96,19 +98,28 @@ impl<'d, D: Device> Bench<'d, D> {
         let mut device = subject.device.borrow_mut();
         let blocks = attention_blocks(lengths, queries);
         let tokens: usize = lengths.iter().sum();
+        // Every third token.
+        let selected: Vec<i32> = (0..tokens as i32).step_by(3).collect();
         let mut offsets = vec![0i32];
         lengths.iter().for_each(|&length| offsets.push(offsets[offsets.len() - 1] + length as i32));
         let batch = BatchPointers {
-            header: device.hold(&[tokens as i32, lengths.len() as i32, blocks.len() as i32, 0]),
+            header: device.hold(&[tokens as i32, lengths.len() as i32, blocks.len() as i32, selected.len() as i32]),
             offsets: device.hold(&offsets),
             blocks: device.hold(&blocks.concat().iter().map(|&x| x as i32).collect::<Vec<_>>()),
             pool_from: device.hold(&pool_from.iter().map(|&x| x as i32).collect::<Vec<_>>()),
+            selected: device.hold(&selected),
+            cache: CachePointers::default(),
         };
         Bench { device, batch, capacity: Capacity { tokens: tokens + 21, sequences: lengths.len() + 2 } }
     }
 
     fn tokens(subject: &'d Subject<D>, tokens: usize) -> Bench<'d, D> {
         Bench::new(subject, &[tokens], &[0], 16)
+    }
+
+    /// Rows of a kind, for which grids have room to spare.
+    fn extent(&self, rows: Rows) -> Extent {
+        self.batch.extent(rows, self.capacity)
     }
 
     fn hold_codes(&mut self, codes: &Codes) -> CodePointers {
@@ -189,9 +200,9 @@ impl<D> Subject<D> {
 
 pub(crate) fn norm_is_its_contract<D: Device>(subject: &Subject<D>) {
     let shapes =
-        (formats(), prop_oneof![Just(128usize), Just(312), Just(768)], 1usize..9, 0usize..4, any::<[bool; 3]>());
+        (formats(), prop_oneof![Just(128usize), Just(312), Just(768)], 1usize..9, 0usize..4, any::<[bool; 4]>());
     let all = (shapes, prop_oneof![Just(0u8), Just(7), Just(8)], any::<u64>());
-    cases(24, all, |((format, hidden, tokens, tables, [x, residual, norm]), bits, seed)| {
+    cases(24, all, |((format, hidden, tokens, tables, [x, residual, norm, by_square]), bits, seed)| {
         let Some(architecture) = subject.architecture(format, seed) else { return Ok(()) };
         let (mut random, mut bench) = (Random(seed), Bench::tokens(subject, tokens));
         let held: Vec<(Vec<u16>, Vec<i32>)> =
@@ -207,8 +218,7 @@ pub(crate) fn norm_is_its_contract<D: Device>(subject: &Subject<D>) {
             x: x.as_deref(),
             tables: &borrowed,
             residual: residual.as_deref(),
-            affine: norm.then_some([&gamma[..], &beta[..]]),
-            epsilon: 1e-5,
+            affine: norm.then_some(Affine { gamma: &gamma, beta: (!by_square).then_some(&beta[..]), epsilon: 1e-5 }),
             codes: (bits > 0).then_some((&factor[..], bits)),
         };
         let (expected, expected_codes) = contract.run();
@@ -221,12 +231,13 @@ pub(crate) fn norm_is_its_contract<D: Device>(subject: &Subject<D>) {
         operands.x = x.map_or(Pointer::NULL, |x| device.hold(&x));
         operands.residual = residual.map_or(Pointer::NULL, |residual| device.hold(&residual));
         if norm {
-            (operands.gamma, operands.beta) = (device.hold(&gamma), device.hold(&beta));
+            operands.gamma = device.hold(&gamma);
+            operands.beta = if by_square { Pointer::NULL } else { device.hold(&beta) };
         }
         operands.y = device.hold(&vec![0u16; tokens * hidden]);
         operands.codes = bench.space_for_codes(tokens, hidden);
         let kernel = kernel(Specialisation::Norm { hidden, bits }, format, architecture);
-        bench.run(&Launch::norm(kernel, bench.capacity, &bench.batch, &operands));
+        bench.run(&Launch::norm(kernel, bench.extent(Rows::Tokens), &operands));
         prop_assert_eq!(bench.device.held::<u16>(operands.y, tokens * hidden), expected);
         if bits > 0 {
             prop_assert_eq!(bench.held_codes(operands.codes, tokens, hidden), expected_codes);
@@ -247,7 +258,7 @@ pub(crate) fn quantise_is_its_contract<D: Device>(subject: &Subject<D>) {
         let operands = [bench.device.hold(&x), bench.device.hold(&factor)];
         let codes = bench.space_for_codes(tokens, width);
         let kernel = kernel(Specialisation::Quantise { bits }, format, architecture);
-        bench.run(&Launch::quantise(kernel, bench.capacity, &bench.batch, operands, codes, width));
+        bench.run(&Launch::quantise(kernel, bench.extent(Rows::Tokens), operands, codes, width));
         prop_assert_eq!(bench.held_codes(codes, tokens, width), quantise(format, &x, &factor, bits));
         Ok(())
     });
@@ -297,12 +308,13 @@ impl Layer {
         Gemm { format, k, n, weight, bias, activation, residual }.run()
     }
 
-    fn found<D: Device>(
+    /// Where the results are.
+    fn run<D: Device>(
         &self,
         bench: &mut Bench<D>,
         specialisation: Specialisation,
         architecture: Architecture,
-    ) -> Vec<u16> {
+    ) -> Pointer {
         let Specialisation::Gemm { codes, .. } = specialisation else { panic!("no matrix product") };
         let sum = |row: &[i8]| row.iter().map(|&code| i32::from(code)).sum::<i32>();
         let mut operands = GemmOperands { n: self.n, k: self.k, ..GemmOperands::default() };
@@ -319,10 +331,10 @@ impl Layer {
         operands.bias = self.bias.as_ref().map_or(Pointer::NULL, |bias| device.hold(bias));
         operands.residual = self.residual.as_ref().map_or(Pointer::NULL, |residual| device.hold(residual));
         let results = self.x.len() / self.k * self.n;
-        operands.y = device.hold(&vec![0u16; results]);
+        operands.y = device.hold(&vec![0f32; results]);
         let kernel = kernel(specialisation, self.format, architecture);
-        bench.run(&Launch::gemm(kernel, bench.capacity, &bench.batch, &operands));
-        bench.device.held(operands.y, results)
+        bench.run(&Launch::gemm(kernel, bench.extent(Rows::Tokens), &operands));
+        operands.y
     }
 }
 
@@ -335,9 +347,11 @@ pub(crate) fn gemm_is_its_contract<D: Device>(subject: &Subject<D>) {
         // Depths that don't fill the last step, columns that don't fill the last tile.
         let layer = Layer::new(&mut random, format, [tokens, k * 16, n * 8], operands);
         for codes in [false, true] {
-            let specialisation = Specialisation::Gemm { codes, activation: Activation::Identity, tile };
-            let found = layer.found(&mut Bench::tokens(subject, tokens), specialisation, architecture);
+            let specialisation = Specialisation::Gemm { codes, activation: Activation::Identity, tile, wide: false };
+            let mut bench = Bench::tokens(subject, tokens);
+            let place = layer.run(&mut bench, specialisation, architecture);
             let expected = layer.expected(codes, Activation::Identity);
+            let found = bench.device.held::<u16>(place, expected.len());
             // Sums of codes are exact everywhere.
             if codes {
                 prop_assert_eq!(found, expected);
@@ -353,11 +367,124 @@ pub(crate) fn gemm_ends_with_its_activation<D: Device>(subject: &Subject<D>) {
     let Some(architecture) = subject.architecture(Format::F16, 1) else { return };
     for activation in GEMM_ACTIVATIONS {
         let layer = Layer::new(&mut Random(5), Format::F16, [19, 64, 40], [true, true]);
-        let specialisation = Specialisation::Gemm { codes: false, activation, tile: 1 };
-        let found = layer.found(&mut Bench::tokens(subject, 19), specialisation, architecture);
-        let checked = subject.functions(Format::F16, &found, &layer.expected(false, activation));
+        let specialisation = Specialisation::Gemm { codes: false, activation, tile: 1, wide: false };
+        let (mut bench, expected) = (Bench::tokens(subject, 19), layer.expected(false, activation));
+        let place = layer.run(&mut bench, specialisation, architecture);
+        let found = bench.device.held::<u16>(place, expected.len());
+        let checked = subject.functions(Format::F16, &found, &expected);
         checked.unwrap_or_else(|error| panic!("{activation:?}: {error}"));
     }
+}
+
+/// Results in f32, of any number of columns, rounded to 16 bits are those that come in 16 bits.
+pub(crate) fn wide_gemm_is_its_contract<D: Device>(subject: &Subject<D>) {
+    let all = (formats(), 1usize..40, 1usize..9, 1usize..70, any::<bool>(), 0..TILES.len(), any::<u64>());
+    cases(10, all, |(format, tokens, k, n, biased, tile, seed)| {
+        let Some(architecture) = subject.architecture(format, seed) else { return Ok(()) };
+        let layer = Layer::new(&mut Random(seed), format, [tokens, k * 16, n], [biased, false]);
+        for codes in [false, true] {
+            let specialisation = Specialisation::Gemm { codes, activation: Activation::Identity, tile, wide: true };
+            let mut bench = Bench::tokens(subject, tokens);
+            let place = layer.run(&mut bench, specialisation, architecture);
+            let expected = layer.expected(codes, Activation::Identity);
+            let found = format.narrowed(&bench.device.held::<f32>(place, expected.len()));
+            if codes {
+                prop_assert_eq!(found, expected);
+            } else {
+                subject.sums(format, &found, &expected)?;
+            }
+        }
+        Ok(())
+    });
+}
+
+/// Tokens of sequences whose earlier keys and values are in pages: what the whole sequences give for them.
+pub(crate) fn paged_attention_is_its_contract<D: Device>(subject: &Subject<D>) {
+    let spans = proptest::collection::vec((0usize..150, 1usize..70), 1..4);
+    let shapes = (formats(), prop::sample::select(&HEAD_DIMS[..]), prop_oneof![Just(1usize), Just(4)], 1usize..3);
+    let window = prop_oneof![Just(None), (0usize..100).prop_map(Some)];
+    cases(12, (shapes, 1usize..3, window, spans, any::<u64>()), |(shapes, group, window, spans, seed)| {
+        let (format, head_dim, warps, kv_heads) = shapes;
+        let Some(architecture) = subject.architecture(format, seed) else { return Ok(()) };
+        let mut random = Random(seed);
+        let (heads, lengths) = (kv_heads * group, spans.iter().map(|(past, new)| past + new).collect::<Vec<_>>());
+        let (total, widths) = (lengths.iter().sum::<usize>(), [heads * head_dim, kv_heads * head_dim]);
+        let [q, k, v] = [widths[0], widths[1], widths[1]].map(|width| random.stored(format, total * width, 2.0));
+        let heads_of = |matrix, stride| Heads { matrix, first: 0, stride };
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let whole = Attention {
+            format,
+            q: heads_of(&q, widths[0]),
+            k: heads_of(&k, widths[1]),
+            v: heads_of(&v, widths[1]),
+            heads,
+            group,
+            head_dim,
+            scale,
+            causal: true,
+            window,
+            distances: None,
+            lengths: &lengths,
+        };
+        let whole = whole.run();
+        // Pages of all sequences, the last ones first, with one that is nobody's.
+        let counts = lengths.iter().map(|length| length.div_ceil(16));
+        let count: usize = counts.clone().sum();
+        let pages: Vec<usize> = (0..count).map(|page| count - page).collect();
+        let rows = (count + 1) * 16;
+        let mut places = Vec::new();
+        let mut first_pages = vec![0];
+        for (length, count) in lengths.iter().zip(counts) {
+            let first = first_pages[first_pages.len() - 1];
+            places.extend((0..*length).map(|position| pages[first + position / 16] * 16 + position % 16));
+            first_pages.push(first + count);
+        }
+        let new: Vec<usize> = spans.iter().map(|span| span.1).collect();
+        let mut bench = Bench::new(subject, &new, &vec![0; new.len()], 16 * warps);
+        let device = &mut bench.device;
+        let ints = |values: &[usize]| values.iter().map(|&value| value as i32).collect::<Vec<_>>();
+        let caches = [0, 1].map(|_| device.hold(&vec![u16::MAX; rows * widths[1]]));
+        // What is old is there already, what is new is brought by the kernel.
+        let mut old = [vec![u16::MAX; rows * widths[1]], vec![u16::MAX; rows * widths[1]]];
+        let (mut kept, mut begin) = (Vec::new(), 0);
+        for (&(past, new), length) in spans.iter().zip(&lengths) {
+            for (cache, matrix) in old.iter_mut().zip([&k, &v]) {
+                for token in begin..begin + past {
+                    let row = &matrix[token * widths[1]..(token + 1) * widths[1]];
+                    cache[places[token] * widths[1]..(places[token] + 1) * widths[1]].copy_from_slice(row);
+                }
+            }
+            kept.extend(begin + past..begin + past + new);
+            begin += length;
+        }
+        let of_new = |matrix: &[u16], width: usize| -> Vec<u16> {
+            kept.iter().flat_map(|&token| matrix[token * width..(token + 1) * width].iter().copied()).collect()
+        };
+        for (cache, old) in caches.iter().zip(&old) {
+            device.write(*cache, bytemuck::cast_slice(old)).expect("it was just allocated");
+        }
+        let pasts: Vec<usize> = spans.iter().map(|span| span.0).collect();
+        let places: Vec<usize> = kept.iter().map(|&token| places[token]).collect();
+        let cache = CachePointers {
+            pasts: device.hold(&ints(&pasts)),
+            first_pages: device.hold(&ints(&first_pages)),
+            pages: device.hold(&ints(&pages)),
+            places: device.hold(&ints(&places)),
+        };
+        let [q, k, v] = [(&q, widths[0]), (&k, widths[1]), (&v, widths[1])]
+            .map(|(matrix, width)| Columns { first: device.hold(&of_new(matrix, width)), stride: width });
+        let expected = of_new(&whole, widths[0]);
+        let y = Columns { first: device.hold(&vec![0u16; expected.len()]), stride: widths[0] };
+        bench.batch.cache = cache;
+        let append = kernel(Specialisation::Append, format, architecture);
+        bench.run(&Launch::append(append, bench.capacity, &bench.batch, [k, v], caches, widths[1]));
+        let [k, v] = caches.map(|first| Columns { first, stride: widths[1] });
+        let distances = Distances::default();
+        let operands = AttentionOperands { q, k, v, y, heads, group, scale, causal: true, window, distances };
+        let attention = kernel(Specialisation::Attention { head_dim, paged: true, warps }, format, architecture);
+        bench.run(&Launch::attention(attention, bench.capacity, &bench.batch, &operands));
+        subject.functions(format, &bench.device.held::<u16>(y.first, expected.len()), &expected)
+    });
 }
 
 /// Attention of sequences next to each other, and of one of them alone: the same bits.
@@ -365,7 +492,10 @@ pub(crate) fn attention_is_its_contract<D: Device>(subject: &Subject<D>) {
     let lengths = proptest::collection::vec(1usize..220, 1..4);
     let shapes =
         (formats(), prop::sample::select(&HEAD_DIMS[..]), prop_oneof![Just(1usize), Just(4)], 1usize..3, 1usize..3);
-    cases(10, (shapes, lengths, any::<u64>()), |((format, head_dim, warps, kv_heads, group), lengths, seed)| {
+    let windows = prop_oneof![Just(None), (0usize..100).prop_map(Some)];
+    let positions = (any::<bool>(), windows, prop_oneof![Just(None), (0usize..90).prop_map(Some)]);
+    cases(16, (shapes, positions, lengths, any::<u64>()), |(shapes, (causal, window, farthest), lengths, seed)| {
+        let (format, head_dim, warps, kv_heads, group) = shapes;
         let Some(architecture) = subject.architecture(format, seed) else { return Ok(()) };
         let mut random = Random(seed);
         let heads = kv_heads * group;
@@ -375,18 +505,25 @@ pub(crate) fn attention_is_its_contract<D: Device>(subject: &Subject<D>) {
         let matrix = random.stored(format, tokens * stride, 2.0);
         let columns = [0, heads * head_dim, (heads + kv_heads) * head_dim];
         let scale = 1.0 / (head_dim as f32).sqrt();
+        let scores = farthest.map(|farthest| random.floats(heads * (2 * farthest + 1), 2.0));
         let run = |first: usize, lengths: &[usize]| {
             let matrix = &matrix[first * stride..];
             let [q, k, v] = columns.map(|first| Heads { matrix, first, stride });
-            let contract = Attention { format, q, k, v, heads, group, head_dim, scale, lengths };
+            let table = scores.as_deref();
+            let contract =
+                Attention { format, q, k, v, heads, group, head_dim, scale, causal, window, distances: table, lengths };
             let mut bench = Bench::new(subject, lengths, &vec![0; lengths.len()], 16 * warps);
             let tokens: usize = lengths.iter().sum();
             let held = bench.device.hold(&matrix[..tokens * stride]);
             let [q, k, v] = columns.map(|first| Columns { first: held.at(first * 2), stride });
             let results = tokens * heads * head_dim;
             let y = Columns { first: bench.device.hold(&vec![0u16; results]), stride: heads * head_dim };
-            let kernel = kernel(Specialisation::Attention { head_dim, warps }, format, architecture);
-            let operands = AttentionOperands { q, k, v, y, heads, group, scale };
+            let kernel = kernel(Specialisation::Attention { head_dim, paged: false, warps }, format, architecture);
+            let distances = Distances {
+                table: table.map_or(Pointer::NULL, |table| bench.device.hold(table)),
+                farthest: farthest.unwrap_or(0),
+            };
+            let operands = AttentionOperands { q, k, v, y, heads, group, scale, causal, window, distances };
             bench.run(&Launch::attention(kernel, bench.capacity, &bench.batch, &operands));
             (bench.device.held::<u16>(y.first, results), contract.run())
         };
@@ -421,31 +558,30 @@ pub(crate) fn pool_is_its_contract<D: Device>(subject: &Subject<D>) {
 }
 
 pub(crate) fn dense_is_its_contract<D: Device>(subject: &Subject<D>) {
-    let all = (formats(), any::<bool>(), any::<bool>(), 1usize..4, 1usize..60, 1usize..9, any::<bool>(), any::<u64>());
-    cases(12, all, |(format, wide, per_sequence, rows, eighths, n, biased, seed)| {
+    let all = (formats(), any::<bool>(), 1usize..4, 1usize..60, 1usize..9, any::<bool>(), any::<u64>());
+    cases(12, all, |(format, per_sequence, rows, eighths, n, biased, seed)| {
         let Some(architecture) = subject.architecture(format, seed) else { return Ok(()) };
         let (mut random, k) = (Random(seed), eighths * 8);
-        let stored = random.stored(format, rows * k, 1.0);
-        let x = format.widened(&stored);
+        let x = random.floats(rows * k, 1.0);
         let (weight, bias) = (random.stored(format, n * k, 1.0), random.floats(n, 1.0));
         for activation in [Activation::Identity, Activation::Relu] {
             let held = biased.then_some(&bias[..]);
             let expected = Dense { format, x: &x, weight: &weight, bias: held, k, n, activation }.run();
-            let lengths = if per_sequence { vec![2; rows] } else { vec![rows] };
+            let (lengths, kind) =
+                if per_sequence { (vec![2; rows], Rows::Sequences) } else { (vec![rows], Rows::Tokens) };
             let mut bench = Bench::new(subject, &lengths, &vec![0; lengths.len()], 16);
             let device = &mut bench.device;
             let operands = DenseOperands {
-                x: if wide { device.hold(&x) } else { device.hold(&stored) },
+                x: device.hold(&x),
                 weight: device.hold(&weight),
                 bias: held.map_or(Pointer::NULL, |bias| device.hold(bias)),
                 y: device.hold(&vec![0f32; rows * n]),
-                per_sequence,
                 n,
                 k,
                 activation,
             };
-            let kernel = kernel(Specialisation::Dense { wide }, format, architecture);
-            bench.run(&Launch::dense(kernel, bench.capacity, &bench.batch, &operands));
+            let kernel = kernel(Specialisation::Dense, format, architecture);
+            bench.run(&Launch::dense(kernel, bench.extent(kind), &operands));
             prop_assert_eq!(bench.device.held::<f32>(operands.y, rows * n), expected);
         }
         Ok(())
@@ -460,11 +596,104 @@ pub(crate) fn widen_is_exact<D: Device>(subject: &Subject<D>) {
         let mut bench = Bench::tokens(subject, 64);
         let places = [bench.device.hold(&x), bench.device.hold(&vec![0f32; x.len()])];
         let kernel = kernel(Specialisation::Widen, format, architecture);
-        bench.run(&Launch::widen(kernel, bench.capacity, &bench.batch, places, x.len() / 64));
+        bench.run(&Launch::widen(kernel, bench.extent(Rows::Tokens), places, x.len() / 64));
         let found: Vec<f32> = bench.device.held(places[1], x.len());
         for (bits, found) in x.iter().zip(found) {
             let expected = format.widen(*bits);
             assert!(found == expected || (found.is_nan() && expected.is_nan()), "{bits:04x}");
         }
     }
+}
+
+pub(crate) fn wide_norm_is_its_contract<D: Device>(subject: &Subject<D>) {
+    let Some(architecture) = subject.architecture(Format::F16, 1) else { return };
+    cases(8, (1usize..9, 1usize..300, any::<bool>(), any::<u64>()), |(rows, width, by_square, seed)| {
+        let mut random = Random(seed);
+        let (x, gamma) = (random.floats(rows * width, 2.0), random.floats(width, 1.5));
+        let beta = (!by_square).then(|| random.floats(width, 0.5));
+        let affine = Affine { gamma: &gamma, beta: beta.as_deref(), epsilon: 1e-5 };
+        let mut bench = Bench::new(subject, &vec![2; rows], &vec![0; rows], 16);
+        let device = &mut bench.device;
+        let operands = WideNormOperands {
+            x: device.hold(&x),
+            gamma: device.hold(&gamma),
+            beta: beta.as_ref().map_or(Pointer::NULL, |beta| device.hold(beta)),
+            y: device.hold(&vec![0f32; x.len()]),
+            width,
+            epsilon: 1e-5,
+        };
+        let kernel = kernel(Specialisation::WideNorm, Format::F16, architecture);
+        bench.run(&Launch::wide_norm(kernel, bench.extent(Rows::Sequences), &operands));
+        prop_assert_eq!(bench.device.held::<f32>(operands.y, x.len()), wide_norm(&x, width, &affine));
+        Ok(())
+    });
+}
+
+pub(crate) fn gate_is_its_contract<D: Device>(subject: &Subject<D>) {
+    const FUNCTIONS: [Activation; 4] = [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu];
+    let all = (formats(), prop::sample::select(&FUNCTIONS[..]), 1usize..9, 1usize..70, any::<bool>(), any::<u64>());
+    cases(12, all, |(format, activation, tokens, eighths, gated, seed)| {
+        let Some(architecture) = subject.architecture(format, seed) else { return Ok(()) };
+        let width = 8 * eighths;
+        // Both halves of one matrix, as the merged projection yields it.
+        let matrix = Random(seed).stored(format, tokens * 2 * width, 3.0);
+        let [a, b] = [0, width].map(|first| -> Vec<u16> {
+            matrix.chunks(2 * width).flat_map(|row| row[first..first + width].iter().copied()).collect()
+        });
+        let mut bench = Bench::tokens(subject, tokens);
+        let held = bench.device.hold(&matrix);
+        let [left, right] = [0, width].map(|first| Columns { first: held.at(2 * first), stride: 2 * width });
+        let y = bench.device.hold(&vec![0u16; tokens * width]);
+        let kernel = kernel(Specialisation::Gate, format, architecture);
+        let right = gated.then_some(right);
+        bench.run(&Launch::gate(kernel, bench.extent(Rows::Tokens), left, right, y, width, activation));
+        let expected = gate(format, &a, gated.then_some(&b[..]), activation);
+        subject.functions(format, &bench.device.held::<u16>(y, tokens * width), &expected)
+    });
+}
+
+pub(crate) fn rotary_is_its_contract<D: Device>(subject: &Subject<D>) {
+    let shapes = (prop_oneof![Just(32usize), Just(64), Just(128)], 1usize..4, 1usize..9, any::<bool>());
+    cases(12, (formats(), shapes, 1usize..33, any::<u64>()), |(format, shapes, quarters, seed)| {
+        let Some(architecture) = subject.architecture(format, seed) else { return Ok(()) };
+        let (head_dim, heads, tokens, interleaved) = shapes;
+        let rotated = head_dim.min(4 * quarters);
+        let (mut random, stride, first) = (Random(seed), (heads + 1) * head_dim, head_dim);
+        let matrix = random.stored(format, tokens * stride, 2.0);
+        let (table, positions) = (random.floats(20 * rotated, 1.0), random.ids(tokens, 20));
+        let x = Heads { matrix: &matrix, first, stride };
+        let positions = &positions[..];
+        let contract = Rotary { format, x, positions, table: &table, rotated, interleaved, heads, head_dim };
+        let mut bench = Bench::tokens(subject, tokens);
+        let device = &mut bench.device;
+        let operands = RotaryOperands {
+            x: Columns { first: device.hold(&matrix).at(2 * first), stride },
+            positions: device.hold(positions),
+            table: device.hold(&table),
+            y: device.hold(&vec![0u16; tokens * heads * head_dim]),
+            heads,
+            head_dim,
+            rotated,
+        };
+        let kernel = kernel(Specialisation::Rotary { interleaved }, format, architecture);
+        bench.run(&Launch::rotary(kernel, bench.extent(Rows::Tokens), &operands));
+        prop_assert_eq!(bench.device.held::<u16>(operands.y, tokens * heads * head_dim), contract.run());
+        Ok(())
+    });
+}
+
+pub(crate) fn select_is_its_contract<D: Device>(subject: &Subject<D>) {
+    cases(6, (1usize..20, 1usize..60, any::<u64>()), |(tokens, eighths, seed)| {
+        let Some(architecture) = subject.architecture(Format::F16, seed) else { return Ok(()) };
+        let width = 8 * eighths;
+        let x = Random(seed).stored(Format::F16, tokens * width, 2.0);
+        let places: Vec<i32> = (0..tokens as i32).step_by(3).collect();
+        let mut bench = Bench::tokens(subject, tokens);
+        let y = bench.device.hold(&vec![0u16; places.len() * width]);
+        let operands = [bench.device.hold(&x), bench.batch.selected, y];
+        let kernel = kernel(Specialisation::Select, Format::F16, architecture);
+        bench.run(&Launch::select(kernel, bench.extent(Rows::Selected), operands, width));
+        prop_assert_eq!(bench.device.held::<u16>(y, places.len() * width), select(&x, &places, width));
+        Ok(())
+    });
 }

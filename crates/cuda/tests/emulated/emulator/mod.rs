@@ -78,6 +78,13 @@ impl Device for Emulator {
         Ok(())
     }
 
+    fn copy(&mut self, from: Pointer, to: Pointer, bytes: usize) -> Result<()> {
+        let (from, to) = (self.region(from, bytes)?, self.region(to, bytes)?);
+        // SAFETY: both have that many bytes, as `region` has checked.
+        unsafe { std::ptr::copy(from, to, bytes) };
+        Ok(())
+    }
+
     fn read(&mut self, from: Pointer, bytes: &mut [u8]) -> Result<()> {
         let place = self.region(from, bytes.len())?;
         // SAFETY: that many bytes lie at the place, as `region` has checked.

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use centuple_cuda::{Architecture, Capacity, Device, Encoder, Format, Target, lower};
+use centuple_cuda::{Architecture, CacheRoom, Capacity, Device, Format, Rows, Session, SessionOutput, Target, lower};
 use centuple_graph::{Activation, Attention, Binary, Graph, NodeId, Op, Pooling, PositionScores};
 use centuple_passes::{Channels, Moments, Quantization, optimize, quantize};
 use centuple_reference::{Batch, Cache, evaluate};
-use centuple_tensor::{DType, Dim, Layout, Span, Symbol, Tensor};
+use centuple_tensor::{DType, Dim, Layout, PAGE_TOKENS, Span, Symbol, Tensor};
 use centuple_testkit::{Random, distance};
 
 pub(crate) type Failure = Box<dyn std::error::Error>;
@@ -131,6 +131,182 @@ fn heads() -> Result<Graph, Failure> {
     Ok(builder.graph)
 }
 
+/// How a [`modern`] layer knows positions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Positions {
+    /// Rotated queries and keys, and a window.
+    Rotary { interleaved: bool },
+    /// Scores by distance, and no key behind the query's own.
+    Scores,
+}
+
+impl Builder {
+    /// RMS norms before attention and a gated feed-forward layer, three heads of queries to each head of keys.
+    fn modern_layer(
+        &mut self,
+        x: NodeId,
+        positions: Positions,
+        at: NodeId,
+        cache: Option<usize>,
+    ) -> Result<NodeId, Failure> {
+        let Sizes { hidden, inner, .. } = self.sizes;
+        let (heads, kv_heads, head_dim) = (6, 2, 32);
+        let normed = self.rms_norm("attention.norm", x)?;
+        let [q, k, v] = [("q", heads), ("k", kv_heads), ("v", kv_heads)];
+        let mut parts = Vec::new();
+        for (name, heads) in [q, k, v] {
+            let part = self.linear(name, normed, [heads * head_dim, hidden])?;
+            parts.push(match positions {
+                Positions::Rotary { interleaved } if name != "v" => {
+                    let table = self.weight("angles", &[self.sizes.positions, 24], 1.0)?;
+                    self.graph.push("rotary", Op::Rotary { heads, head_dim, interleaved }, &[part, at, table])?
+                }
+                Positions::Rotary { .. } | Positions::Scores => part,
+            });
+        }
+        let (window, position) = match positions {
+            Positions::Rotary { .. } => (Some(19), PositionScores::None),
+            Positions::Scores => {
+                parts.push(self.weight("scores", &[heads, 2 * 40 + 1], 1.0)?);
+                (None, PositionScores::Bias)
+            }
+        };
+        let attention = Op::Attention(Attention {
+            heads,
+            kv_heads,
+            head_dim,
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            soft_cap: None,
+            causal: cache.is_some() || matches!(positions, Positions::Scores),
+            window,
+            position,
+            cache,
+        });
+        let attended = self.graph.push("attention", attention, &parts)?;
+        let projected = self.linear("projection", attended, [hidden, heads * head_dim])?;
+        let x = self.sum(x, projected)?;
+        let normed = self.rms_norm("inner.norm", x)?;
+        let [gate, up] = [self.linear("gate", normed, [inner, hidden])?, self.linear("up", normed, [inner, hidden])?];
+        let gated = self.graph.push("gated", Op::Gate { activation: Activation::Silu }, &[gate, up])?;
+        let down = self.linear("down", gated, [hidden, inner])?;
+        self.sum(x, down)
+    }
+
+    fn rms_norm(&mut self, name: &str, x: NodeId) -> Result<NodeId, Failure> {
+        let gamma = self.weight(&format!("{name}.gamma"), &[self.sizes.hidden], 1.0)?;
+        Ok(self.graph.push(name, Op::RmsNorm { epsilon: 1e-6, residual: false }, &[x, gamma])?)
+    }
+}
+
+/// A pre-norm encoder, the logits of its selected tokens over the vocabulary, and a classifier with a norm in its head.
+fn modern(positions: Positions) -> Result<Graph, Failure> {
+    let mut builder = Builder { graph: Graph::new(), random: Random::new(9), sizes: SMALL };
+    let tokens = || vec![Dim::from(Symbol::Tokens)];
+    let ids = builder.graph.input("input_ids", DType::I64, tokens())?;
+    let types = builder.graph.input("token_type_ids", DType::I64, tokens())?;
+    let at = builder.graph.push("positions", Op::Positions { offset: 0, padding: None }, &[])?;
+    let words = builder.weight("words", &[SMALL.vocabulary, SMALL.hidden], 1.0)?;
+    let kinds = builder.weight("types", &[2, SMALL.hidden], 1.0)?;
+    let mut x = builder.graph.push("embedding", Op::Embedding, &[words, ids, kinds, types])?;
+    for _ in 0..SMALL.layers {
+        x = builder.modern_layer(x, positions, at, None)?;
+    }
+    let selected = builder.graph.push("selected", Op::Select, &[x])?;
+    let transformed = builder.linear("transform", selected, [SMALL.hidden; 2])?;
+    let transformed = builder.graph.push("silu", Op::Activation(Activation::Silu), &[transformed])?;
+    let transformed = builder.norm("transform.norm", transformed)?;
+    let tokens = builder.linear("decoder", transformed, [SMALL.vocabulary, SMALL.hidden])?;
+    let cls = builder.graph.push("cls", Op::Pool(Pooling::Cls), &[x])?;
+    let head = builder.linear("head", cls, [SMALL.hidden; 2])?;
+    let head = builder.graph.push("gelu", Op::Activation(Activation::Gelu), &[head])?;
+    let head = builder.norm("head.norm", head)?;
+    let classes = builder.linear("classifier", head, [3, SMALL.hidden])?;
+    builder.graph.output("tokens", tokens);
+    builder.graph.output("classes", classes);
+    Ok(builder.graph)
+}
+
+/// A decoder with a cache: the logits of its selected tokens, over an odd number of ids.
+fn decoder(positions: Positions) -> Result<Graph, Failure> {
+    let mut builder = Builder { graph: Graph::new(), random: Random::new(12), sizes: SMALL };
+    let ids = builder.graph.input("input_ids", DType::I64, vec![Dim::from(Symbol::Tokens)])?;
+    let at = builder.graph.push("positions", Op::Positions { offset: 0, padding: None }, &[])?;
+    let words = builder.weight("words", &[SMALL.vocabulary, SMALL.hidden], 1.0)?;
+    let mut x = builder.graph.push("embedding", Op::Embedding, &[words, ids])?;
+    for slot in 0..SMALL.layers {
+        x = builder.modern_layer(x, positions, at, Some(slot))?;
+    }
+    let x = builder.rms_norm("norm", x)?;
+    let selected = builder.graph.push("selected", Op::Select, &[x])?;
+    let head = builder.weight("head", &[SMALL.vocabulary + 1, SMALL.hidden], 0.2)?;
+    let op = Op::Linear { bias: false, activation: None, residual: false };
+    let logits = builder.graph.push("logits", op, &[selected, head])?;
+    builder.graph.output("logits", logits);
+    Ok(builder.graph)
+}
+
+/// Two sequences step by step, in pages that lie anywhere, against the reference that reads each whole: prompts in parts,
+/// tokens one by one, a page that is copied. However it is cut, the logits have the same bits.
+pub(crate) fn steps_are_the_references<D: Device>(maker: &Maker<D>) -> Result<(), Failure> {
+    for positions in [Positions::Rotary { interleaved: false }, Positions::Scores] {
+        let graph = decoder(positions)?;
+        let (optimised, _) = optimize(&graph)?;
+        let target = Target { architecture: maker.architecture, multiprocessors: 6 };
+        let room = CacheRoom { pages: 20, positions: 100 };
+        let capacity = Capacity { tokens: 80, sequences: 4 };
+        let make = || Session::new((maker.make)(), lower(&optimised, Format::F16)?, target, capacity, room);
+        let sequences = [Input::new(&[70], 3)?.ids, Input::new(&[38], 4)?.ids];
+        let pages: [Vec<u32>; 2] = [vec![7, 0, 12, 3, 19], vec![5, 18, 1]];
+        let span = |sequence: usize, past: usize, tokens: usize| Span {
+            tokens,
+            past,
+            pages: pages[sequence][..(past + tokens).div_ceil(PAGE_TOKENS)].to_vec(),
+            selected: vec![tokens as u32 - 1],
+            ..Span::default()
+        };
+        let run = |session: &mut Session<D>, spans: Vec<(usize, Span)>| -> Result<Vec<f32>, Failure> {
+            let ids: Vec<i64> = spans
+                .iter()
+                .flat_map(|(sequence, span)| &sequences[*sequence][span.past..span.past + span.tokens])
+                .copied()
+                .collect();
+            let layout = Layout::new(spans.into_iter().map(|(_, span)| span).collect())?;
+            Ok(session.run(&layout, &[("input_ids", &ids)])?.remove(0).data)
+        };
+        let whole = |sequence: usize| run(&mut make()?, vec![(sequence, span(sequence, 0, sequences[sequence].len()))]);
+        let whole = [whole(0)?, whole(1)?];
+        let columns = SMALL.vocabulary + 1;
+
+        let mut session = make()?;
+        run(&mut session, vec![(0, span(0, 0, 50)), (1, span(1, 0, 20))])?;
+        run(&mut session, vec![(0, span(0, 50, 18))])?;
+        run(&mut session, vec![(1, span(1, 20, 17)), (0, span(0, 68, 1))])?;
+        // The second page of the first sequence goes elsewhere, and the batch after it finds it there.
+        session.copy_page(0, 9)?;
+        let moved = |span: Span| Span {
+            pages: span.pages.iter().map(|&page| if page == 0 { 9 } else { page }).collect(),
+            ..span
+        };
+        let last = run(&mut session, vec![(0, moved(span(0, 69, 1))), (1, span(1, 37, 1))])?;
+        assert_eq!(last, whole.concat(), "{positions:?}: the same bits, however it was cut");
+        for (sequence, found) in last.chunks(columns).enumerate() {
+            let ids = &sequences[sequence];
+            let layout = Layout::new(vec![span(sequence, 0, ids.len())])?;
+            let mut cache = Cache::new(SMALL.layers, room.pages);
+            let mut batch = Batch { bindings: layout.bindings(), layout: &layout, cache: &mut cache };
+            let expected = evaluate(&graph, &[("input_ids", Tensor::from_i64(&[ids.len()], ids)?)], &mut batch)?;
+            let distance = distance(found, expected[0].as_f32()?);
+            assert!(distance <= 2e-2, "{positions:?}, sequence {sequence}: {distance}");
+        }
+        let mut error = |span: Span| run(&mut session, vec![(0, span)]).map_err(|error| error.to_string()).unwrap_err();
+        assert!(error(Span { pages: vec![20], ..span(0, 0, 3) }).contains("page 20"));
+        assert!(error(Span { pages: vec![1; 8], ..span(0, 16, 1) }).contains("17 tokens in 8 pages"));
+        assert!(error(Span { pages: vec![], ..span(0, 0, 3) }).contains("3 tokens in 0 pages"));
+        assert!(session.copy_page(3, 20).is_err());
+    }
+    Ok(())
+}
+
 /// A batch of sequences of these lengths.
 pub(crate) struct Input {
     pub(crate) layout: Layout,
@@ -140,7 +316,10 @@ pub(crate) struct Input {
 
 impl Input {
     pub(crate) fn new(lengths: &[usize], seed: u64) -> Result<Input, Failure> {
-        let spans = lengths.iter().map(|&tokens| Span { tokens, pool_from: tokens / 5, ..Span::default() });
+        let spans = lengths.iter().map(|&tokens| {
+            let selected = (0..tokens as u32).step_by(4).collect();
+            Span { tokens, pool_from: tokens / 5, selected, ..Span::default() }
+        });
         let layout = Layout::new(spans.collect())?;
         let mut random = Random::new(seed);
         let mut ids = |limit| (0..layout.tokens()).map(|_| random.below(limit) as i64).collect();
@@ -163,9 +342,8 @@ impl Input {
         Ok(evaluate(graph, &inputs, &mut batch)?)
     }
 
-    fn run<D: Device>(&self, encoder: &mut Encoder<D>) -> Result<Vec<Vec<f32>>, Failure> {
-        let outputs = encoder.run(&self.layout, &[("input_ids", &self.ids), ("token_type_ids", &self.types)])?;
-        Ok(outputs.into_iter().map(|output| output.data).collect())
+    fn run<D: Device>(&self, encoder: &mut Session<D>) -> Result<Vec<SessionOutput>, Failure> {
+        Ok(encoder.run(&self.layout, &[("input_ids", &self.ids), ("token_type_ids", &self.types)])?)
     }
 }
 
@@ -174,10 +352,10 @@ fn encoder<D: Device>(
     graph: &Graph,
     format: Format,
     architecture: Architecture,
-) -> Result<Encoder<D>, Failure> {
+) -> Result<Session<D>, Failure> {
     let target = Target { architecture, multiprocessors: 6 };
     let capacity = Capacity { tokens: 150, sequences: 5 };
-    Ok(Encoder::new(device, lower(graph, format)?, target, capacity)?)
+    Ok(Session::new(device, lower(graph, format)?, target, capacity, CacheRoom::default())?)
 }
 
 /// Makes a device for each encoder; its kernels are compiled for an architecture.
@@ -199,15 +377,20 @@ fn check<D: Device>(
         let input = Input::new(lengths, lengths.len() as u64)?;
         let found = input.run(&mut encoder)?;
         for (found, expected) in found.iter().zip(input.reference(graph)?) {
-            let distance = distance(found, expected.as_f32()?);
+            let distance = distance(&found.data, expected.as_f32()?);
             assert!(distance <= tolerance, "{format:?} of {architecture}, {lengths:?}: {distance}");
         }
         for (sequence, span) in input.layout.spans().iter().enumerate() {
             let alone = input.alone(sequence)?.run(&mut encoder)?;
             for (found, alone) in found.iter().zip(&alone) {
-                let per_token = alone.len() / span.tokens * input.layout.tokens() == found.len();
-                let row = if per_token { span.start * (alone.len() / span.tokens) } else { sequence * alone.len() };
-                assert_eq!(&found[row..row + alone.len()], &alone[..], "sequence {sequence} of {lengths:?}");
+                let of = |span: &Span| match found.rows {
+                    Rows::Tokens => span.tokens,
+                    Rows::Sequences => 1,
+                    Rows::Selected => span.selected.len(),
+                };
+                let place = input.layout.spans()[..sequence].iter().map(of).sum::<usize>() * found.columns;
+                let rows = &found.data[place..place + of(span) * found.columns];
+                assert_eq!(rows, &alone.data[..], "sequence {sequence} of {lengths:?}");
             }
         }
     }
@@ -227,6 +410,17 @@ pub(crate) fn heads_are_the_references<D: Device>(maker: &Maker<D>) -> Result<()
     let graph = heads()?;
     let (optimised, _) = optimize(&graph)?;
     check(maker, [&graph, &optimised], Format::F16, 1e-2)
+}
+
+pub(crate) fn modern_layers_are_the_references<D: Device>(maker: &Maker<D>) -> Result<(), Failure> {
+    for positions in
+        [Positions::Rotary { interleaved: false }, Positions::Rotary { interleaved: true }, Positions::Scores]
+    {
+        let graph = modern(positions)?;
+        let (optimised, _) = optimize(&graph)?;
+        check(maker, [&graph, &optimised], Format::F16, 1e-2)?;
+    }
+    Ok(())
 }
 
 /// Quantised layers have the integers that the pass gave them: the reference on the same quantised graph.

@@ -1,0 +1,109 @@
+//! The step engine of a GPU: sequences of a step over the pages of keys and values on it.
+
+use std::sync::Arc;
+use std::sync::mpsc::{RecvError, channel};
+
+use centuple_cuda::{Capacity, Plan};
+use centuple_generate::{Logits, Step, StepEngine, StepError, StepLimits, StepSpan};
+use centuple_kernels::KvPrecision;
+use centuple_runtime::Memory;
+use centuple_tensor::{Layout, PAGE_TOKENS, Span};
+
+use super::{Gpu, Job, Room, Task, Wish, Worker, gone, probe};
+use crate::device::CudaFiles;
+use crate::error::Error;
+use crate::generate::GenerationOptions;
+
+/// Runs steps of a generating plan on one GPU, the first where no number was given.
+pub struct CudaSteps {
+    worker: Worker,
+    room: Room,
+    limits: StepLimits,
+}
+
+impl CudaSteps {
+    /// Brings the plan of a decoder to a GPU, with a cache for its sequences.
+    ///
+    /// # Errors
+    /// There is no driver or no such GPU, a kernel can't be had, memory is short or not enough for a page, or keys and values
+    /// were to be kept as anything but 16 bits.
+    pub(crate) fn new(
+        plan: Plan,
+        number: Option<usize>,
+        files: &CudaFiles,
+        positions: usize,
+        vocabulary: usize,
+        options: &GenerationOptions,
+    ) -> Result<CudaSteps, Error> {
+        if let Some(precision @ (KvPrecision::F32 | KvPrecision::Int8)) = options.kv_precision {
+            return Err(Error::OnlyCpu { what: format!("a cache of keys and values in {precision:?}") });
+        }
+        let tokens = options.tokens_per_step.max(1);
+        let capacity = Capacity { tokens, sequences: options.sequences_per_step.clamp(1, tokens) };
+        let page = plan.page_bytes();
+        let cache = Some(Wish { bytes: options.kv_memory, positions });
+        let number = probe(number, files)?.start;
+        let (worker, room) = Worker::start(number, Task { plan, files: files.clone(), capacity, cache })?;
+        if room.cache.pages == 0 {
+            return Err(Error::CacheMemory { bytes: options.kv_memory.unwrap_or_default(), page });
+        }
+        let limits = StepLimits {
+            page_tokens: PAGE_TOKENS,
+            pages: room.cache.pages,
+            positions,
+            source_positions: 0,
+            tokens_per_step: capacity.tokens,
+            sequences_per_step: capacity.sequences,
+            vocabulary,
+        };
+        Ok(CudaSteps { worker, room, limits })
+    }
+
+    /// Bytes that the engine takes on the GPU besides the keys and values.
+    pub fn memory(&self) -> Memory {
+        let [weights, arena, _] = self.room.bytes;
+        Memory { weights, shared_weights: 0, arena, workers: 0 }
+    }
+
+    /// Bytes of the keys and values of all pages.
+    pub fn cache_bytes(&self) -> usize {
+        self.room.bytes[2]
+    }
+
+    /// The GPU.
+    pub fn gpu(&self) -> Arc<Gpu> {
+        Arc::clone(&self.worker.gpu)
+    }
+}
+
+impl StepEngine for CudaSteps {
+    fn limits(&self) -> StepLimits {
+        self.limits
+    }
+
+    fn run(&mut self, step: &Step, logits: &mut Logits) -> Result<(), StepError> {
+        let failed = |error: &dyn std::fmt::Display| StepError(format!("the model could not be run: {error}"));
+        if !step.encodings.is_empty() {
+            return Err(StepError("the model has no encoder".to_owned()));
+        }
+        let span = |span: &StepSpan| Span {
+            tokens: span.ids.len(),
+            past: span.past,
+            pages: span.pages.clone(),
+            selected: span.selected.clone(),
+            ..Span::default()
+        };
+        let layout = Layout::new(step.spans.iter().map(span).collect()).map_err(|error| failed(&error))?;
+        let ids = step.spans.iter().flat_map(|span| &span.ids).map(|&id| i64::from(id)).collect();
+        let copies = step.copies.iter().map(|copy| [copy.from, copy.to]).collect();
+        let (reply, outcome) = channel();
+        let job = Job { copies, layout, ids, type_ids: Vec::new(), reply };
+        self.worker.give(job).map_err(|error| failed(&error))?;
+        let output = outcome.recv().map_err(|RecvError| failed(&gone(&self.worker.gpu)))?;
+        logits.clear();
+        if let Some(output) = output.map_err(|error| failed(&error))? {
+            logits.values = output.data;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,250 @@
+//! A plan on a device: weights, arena, and one captured graph per size of batches.
+
+use centuple_tensor::{Layout, PAGE_TOKENS, Span};
+
+use super::Plan;
+use super::arena::{self, Arena};
+use super::batch::BatchLayout;
+use super::launches::{Addresses, attention_warps};
+use crate::architecture::Architecture;
+use crate::device::{Device, GraphId};
+use crate::driver::CudaDevice;
+use crate::error::{CudaError, Result};
+use crate::launch::{Capacity, Pointer, Rows};
+
+/// Tokens of the smallest bucket.
+const SMALLEST: usize = 16;
+
+/// The GPU that launches are made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// What kernels are compiled for.
+    pub architecture: Architecture,
+    /// Multiprocessors, by which tiles are chosen. They change no bit of a result.
+    pub multiprocessors: usize,
+}
+
+/// An output of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SessionOutput {
+    /// Its name.
+    pub name: String,
+    /// What it has a row for.
+    pub rows: Rows,
+    /// Columns of a row.
+    pub columns: usize,
+    /// `[rows, columns]`.
+    pub data: Vec<f32>,
+}
+
+/// Batches of up to that size, and the graph that runs them.
+struct Bucket {
+    capacity: Capacity,
+    batch: BatchLayout,
+    graph: GraphId,
+}
+
+/// Room for keys and values, where a model has attention with a cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheRoom {
+    /// Pages of all sequences together, of 16 tokens each.
+    pub pages: usize,
+    /// The most tokens of a sequence.
+    pub positions: usize,
+}
+
+/// A model that is ready to run. After it is made, nothing is allocated on the device.
+pub struct Session<D> {
+    device: D,
+    plan: Plan,
+    weight_bytes: usize,
+    slots: Vec<[Pointer; 2]>,
+    cache: CacheRoom,
+    arena: Arena,
+    arena_at: Pointer,
+    batch_bytes: usize,
+    batch_at: Pointer,
+    buckets: Vec<Bucket>,
+}
+
+impl<D: Device> Session<D> {
+    /// Brings weights to the device and captures a graph for each bucket: 16, 32, 64, ... tokens, up to the capacity.
+    ///
+    /// # Errors
+    /// A kernel can't be had, memory is short, or the driver fails.
+    pub fn new(
+        mut device: D,
+        mut plan: Plan,
+        target: Target,
+        capacity: Capacity,
+        cache: CacheRoom,
+    ) -> Result<Session<D>> {
+        let mut weights = Vec::with_capacity(plan.weights.len());
+        let weight_bytes = plan.weight_bytes();
+        for bytes in std::mem::take(&mut plan.weights) {
+            let pointer = device.allocate(bytes.len())?;
+            device.write(pointer, &bytes)?;
+            weights.push(pointer);
+        }
+        let mut slots = Vec::with_capacity(plan.slots.len());
+        for &width in &plan.slots {
+            let bytes = page_bytes(width).saturating_mul(cache.pages);
+            slots.push([device.allocate(bytes)?, device.allocate(bytes)?]);
+        }
+        let (arena, batch_bytes) = (arena::place(&plan, capacity), BatchLayout::new(&plan, capacity, cache).bytes());
+        let (arena_at, batch_at) = (device.allocate(arena.bytes)?, device.allocate(batch_bytes)?);
+        let mut buckets = Vec::new();
+        for capacity in bucket_sizes(capacity) {
+            let batch = BatchLayout::new(&plan, capacity, cache);
+            let (plan, arena, weights, slots) = (&plan, &arena, &weights[..], &slots[..]);
+            let addresses = Addresses { plan, arena, arena_at, weights, slots, batch: &batch, batch_at };
+            let launches = addresses.launches(target, capacity)?;
+            for launch in &launches {
+                device.prepare(launch.kernel)?;
+            }
+            buckets.push(Bucket { capacity, batch, graph: device.capture(&launches)? });
+        }
+        Ok(Session { device, plan, weight_bytes, slots, cache, arena, arena_at, batch_bytes, batch_at, buckets })
+    }
+
+    /// Bytes on the device: weights, what a batch needs, and keys and values.
+    pub fn memory(&self) -> [usize; 3] {
+        [self.weight_bytes, self.arena.bytes + self.batch_bytes, self.plan.page_bytes() * self.cache.pages]
+    }
+
+    /// Its room for keys and values.
+    pub fn cache(&self) -> CacheRoom {
+        self.cache
+    }
+
+    /// Copies the keys and values of a page to another.
+    ///
+    /// # Errors
+    /// There is no such page, or the driver fails.
+    pub fn copy_page(&mut self, from: u32, to: u32) -> Result<()> {
+        for page in [from, to] {
+            self.check_page(page)?;
+        }
+        for (slot, &width) in self.slots.iter().zip(&self.plan.slots) {
+            let bytes = page_bytes(width);
+            for rows in slot {
+                self.device.copy(rows.at(from as usize * bytes), rows.at(to as usize * bytes), bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_page(&self, page: u32) -> Result<()> {
+        if (page as usize) < self.cache.pages {
+            return Ok(());
+        }
+        Err(CudaError::Batch(format!("page {page} of a cache that has {}", self.cache.pages)))
+    }
+
+    /// Whether a sequence's keys and values have their places.
+    fn check_span(&self, span: &Span) -> Result<()> {
+        let cached = !self.plan.slots.is_empty();
+        if span.source.is_some() || (!cached && span.past > 0) {
+            return Err(CudaError::Batch("the model has no cache for a past or a source".to_owned()));
+        }
+        if !cached {
+            return Ok(());
+        }
+        let (held, pages) = (span.past + span.tokens, span.pages.len());
+        let room = self.cache.positions.div_ceil(PAGE_TOKENS);
+        if pages * PAGE_TOKENS < held || pages > room {
+            let reason = format!("{held} tokens in {pages} pages, where a sequence has at most {room}");
+            return Err(CudaError::Batch(reason));
+        }
+        span.pages.iter().try_for_each(|&page| self.check_page(page))
+    }
+
+    /// What it runs on.
+    pub fn device(&self) -> &D {
+        &self.device
+    }
+
+    /// The outputs of a batch, whose integer inputs `[Tokens]` have names.
+    ///
+    /// # Errors
+    /// The batch is larger than the capacity, an input is missing or has an id that its table doesn't have, or the driver
+    /// fails.
+    pub fn run(&mut self, layout: &Layout, inputs: &[(&str, &[i64])]) -> Result<Vec<SessionOutput>> {
+        let graph = self.write(layout, inputs)?;
+        self.device.replay(graph)?;
+        let mut outputs = Vec::with_capacity(self.plan.outputs.len());
+        for output in &self.plan.outputs {
+            let value = self.plan.values[output.value];
+            let rows = match value.rows {
+                Rows::Tokens => layout.tokens(),
+                Rows::Sequences => layout.spans().len(),
+                Rows::Selected => layout.bindings().selected,
+            };
+            let mut bytes = vec![0u8; rows * value.columns * value.element_bytes];
+            self.device.read(self.arena_at.at(self.arena.places[output.value]), &mut bytes)?;
+            let (floats, _) = bytes.as_chunks::<4>();
+            let data = floats.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+            outputs.push(SessionOutput { name: output.name.clone(), rows: value.rows, columns: value.columns, data });
+        }
+        Ok(outputs)
+    }
+
+    /// Brings a batch to the device; the graph that runs it.
+    fn write(&mut self, layout: &Layout, inputs: &[(&str, &[i64])]) -> Result<GraphId> {
+        let (tokens, sequences) = (layout.tokens(), layout.spans().len());
+        let fits = |bucket: &&Bucket| bucket.capacity.tokens >= tokens && bucket.capacity.sequences >= sequences;
+        let Some(bucket) = self.buckets.iter().find(fits) else {
+            return Err(CudaError::Batch(format!(
+                "{tokens} tokens of {sequences} sequences are more than it has room for"
+            )));
+        };
+        layout.spans().iter().try_for_each(|span| self.check_span(span))?;
+        let queries = 16 * attention_warps(bucket.capacity);
+        let words = bucket.batch.words(&self.plan, layout, inputs, queries)?;
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        self.device.write(self.batch_at, &bytes)?;
+        Ok(bucket.graph)
+    }
+}
+
+impl Session<CudaDevice> {
+    /// Runs a batch so many times; the microseconds that the GPU took for each, copies left out.
+    ///
+    /// # Errors
+    /// Those of [`Session::run`].
+    pub fn time(&mut self, layout: &Layout, inputs: &[(&str, &[i64])], repeat: usize) -> Result<Vec<f32>> {
+        let graph = self.write(layout, inputs)?;
+        self.device.time(graph, repeat)
+    }
+}
+
+/// Bytes of the keys, or of the values, of a page.
+pub(super) fn page_bytes(width: usize) -> usize {
+    PAGE_TOKENS * width * size_of::<u16>()
+}
+
+/// Sizes of batches, ascending, the last of which is the capacity. A bucket has room for as many sequences as tokens.
+fn bucket_sizes(capacity: Capacity) -> Vec<Capacity> {
+    let doubled = std::iter::successors(Some(SMALLEST), |tokens| tokens.checked_mul(2));
+    let smaller = doubled.take_while(|&tokens| tokens < capacity.tokens);
+    smaller
+        .chain([capacity.tokens])
+        .map(|tokens| Capacity { tokens, sequences: capacity.sequences.min(tokens) })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_double_up_to_the_capacity() {
+        let of = |tokens, sequences| {
+            let sizes = bucket_sizes(Capacity { tokens, sequences });
+            sizes.iter().map(|size| [size.tokens, size.sequences]).collect::<Vec<_>>()
+        };
+        assert_eq!(of(100, 20), [[16, 16], [32, 20], [64, 20], [100, 20]]);
+        assert_eq!(of(8, 8), [[8, 8]]);
+        assert_eq!(of(32, 1), [[16, 1], [32, 1]]);
+    }
+}

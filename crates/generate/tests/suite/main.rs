@@ -1,0 +1,6 @@
+//! Decoding, constraints and the scheduler.
+
+mod constraint;
+mod goldens;
+mod scheduler;
+mod table;

@@ -1,0 +1,4 @@
+//! GGUF files, whole and damaged.
+
+mod hostile;
+mod types;

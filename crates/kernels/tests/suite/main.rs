@@ -1,0 +1,12 @@
+//! Every kernel on every instruction set of the machine, beside its definition.
+
+mod attention;
+mod gemm;
+mod int4;
+mod int8;
+mod int8_rows;
+mod kv_pages;
+mod machines;
+mod rotary;
+mod row_wise;
+mod support;

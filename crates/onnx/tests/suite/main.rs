@@ -1,0 +1,6 @@
+//! ONNX files in and out.
+
+mod agreement;
+mod export;
+mod hostile;
+mod operators;
