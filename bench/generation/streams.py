@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures many streams at once beside one, with the real binary. Only Python's standard library is needed.
 
-    streams.py MODEL [--precision int8] [--kv-precision f16] [--streams 32] [--prompt 60] [--new 128] [--rounds 3]
+    streams.py MODEL [--precision int8] [--kv-precision f16] [--device cpu] [--streams 32] [--prompt 60] [--new 128] [--rounds 3]
 
 Each round asks a fresh server for every text, one after the other, then another fresh server for all at once. Told are tokens a
 second of one stream and of all together, with their prompts and while only tokens are generated; the times to the first token
@@ -30,6 +30,7 @@ class Server:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         command = [options.binary, "serve", options.model, "--port", str(self.port), "--precision", options.precision]
+        command += ["--device", options.device]
         if options.kv_precision:
             command += ["--kv-precision", options.kv_precision]
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -152,6 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--binary", default=str(ROOT / "target/release/centuple"))
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="int8")
     parser.add_argument("--kv-precision", help="by default the server's own choice")
     parser.add_argument("--streams", type=int, default=32)
