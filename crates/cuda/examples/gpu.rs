@@ -79,7 +79,7 @@ fn kernels(pack: PathBuf) -> Result<(), Failure> {
     let device = open(&pack)?;
     let architectures = vec![device.target().architecture];
     let subject = Subject { device: RefCell::new(device), sums: Some([2e-3, 1e-2]), architectures };
-    let all: [(&str, Check); 14] = [
+    let all: [(&str, Check); 15] = [
         ("norm", checks::norm_is_its_contract),
         ("quantise", checks::quantise_is_its_contract),
         ("gemm", checks::gemm_is_its_contract),
@@ -92,6 +92,7 @@ fn kernels(pack: PathBuf) -> Result<(), Failure> {
         ("gate", checks::gate_is_its_contract),
         ("rotary", checks::rotary_is_its_contract),
         ("select", checks::select_is_its_contract),
+        ("head norm", checks::head_norm_is_its_contract),
         ("wide gemm", checks::wide_gemm_is_its_contract),
         ("paged attention", checks::paged_attention_is_its_contract),
     ];

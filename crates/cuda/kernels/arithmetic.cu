@@ -27,6 +27,7 @@ DEVICE float warp_min(float x) {
 #define TANH 4
 #define SIGMOID 5
 #define SILU 6
+#define QUICK_GELU 7
 
 template <int FUNCTION>
 DEVICE float activate(float x) {
@@ -42,6 +43,8 @@ DEVICE float activate(float x) {
         return 1.0f / (1.0f + expf(-x));
     } else if constexpr (FUNCTION == SILU) {
         return x / (1.0f + expf(-x));
+    } else if constexpr (FUNCTION == QUICK_GELU) {
+        return x / (1.0f + expf(-1.702f * x));
     } else {
         return x;
     }
@@ -56,6 +59,7 @@ DEVICE float activate_by(int function, float x) {
         case TANH: return activate<TANH>(x);
         case SIGMOID: return activate<SIGMOID>(x);
         case SILU: return activate<SILU>(x);
+        case QUICK_GELU: return activate<QUICK_GELU>(x);
         default: return x;
     }
 }

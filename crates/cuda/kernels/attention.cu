@@ -41,11 +41,11 @@ DEVICE void load_rows(u8* tile, const u16* matrix, int first, int length, i64 st
 // q, k, v: the first column of head 0; rows are *_stride elements apart, and each head has HEAD_DIM columns. Query head h
 // reads key head h / group. y [tokens, heads · HEAD_DIM]. rows: how many blocks there are. offsets [sequences + 1]: each
 // sequence's first row. blocks [rows]: pairs of sequence and first query within it. scale: of the scores, times log2(e).
-// Strides are multiples of 8. window: -1 for none. distances [heads, 2 · farthest + 1], or null: what the distance from key to
+// Strides are multiples of 8. cap: scores s become cap · tanh(s / cap), times log2(e); 0 for none. window: -1 for none. distances [heads, 2 · farthest + 1], or null: what the distance from key to
 // query adds to a score, times log2(e); from `farthest` on, that of `farthest`. With PAGED: k, v are those of page 0; pasts
 // [sequences]: tokens that came before those of the batch; pages: of each sequence from its number in first_pages [sequences] on.
 KERNEL(THREADS)(const u16* q, const u16* k, const u16* v, u16* y, int q_stride, int k_stride, int v_stride, int y_stride,
-                int group, const int* rows, const int* offsets, const int* blocks, float scale, int causal, int window,
+                int group, const int* rows, const int* offsets, const int* blocks, float scale, float cap, int causal, int window,
                 const float* distances, int farthest, const int* pasts, const int* first_pages, const int* pages) {
     SHARED(shared);
     if (static_cast<int>(blockIdx.x) >= *rows) return;
@@ -138,6 +138,8 @@ KERNEL(THREADS)(const u16* q, const u16* k, const u16* v, u16* y, int q_stride, 
                     float& score = scores[j][half * 2 + e];
                     int key = first_key + j * 8 + lane % 4 * 2 + e;
                     score *= scale;
+                    // tanh(x) by 2^(2x log2(e)), which takes fewer registers than tanhf.
+                    if (cap > 0.0f) score = cap - 2.0f * cap / (1.0f + exp2_fast(score / cap * 2.8853900817779268f));
                     if (distances) {
                         int distance = query - key;
                         distance = distance > farthest ? farthest : distance < -farthest ? -farthest : distance;

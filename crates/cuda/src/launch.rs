@@ -190,6 +190,8 @@ pub struct AttentionOperands {
     pub group: usize,
     /// Factor on the scores, without log2(e).
     pub scale: f32,
+    /// Scores `s` become `cap · tanh(s / cap)`.
+    pub soft_cap: Option<f32>,
     /// Whether a query sees no key behind its own.
     pub causal: bool,
     /// How many keys a query sees on either side of its own.
@@ -224,6 +226,23 @@ pub struct RotaryOperands {
     pub head_dim: usize,
     /// Columns of a head that are rotated, a multiple of 4.
     pub rotated: usize,
+}
+
+/// Operands of [`Specialisation::HeadNorm`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HeadNormOperands {
+    /// `[rows, heads · head_dim]`.
+    pub x: Columns,
+    /// `[head_dim]` f32.
+    pub gamma: Pointer,
+    /// `[rows, heads · head_dim]`.
+    pub y: Pointer,
+    /// Number of heads.
+    pub heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Added to the mean square.
+    pub epsilon: f32,
 }
 
 /// Operands of [`Specialisation::WideNorm`].
@@ -329,11 +348,12 @@ impl Launch {
         batch: &BatchPointers,
         operands: &AttentionOperands,
     ) -> Launch {
-        let AttentionOperands { q, k, v, y, heads, group, scale, causal, window, distances } = *operands;
+        let AttentionOperands { q, k, v, y, heads, group, scale, soft_cap, causal, window, distances } = *operands;
         let mut arguments = pointers(&[q.first, k.first, v.first, y.first]);
         arguments.extend([q.stride, k.stride, v.stride, y.stride, group].map(int));
         arguments.extend(pointers(&[batch.block_count(), batch.offsets, batch.blocks]));
-        arguments.push(Argument::Float(scale * std::f32::consts::LOG2_E));
+        arguments
+            .extend([scale, soft_cap.unwrap_or(0.0)].map(|factor| Argument::Float(factor * std::f32::consts::LOG2_E)));
         arguments.extend([int(usize::from(causal)), window.map_or(Argument::Int(-1), int)]);
         arguments.extend([Argument::Pointer(distances.table), int(distances.farthest)]);
         arguments.extend(pointers(&[batch.cache.pasts, batch.cache.first_pages, batch.cache.pages]));
@@ -397,6 +417,15 @@ impl Launch {
         let WideNormOperands { x, gamma, beta, y, width, epsilon } = *operands;
         let mut arguments = pointers(&[x, gamma, beta, y, rows.count]);
         arguments.extend([int(width), Argument::Float(epsilon)]);
+        Launch::row_wise(kernel, rows, arguments)
+    }
+
+    /// [`Specialisation::HeadNorm`].
+    pub fn head_norm(kernel: Kernel, rows: Extent, operands: &HeadNormOperands) -> Launch {
+        let HeadNormOperands { x, gamma, y, heads, head_dim, epsilon } = *operands;
+        let mut arguments = vec![Argument::Pointer(x.first), int(x.stride)];
+        arguments.extend(pointers(&[gamma, y, rows.count]));
+        arguments.extend([int(heads), int(head_dim), Argument::Float(epsilon)]);
         Launch::row_wise(kernel, rows, arguments)
     }
 

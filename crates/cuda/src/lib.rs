@@ -25,8 +25,8 @@ pub use driver::{CudaDevice, DeviceInfo, Driver};
 pub use error::{CudaError, Result};
 pub use launch::{
     Argument, AttentionOperands, BatchPointers, CachePointers, Capacity, CodePointers, Columns, DenseOperands,
-    Distances, Extent, GemmOperands, Launch, NormOperands, Pointer, RotaryOperands, Rows, WideNormOperands,
-    attention_blocks,
+    Distances, Extent, GemmOperands, HeadNormOperands, Launch, NormOperands, Pointer, RotaryOperands, Rows,
+    WideNormOperands, attention_blocks,
 };
 pub use nvrtc::{Compiled, Nvrtc};
 pub use pack::{CubinPack, pack};

@@ -31,6 +31,8 @@ pub enum Activation {
     Sigmoid = 5,
     /// `x · sigmoid(x)`.
     Silu = 6,
+    /// `x · sigmoid(1.702 x)`.
+    QuickGelu = 7,
 }
 
 /// How a sequence becomes one row. The number is the one in `kernels/pool.cu`.
@@ -135,6 +137,8 @@ pub enum Specialisation {
     Widen,
     /// The norm of f32 rows.
     WideNorm,
+    /// The norm of each head.
+    HeadNorm,
     /// Activation functions of rows, times other rows.
     Gate,
     /// Rotation of heads by positions.
@@ -162,6 +166,7 @@ impl Specialisation {
             Specialisation::Dense => ("dense.cu", include_str!("../kernels/dense.cu")),
             Specialisation::Widen => ("widen.cu", include_str!("../kernels/widen.cu")),
             Specialisation::WideNorm => ("wide_norm.cu", include_str!("../kernels/wide_norm.cu")),
+            Specialisation::HeadNorm => ("head_norm.cu", include_str!("../kernels/head_norm.cu")),
             Specialisation::Gate => ("gate.cu", include_str!("../kernels/gate.cu")),
             Specialisation::Rotary { .. } => ("rotary.cu", include_str!("../kernels/rotary.cu")),
             Specialisation::Select => ("select.cu", include_str!("../kernels/select.cu")),
@@ -179,6 +184,7 @@ impl Specialisation {
             | Specialisation::Append
             | Specialisation::Widen
             | Specialisation::WideNorm
+            | Specialisation::HeadNorm
             | Specialisation::Gate
             | Specialisation::Rotary { .. }
             | Specialisation::Select => ROWS_PER_BLOCK,
@@ -243,7 +249,8 @@ impl Kernel {
         }
         all.extend(POOLINGS.map(Specialisation::Pool));
         all.extend([Specialisation::Dense, Specialisation::Append]);
-        all.extend([Specialisation::Widen, Specialisation::WideNorm, Specialisation::Gate, Specialisation::Select]);
+        all.extend([Specialisation::Widen, Specialisation::WideNorm, Specialisation::HeadNorm]);
+        all.extend([Specialisation::Gate, Specialisation::Select]);
         all.extend([false, true].map(|interleaved| Specialisation::Rotary { interleaved }));
         [Format::F16, Format::Bf16]
             .into_iter()
@@ -266,6 +273,7 @@ impl Kernel {
             | Specialisation::Append
             | Specialisation::Widen
             | Specialisation::WideNorm
+            | Specialisation::HeadNorm
             | Specialisation::Gate
             | Specialisation::Rotary { .. }
             | Specialisation::Select => 1,
@@ -299,6 +307,7 @@ impl Kernel {
             | Specialisation::Append
             | Specialisation::Widen
             | Specialisation::WideNorm
+            | Specialisation::HeadNorm
             | Specialisation::Gate
             | Specialisation::Select => {
                 constants.push(("WARPS", warps));
@@ -367,6 +376,7 @@ impl Kernel {
             | Specialisation::Append
             | Specialisation::Widen
             | Specialisation::WideNorm
+            | Specialisation::HeadNorm
             | Specialisation::Gate
             | Specialisation::Rotary { .. }
             | Specialisation::Select => 0,

@@ -31,6 +31,7 @@ fn expected(kernel: Kernel) -> Vec<&'static str> {
         | Specialisation::Pool(_)
         | Specialisation::Widen
         | Specialisation::WideNorm
+        | Specialisation::HeadNorm
         | Specialisation::Gate
         | Specialisation::Rotary { .. }
         | Specialisation::Select => Vec::new(),

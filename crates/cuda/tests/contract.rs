@@ -2,7 +2,7 @@
 //! Operands are rounded to 16 bits before both.
 
 use centuple_cuda::contract::{
-    Affine, Attention, Codes, Dense, Gemm, Heads, Norm, Pool, Rotary, Weight, gate, pool, quantise, wide_norm,
+    Affine, Attention, Codes, Dense, Gemm, HeadNorm, Heads, Norm, Pool, Rotary, Weight, gate, pool, quantise, wide_norm,
 };
 use centuple_cuda::{Activation, Format, HEAD_DIMS, POOLINGS, Pooling};
 use centuple_graph as graph;
@@ -55,7 +55,7 @@ fn formats() -> impl Strategy<Value = Format> {
     prop_oneof![Just(Format::F16), Just(Format::Bf16)]
 }
 
-const ACTIVATIONS: [(Activation, Option<graph::Activation>); 7] = [
+const ACTIVATIONS: [(Activation, Option<graph::Activation>); 8] = [
     (Activation::Identity, None),
     (Activation::Gelu, Some(graph::Activation::Gelu)),
     (Activation::GeluTanh, Some(graph::Activation::GeluTanh)),
@@ -63,6 +63,7 @@ const ACTIVATIONS: [(Activation, Option<graph::Activation>); 7] = [
     (Activation::Tanh, Some(graph::Activation::Tanh)),
     (Activation::Sigmoid, Some(graph::Activation::Sigmoid)),
     (Activation::Silu, Some(graph::Activation::Silu)),
+    (Activation::QuickGelu, Some(graph::Activation::QuickGelu)),
 ];
 
 fn pooling_of(pooling: Pooling) -> graph::Pooling {
@@ -209,6 +210,7 @@ proptest! {
         causal in any::<bool>(),
         window in proptest::option::of(0usize..70),
         farthest in proptest::option::of(0usize..90),
+        capped in any::<bool>(),
         seed in any::<u64>(),
     ) {
         let (mut random, head_dim, heads) = (Random::new(seed), HEAD_DIMS[of_dim], kv_heads * group);
@@ -217,6 +219,8 @@ proptest! {
         let [q, k, v] = widths.map(|width| stored(&mut random, format, tokens * width, 2.0));
         let scale = 1.0 / (head_dim as f32).sqrt();
         let matrices = [&q, &k, &v];
+        // Never together.
+        let soft_cap = (capped && farthest.is_none()).then_some(1.5);
         let scores = farthest.map(|farthest| floats(&mut random, heads * (2 * farthest + 1), 2.0));
         let scaled: Option<Vec<f32>> =
             scores.as_ref().map(|scores| scores.iter().map(|score| score * std::f32::consts::LOG2_E).collect());
@@ -231,6 +235,7 @@ proptest! {
             group,
             head_dim,
             scale,
+            soft_cap,
             causal,
             window,
             distances: scaled.as_deref(),
@@ -241,7 +246,7 @@ proptest! {
             kv_heads,
             head_dim,
             scale,
-            soft_cap: None,
+            soft_cap,
             causal,
             window,
             position: if scores.is_some() { PositionScores::Bias } else { PositionScores::None },
@@ -256,7 +261,7 @@ proptest! {
     }
 
     #[test]
-    fn rotary_and_gate_are_the_ops(
+    fn rotary_head_norm_and_gate_are_the_ops(
         format in formats(),
         [tokens, heads, quarters] in [1usize..6, 1usize..4, 1usize..9],
         interleaved in any::<bool>(),
@@ -278,6 +283,12 @@ proptest! {
         let operands = [rows.clone(), places, wide(&[9, rotated], &table)];
         let expected = reference(&Op::Rotary { heads, head_dim, interleaved }, &operands, &Layout::default());
         check(&format.widened(&rotary.run()), &expected, tolerance(format))?;
+
+        let gamma = floats(&mut random, head_dim, 1.5);
+        let found = HeadNorm { format, x: heads_of, gamma: &gamma, epsilon: 1e-6, heads }.run();
+        let operands = [rows.clone(), wide(&[head_dim], &gamma)];
+        let expected = reference(&Op::HeadNorm { heads, epsilon: 1e-6 }, &operands, &Layout::default());
+        check(&format.widened(&found), &expected, tolerance(format))?;
 
         let (activation, of_graph) = ACTIVATIONS[of_activation];
         let Some(of_graph) = of_graph else { return Ok(()) };

@@ -32,6 +32,8 @@ pub struct Attention<'a> {
     pub head_dim: usize,
     /// Factor on the scores.
     pub scale: f32,
+    /// Scores `s` become `cap · tanh(s / cap)`.
+    pub soft_cap: Option<f32>,
     /// Whether a query sees no key behind its own.
     pub causal: bool,
     /// How many keys a query sees on either side of its own.
@@ -91,7 +93,9 @@ impl Attention<'_> {
                     return f32::NEG_INFINITY;
                 }
                 let key = self.head(self.k, head / self.group, at);
-                query.iter().zip(&key).fold(0.0, |sum, (q, k)| sum + q * k) * scale + self.distance(head, position, at)
+                let score = query.iter().zip(&key).fold(0.0, |sum, (q, k)| sum + q * k) * scale;
+                let cap = self.soft_cap.map(|cap| cap * std::f32::consts::LOG2_E);
+                cap.map_or(score, |cap| capped(score, cap)) + self.distance(head, position, at)
             };
             let scores: Vec<f32> = block.iter().map(score).collect();
             let before = largest;
@@ -113,4 +117,9 @@ impl Attention<'_> {
         let inverse = 1.0 / ((totals[0] + totals[1]) + (totals[2] + totals[3]));
         outputs.iter().map(|output| self.format.narrow(output * inverse)).collect()
     }
+}
+
+/// `cap · tanh(score / cap)`, as the kernel computes it.
+fn capped(score: f32, cap: f32) -> f32 {
+    cap - 2.0 * cap / (1.0 + (score / cap * (2.0 * std::f32::consts::LOG2_E)).exp2())
 }

@@ -13,7 +13,7 @@ pub use attention::{Attention, Heads};
 pub use gemm::{Dense, Gemm, Weight};
 pub use norm::{Affine, Codes, Norm, quantise, wide_norm};
 pub use pool::{Pool, pool};
-pub use rows::{Rotary, gate, select};
+pub use rows::{HeadNorm, Rotary, gate, select};
 
 use half::{bf16, f16};
 
@@ -63,6 +63,7 @@ impl Activation {
             Activation::Tanh => x.tanh(),
             Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
             Activation::Silu => x / (1.0 + (-x).exp()),
+            Activation::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What is done to each row by itself.
 
-use super::Heads;
+use super::{Heads, warp_sum};
 use crate::specialisation::{Activation, Format};
 
 /// Operands of `kernels/rotary.cu`.
@@ -41,6 +41,39 @@ impl Rotary<'_> {
                     head[b] = second.mul_add(*cosine, first * sine);
                 }
                 results.extend(self.format.narrowed(&head));
+            }
+        }
+        results
+    }
+}
+
+/// Operands of `kernels/head_norm.cu`.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadNorm<'a> {
+    /// Type of the rows.
+    pub format: Format,
+    /// Rows with heads.
+    pub x: Heads<'a>,
+    /// `[head_dim]`.
+    pub gamma: &'a [f32],
+    /// Added to the mean square.
+    pub epsilon: f32,
+    /// Number of heads.
+    pub heads: usize,
+}
+
+impl HeadNorm<'_> {
+    /// The result, `[rows, heads · head_dim]`.
+    pub fn run(&self) -> Vec<u16> {
+        let width = self.gamma.len();
+        let mut results = Vec::new();
+        for row in self.x.matrix.chunks(self.x.stride) {
+            for head in row[self.x.first..][..self.heads * width].chunks(width) {
+                let head = self.format.widened(head);
+                let mut lanes = [0.0f32; 32];
+                head.iter().enumerate().for_each(|(at, x)| lanes[at % 32] = x.mul_add(*x, lanes[at % 32]));
+                let inverse = 1.0 / (warp_sum(lanes) / width as f32 + self.epsilon).sqrt();
+                results.extend(head.iter().zip(self.gamma).map(|(x, gamma)| self.format.narrow(x * inverse * gamma)));
             }
         }
         results

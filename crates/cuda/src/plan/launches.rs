@@ -6,8 +6,8 @@ use super::session::Target;
 use super::{Affine, Codes, IdsId, Plan, Product, Quantisation, Step, ValueId, View, WeightId};
 use crate::error::Result;
 use crate::launch::{
-    AttentionOperands, Capacity, CodePointers, Columns, DenseOperands, Distances, GemmOperands, Launch, NormOperands,
-    Pointer, RotaryOperands, Rows, WideNormOperands,
+    AttentionOperands, Capacity, CodePointers, Columns, DenseOperands, Distances, GemmOperands, HeadNormOperands,
+    Launch, NormOperands, Pointer, RotaryOperands, Rows, WideNormOperands,
 };
 use crate::specialisation::{ATTENTION_WARPS, Kernel, Specialisation, TILES};
 
@@ -79,7 +79,21 @@ impl Addresses<'_> {
                 let kernel = kernel(Specialisation::Gemm { codes, activation: *activation, tile, wide: *wide })?;
                 Ok(Launch::gemm(kernel, rows, &self.gemm(step, product)))
             }
-            Step::Attention { q, k, v, heads, group, head_dim, scale, causal, window, distances, cache, y } => {
+            Step::Attention {
+                q,
+                k,
+                v,
+                heads,
+                group,
+                head_dim,
+                scale,
+                soft_cap,
+                causal,
+                window,
+                distances,
+                cache,
+                y,
+            } => {
                 let warps = attention_warps(capacity);
                 let paged = cache.is_some();
                 let kernel = kernel(Specialisation::Attention { head_dim: *head_dim, paged, warps })?;
@@ -93,7 +107,9 @@ impl Addresses<'_> {
                     farthest,
                 });
                 let (heads, group, scale, causal, window) = (*heads, *group, *scale, *causal, *window);
-                let operands = AttentionOperands { q, k, v, y, heads, group, scale, causal, window, distances };
+                let soft_cap = *soft_cap;
+                let operands =
+                    AttentionOperands { q, k, v, y, heads, group, scale, soft_cap, causal, window, distances };
                 Ok(Launch::attention(kernel, capacity, batch, &operands))
             }
             Step::Append { k, v, slot } => {
@@ -111,6 +127,17 @@ impl Addresses<'_> {
                     rotated: *rotated,
                 };
                 Ok(Launch::rotary(kernel(Specialisation::Rotary { interleaved: *interleaved })?, rows, &operands))
+            }
+            Step::HeadNorm { x, gamma, epsilon, y, heads, head_dim } => {
+                let operands = HeadNormOperands {
+                    x: self.columns(*x),
+                    gamma: self.weights[*gamma],
+                    y: self.value(*y),
+                    heads: *heads,
+                    head_dim: *head_dim,
+                    epsilon: *epsilon,
+                };
+                Ok(Launch::head_norm(kernel(Specialisation::HeadNorm)?, rows, &operands))
             }
             Step::Gate { a, b, activation, y } => {
                 let (a, b) = (self.columns(*a), b.map(|b| self.columns(b)));

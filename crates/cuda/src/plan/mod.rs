@@ -104,6 +104,7 @@ pub(crate) enum Step {
         group: usize,
         head_dim: usize,
         scale: f32,
+        soft_cap: Option<f32>,
         causal: bool,
         window: Option<usize>,
         /// By head and distance, and the farthest distance that has a value of its own.
@@ -123,6 +124,14 @@ pub(crate) enum Step {
         table: WeightId,
         rotated: usize,
         interleaved: bool,
+        y: ValueId,
+        heads: usize,
+        head_dim: usize,
+    },
+    HeadNorm {
+        x: View,
+        gamma: WeightId,
+        epsilon: f32,
         y: ValueId,
         heads: usize,
         head_dim: usize,
@@ -227,7 +236,7 @@ impl Step {
             | Step::Widen { x, .. }
             | Step::WideNorm { x, .. }
             | Step::Select { x, .. } => vec![*x],
-            Step::Rotary { x, .. } => vec![x.value],
+            Step::Rotary { x, .. } | Step::HeadNorm { x, .. } => vec![x.value],
             Step::Gate { a, b, .. } => std::iter::once(a).chain(b).map(|view| view.value).collect(),
             Step::Gemm { product, residual, .. } => {
                 let mut reads = match product {
@@ -257,6 +266,7 @@ impl Step {
             | Step::Widen { y, .. }
             | Step::WideNorm { y, .. }
             | Step::Rotary { y, .. }
+            | Step::HeadNorm { y, .. }
             | Step::Gate { y, .. }
             | Step::Select { y, .. } => vec![*y],
             Step::Append { .. } => Vec::new(),

@@ -39,4 +39,5 @@ tests! {
     select_is_its_contract
     wide_gemm_is_its_contract
     paged_attention_is_its_contract
+    head_norm_is_its_contract
 }

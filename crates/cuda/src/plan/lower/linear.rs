@@ -132,6 +132,6 @@ pub(super) fn activation_of(activation: Option<graph::Activation>) -> Result<Act
         Some(graph::Activation::Tanh) => Activation::Tanh,
         Some(graph::Activation::Sigmoid) => Activation::Sigmoid,
         Some(graph::Activation::Silu) => Activation::Silu,
-        Some(graph::Activation::QuickGelu) => return unsupported("quick GELU"),
+        Some(graph::Activation::QuickGelu) => Activation::QuickGelu,
     })
 }

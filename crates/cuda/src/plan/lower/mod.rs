@@ -1,4 +1,4 @@
-//! From an optimised graph of an encoder to steps.
+//! From an optimised graph to steps.
 
 mod linear;
 mod operands;
@@ -98,6 +98,7 @@ impl Lowering<'_> {
             }
             Op::Attention(attention) => self.attention(node, attention),
             Op::Rotary { heads, head_dim, interleaved } => self.rotary(node, *heads, *head_dim, *interleaved),
+            Op::HeadNorm { heads, epsilon } => self.head_norm(node, *heads, *epsilon),
             Op::Activation(activation) => self.gate(node, *activation, false),
             Op::Gate { activation } => self.gate(node, *activation, true),
             Op::Select => {
@@ -123,7 +124,6 @@ impl Lowering<'_> {
             | Op::ShiftRight { .. }
             | Op::GroupQuantizedLinear { .. }
             | Op::GroupedLinear { .. }
-            | Op::HeadNorm { .. }
             | Op::CrossAttention(_)
             | Op::Unary(_)
             | Op::Binary(_)
@@ -227,9 +227,6 @@ impl Lowering<'_> {
     fn attention(&mut self, node: &Node, attention: &graph::Attention) -> Result<Lowered> {
         let graph::Attention { heads, kv_heads, head_dim, scale, soft_cap, causal, window, position, cache } =
             *attention;
-        if soft_cap.is_some() {
-            return unsupported("attention with a cap");
-        }
         if !HEAD_DIMS.contains(&head_dim) {
             return unsupported(format!("heads of width {head_dim}; there are kernels for {HEAD_DIMS:?}"));
         }
@@ -256,7 +253,8 @@ impl Lowering<'_> {
             self.plan.slots[slot] = kv_heads * head_dim;
             self.plan.steps.push(Step::Append { k, v, slot });
         }
-        let step = Step::Attention { q, k, v, y, heads, group, head_dim, scale, causal, window, distances, cache };
+        let step =
+            Step::Attention { q, k, v, y, heads, group, head_dim, scale, soft_cap, causal, window, distances, cache };
         self.plan.steps.push(step);
         Ok(stored_whole(y, columns))
     }
@@ -271,6 +269,14 @@ impl Lowering<'_> {
         let (x, positions, table) = (self.aligned_view(x)?, self.rows_of(table, positions)?, self.wide_weight(table)?);
         let y = self.value(rows, columns, 2);
         self.plan.steps.push(Step::Rotary { x, positions, table, rotated, interleaved, y, heads, head_dim });
+        Ok(stored_whole(y, columns))
+    }
+
+    fn head_norm(&mut self, node: &Node, heads: usize, epsilon: f32) -> Result<Lowered> {
+        let (rows, columns) = width(node)?;
+        let (x, gamma) = (self.view(node.inputs[0])?, self.wide_weight(node.inputs[1])?);
+        let (y, head_dim) = (self.value(rows, columns, 2), columns / heads.max(1));
+        self.plan.steps.push(Step::HeadNorm { x, gamma, epsilon, y, heads, head_dim });
         Ok(stored_whole(y, columns))
     }
 

@@ -6,12 +6,14 @@ use std::cell::{RefCell, RefMut};
 
 use bytemuck::{AnyBitPattern, NoUninit};
 use centuple_cuda::contract::{
-    Affine, Attention, Codes, Dense, Gemm, Heads, Norm, Pool, Rotary, Weight, gate, pool, quantise, select, wide_norm,
+    Affine, Attention, Codes, Dense, Gemm, HeadNorm, Heads, Norm, Pool, Rotary, Weight, gate, pool, quantise, select,
+    wide_norm,
 };
 use centuple_cuda::{
     Activation, Architecture, AttentionOperands, BatchPointers, CachePointers, Capacity, CodePointers, Columns,
-    DenseOperands, Device, Distances, Extent, Format, GEMM_ACTIVATIONS, GemmOperands, HEAD_DIMS, Kernel, Launch,
-    NormOperands, POOLINGS, Pointer, RotaryOperands, Rows, Specialisation, TILES, WideNormOperands, attention_blocks,
+    DenseOperands, Device, Distances, Extent, Format, GEMM_ACTIVATIONS, GemmOperands, HEAD_DIMS, HeadNormOperands,
+    Kernel, Launch, NormOperands, POOLINGS, Pointer, RotaryOperands, Rows, Specialisation, TILES, WideNormOperands,
+    attention_blocks,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -421,6 +423,7 @@ pub(crate) fn paged_attention_is_its_contract<D: Device>(subject: &Subject<D>) {
             group,
             head_dim,
             scale,
+            soft_cap: None,
             causal: true,
             window,
             distances: None,
@@ -480,7 +483,8 @@ pub(crate) fn paged_attention_is_its_contract<D: Device>(subject: &Subject<D>) {
         bench.run(&Launch::append(append, bench.capacity, &bench.batch, [k, v], caches, widths[1]));
         let [k, v] = caches.map(|first| Columns { first, stride: widths[1] });
         let distances = Distances::default();
-        let operands = AttentionOperands { q, k, v, y, heads, group, scale, causal: true, window, distances };
+        let operands =
+            AttentionOperands { q, k, v, y, heads, group, scale, soft_cap: None, causal: true, window, distances };
         let attention = kernel(Specialisation::Attention { head_dim, paged: true, warps }, format, architecture);
         bench.run(&Launch::attention(attention, bench.capacity, &bench.batch, &operands));
         subject.functions(format, &bench.device.held::<u16>(y.first, expected.len()), &expected)
@@ -493,47 +497,66 @@ pub(crate) fn attention_is_its_contract<D: Device>(subject: &Subject<D>) {
     let shapes =
         (formats(), prop::sample::select(&HEAD_DIMS[..]), prop_oneof![Just(1usize), Just(4)], 1usize..3, 1usize..3);
     let windows = prop_oneof![Just(None), (0usize..100).prop_map(Some)];
-    let positions = (any::<bool>(), windows, prop_oneof![Just(None), (0usize..90).prop_map(Some)]);
-    cases(16, (shapes, positions, lengths, any::<u64>()), |(shapes, (causal, window, farthest), lengths, seed)| {
-        let (format, head_dim, warps, kv_heads, group) = shapes;
-        let Some(architecture) = subject.architecture(format, seed) else { return Ok(()) };
-        let mut random = Random(seed);
-        let heads = kv_heads * group;
-        let tokens: usize = lengths.iter().sum();
-        // One matrix of queries, keys and values, as the merged projection yields it.
-        let stride = (heads + 2 * kv_heads) * head_dim;
-        let matrix = random.stored(format, tokens * stride, 2.0);
-        let columns = [0, heads * head_dim, (heads + kv_heads) * head_dim];
-        let scale = 1.0 / (head_dim as f32).sqrt();
-        let scores = farthest.map(|farthest| random.floats(heads * (2 * farthest + 1), 2.0));
-        let run = |first: usize, lengths: &[usize]| {
-            let matrix = &matrix[first * stride..];
-            let [q, k, v] = columns.map(|first| Heads { matrix, first, stride });
-            let table = scores.as_deref();
-            let contract =
-                Attention { format, q, k, v, heads, group, head_dim, scale, causal, window, distances: table, lengths };
-            let mut bench = Bench::new(subject, lengths, &vec![0; lengths.len()], 16 * warps);
+    let farthest = prop_oneof![Just(None), (0usize..90).prop_map(Some)];
+    let positions = (any::<bool>(), windows, farthest, prop_oneof![Just(None), Just(Some(1.5f32))]);
+    cases(
+        16,
+        (shapes, positions, lengths, any::<u64>()),
+        |(shapes, (causal, window, farthest, soft_cap), lengths, seed)| {
+            let (format, head_dim, warps, kv_heads, group) = shapes;
+            let Some(architecture) = subject.architecture(format, seed) else { return Ok(()) };
+            let mut random = Random(seed);
+            let heads = kv_heads * group;
             let tokens: usize = lengths.iter().sum();
-            let held = bench.device.hold(&matrix[..tokens * stride]);
-            let [q, k, v] = columns.map(|first| Columns { first: held.at(first * 2), stride });
-            let results = tokens * heads * head_dim;
-            let y = Columns { first: bench.device.hold(&vec![0u16; results]), stride: heads * head_dim };
-            let kernel = kernel(Specialisation::Attention { head_dim, paged: false, warps }, format, architecture);
-            let distances = Distances {
-                table: table.map_or(Pointer::NULL, |table| bench.device.hold(table)),
-                farthest: farthest.unwrap_or(0),
+            // One matrix of queries, keys and values, as the merged projection yields it.
+            let stride = (heads + 2 * kv_heads) * head_dim;
+            let matrix = random.stored(format, tokens * stride, 2.0);
+            let columns = [0, heads * head_dim, (heads + kv_heads) * head_dim];
+            let scale = 1.0 / (head_dim as f32).sqrt();
+            let scores = farthest.map(|farthest| random.floats(heads * (2 * farthest + 1), 2.0));
+            let run = |first: usize, lengths: &[usize]| {
+                let matrix = &matrix[first * stride..];
+                let [q, k, v] = columns.map(|first| Heads { matrix, first, stride });
+                let table = scores.as_deref();
+                let contract = Attention {
+                    format,
+                    q,
+                    k,
+                    v,
+                    heads,
+                    group,
+                    head_dim,
+                    scale,
+                    soft_cap,
+                    causal,
+                    window,
+                    distances: table,
+                    lengths,
+                };
+                let mut bench = Bench::new(subject, lengths, &vec![0; lengths.len()], 16 * warps);
+                let tokens: usize = lengths.iter().sum();
+                let held = bench.device.hold(&matrix[..tokens * stride]);
+                let [q, k, v] = columns.map(|first| Columns { first: held.at(first * 2), stride });
+                let results = tokens * heads * head_dim;
+                let y = Columns { first: bench.device.hold(&vec![0u16; results]), stride: heads * head_dim };
+                let kernel = kernel(Specialisation::Attention { head_dim, paged: false, warps }, format, architecture);
+                let distances = Distances {
+                    table: table.map_or(Pointer::NULL, |table| bench.device.hold(table)),
+                    farthest: farthest.unwrap_or(0),
+                };
+                let operands =
+                    AttentionOperands { q, k, v, y, heads, group, scale, soft_cap, causal, window, distances };
+                bench.run(&Launch::attention(kernel, bench.capacity, &bench.batch, &operands));
+                (bench.device.held::<u16>(y.first, results), contract.run())
             };
-            let operands = AttentionOperands { q, k, v, y, heads, group, scale, causal, window, distances };
-            bench.run(&Launch::attention(kernel, bench.capacity, &bench.batch, &operands));
-            (bench.device.held::<u16>(y.first, results), contract.run())
-        };
-        let (found, expected) = run(0, &lengths);
-        subject.functions(format, &found, &expected)?;
-        let last = lengths[lengths.len() - 1];
-        let (alone, _) = run(tokens - last, &[last]);
-        prop_assert_eq!(&found[(tokens - last) * heads * head_dim..], &alone[..]);
-        Ok(())
-    });
+            let (found, expected) = run(0, &lengths);
+            subject.functions(format, &found, &expected)?;
+            let last = lengths[lengths.len() - 1];
+            let (alone, _) = run(tokens - last, &[last]);
+            prop_assert_eq!(&found[(tokens - last) * heads * head_dim..], &alone[..]);
+            Ok(())
+        },
+    );
 }
 
 pub(crate) fn pool_is_its_contract<D: Device>(subject: &Subject<D>) {
@@ -630,7 +653,8 @@ pub(crate) fn wide_norm_is_its_contract<D: Device>(subject: &Subject<D>) {
 }
 
 pub(crate) fn gate_is_its_contract<D: Device>(subject: &Subject<D>) {
-    const FUNCTIONS: [Activation; 4] = [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu];
+    const FUNCTIONS: [Activation; 5] =
+        [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::QuickGelu];
     let all = (formats(), prop::sample::select(&FUNCTIONS[..]), 1usize..9, 1usize..70, any::<bool>(), any::<u64>());
     cases(12, all, |(format, activation, tokens, eighths, gated, seed)| {
         let Some(architecture) = subject.architecture(format, seed) else { return Ok(()) };
@@ -694,6 +718,32 @@ pub(crate) fn select_is_its_contract<D: Device>(subject: &Subject<D>) {
         let kernel = kernel(Specialisation::Select, Format::F16, architecture);
         bench.run(&Launch::select(kernel, bench.extent(Rows::Selected), operands, width));
         prop_assert_eq!(bench.device.held::<u16>(y, places.len() * width), select(&x, &places, width));
+        Ok(())
+    });
+}
+
+pub(crate) fn head_norm_is_its_contract<D: Device>(subject: &Subject<D>) {
+    let all = (formats(), prop_oneof![Just(8usize), Just(64), Just(96)], 1usize..4, 1usize..9, any::<u64>());
+    cases(8, all, |(format, head_dim, heads, tokens, seed)| {
+        let Some(architecture) = subject.architecture(format, seed) else { return Ok(()) };
+        let (mut random, stride, first) = (Random(seed), (heads + 1) * head_dim, head_dim);
+        let matrix = random.stored(format, tokens * stride, 2.0);
+        let gamma = random.floats(head_dim, 1.5);
+        let x = Heads { matrix: &matrix, first, stride };
+        let expected = HeadNorm { format, x, gamma: &gamma, epsilon: 1e-6, heads }.run();
+        let mut bench = Bench::tokens(subject, tokens);
+        let device = &mut bench.device;
+        let operands = HeadNormOperands {
+            x: Columns { first: device.hold(&matrix).at(2 * first), stride },
+            gamma: device.hold(&gamma),
+            y: device.hold(&vec![0u16; expected.len()]),
+            heads,
+            head_dim,
+            epsilon: 1e-6,
+        };
+        let kernel = kernel(Specialisation::HeadNorm, format, architecture);
+        bench.run(&Launch::head_norm(kernel, bench.extent(Rows::Tokens), &operands));
+        prop_assert_eq!(bench.device.held::<u16>(operands.y, expected.len()), expected);
         Ok(())
     });
 }

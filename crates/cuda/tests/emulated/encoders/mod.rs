@@ -158,6 +158,8 @@ impl Builder {
             let part = self.linear(name, normed, [heads * head_dim, hidden])?;
             parts.push(match positions {
                 Positions::Rotary { interleaved } if name != "v" => {
+                    let gamma = self.weight(&format!("{name}.gamma"), &[head_dim], 1.0)?;
+                    let part = self.graph.push("head norm", Op::HeadNorm { heads, epsilon: 1e-6 }, &[part, gamma])?;
                     let table = self.weight("angles", &[self.sizes.positions, 24], 1.0)?;
                     self.graph.push("rotary", Op::Rotary { heads, head_dim, interleaved }, &[part, at, table])?
                 }
@@ -176,7 +178,7 @@ impl Builder {
             kv_heads,
             head_dim,
             scale: 1.0 / (head_dim as f32).sqrt(),
-            soft_cap: None,
+            soft_cap: matches!(positions, Positions::Rotary { .. }).then_some(2.0),
             causal: cache.is_some() || matches!(positions, Positions::Scores),
             window,
             position,
