@@ -79,12 +79,14 @@ fn kernels(pack: PathBuf) -> Result<(), Failure> {
     let device = open(&pack)?;
     let architectures = vec![device.target().architecture];
     let subject = Subject { device: RefCell::new(device), sums: Some([2e-3, 1e-2]), architectures };
-    let all: [(&str, Check); 15] = [
+    let all: [(&str, Check); 17] = [
         ("norm", checks::norm_is_its_contract),
         ("quantise", checks::quantise_is_its_contract),
         ("gemm", checks::gemm_is_its_contract),
         ("activations", checks::gemm_ends_with_its_activation),
         ("attention", checks::attention_is_its_contract),
+        ("attention with scores of content", checks::content_attention_is_its_contract),
+        ("grouped gemm", checks::grouped_gemm_is_its_contract),
         ("pool", checks::pool_is_its_contract),
         ("dense", checks::dense_is_its_contract),
         ("widen", checks::widen_is_exact),
@@ -109,12 +111,13 @@ fn encoders(pack: PathBuf) -> Result<(), Failure> {
     let architecture = open(&pack)?.target().architecture;
     let make = || open(&pack).expect("it has just been opened");
     let maker = Maker { make: &make, architecture };
-    let all: [(&str, Check); 6] = [
+    let all: [(&str, Check); 7] = [
         ("embeddings", encoders::embeddings_are_the_references),
         ("heads", encoders::heads_are_the_references),
         ("modern layers", encoders::modern_layers_are_the_references),
         ("quantised layers", encoders::quantised_layers_are_the_references),
         ("decoders", encoders::steps_are_the_references),
+        ("published sizes", encoders::published_sizes_are_the_references),
         ("refusals", encoders::what_does_not_fit_is_an_error),
     ];
     for (name, check) in all {

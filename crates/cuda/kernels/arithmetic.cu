@@ -19,6 +19,15 @@ DEVICE float warp_min(float x) {
     return x;
 }
 
+// Adds eight 16-bit floats.
+DEVICE void add_chunk(float (&row)[8], const u16* from) {
+    Chunk chunk = *reinterpret_cast<const Chunk*>(from);
+    UNROLL for (int j = 0; j < 4; j++) {
+        row[2 * j] += widen(static_cast<u16>(chunk.word[j]));
+        row[2 * j + 1] += widen(static_cast<u16>(chunk.word[j] >> 16));
+    }
+}
+
 // Activation functions by number, as `Activation` in src/specialisation.rs counts them.
 #define IDENTITY 0
 #define GELU 1

@@ -1,7 +1,7 @@
 // y = activation(x · weightᵀ + bias) + residual, on tensor cores.
 //
 // Constants: TILE_M, TILE_N (rows and columns of a block's tile), WARPS_M, WARPS_N (how the warps divide it), STAGES (tiles
-// of the depth under way), CODES (x and weight are bytes), ACTIVATION, WIDE (y is f32).
+// of the depth under way), CODES (x and weight are bytes), ACTIVATION, WIDE (y is f32), GROUPED (groups of columns have a weight each).
 //
 // Each element of y is one accumulator that sums 32 bytes of the depth at a time, in ascending order, whatever the tile
 // and the number of tokens: so a token's row has the same bits in every batch. A row of a tile in shared memory has 128
@@ -26,26 +26,27 @@ typedef float Accumulator;
 // Where a chunk of a row lies in a tile.
 DEVICE u8* tile_chunk(u8* tile, int row, int chunk) { return tile + row * DEPTH_BYTES + ((chunk ^ (row & 7)) << 4); }
 
-// Asks for rows of a matrix with `depth` bytes a row; zeros where there is none.
+// Asks for `depth` bytes of rows that are `stride` bytes apart; zeros where there is none.
 template <int ROWS>
-DEVICE void load_tile(u8* tile, const u8* matrix, int first_row, int rows, int first_byte, int depth) {
+DEVICE void load_tile(u8* tile, const u8* matrix, int first_row, int rows, int first_byte, int depth, int stride) {
     UNROLL_COPIES for (int i = 0; i < (ROWS * 8 + THREADS - 1) / THREADS; i++) {
         int index = i * THREADS + threadIdx.x;
         int row = index / 8;
         int byte = first_byte + index % 8 * 16;
         if (ROWS * 8 % THREADS != 0 && row >= ROWS) break;
         bool inside = first_row + row < rows && byte < depth;
-        const u8* from = inside ? matrix + static_cast<i64>(first_row + row) * depth + byte : matrix;
+        const u8* from = inside ? matrix + static_cast<i64>(first_row + row) * stride + byte : matrix;
         copy_async(tile_chunk(tile, row, index % 8), from, inside);
     }
 }
 
 // x [tokens, k] and weight [n, k]: 16-bit floats, or codes, unsigned of x and signed of the weight. bias [n] or null;
 // residual [tokens, n] or null; y [tokens, n]. Of codes: x_scales, x_zero_points [tokens]; weight_scales, weight_sums [n], the
-// sums of each row's codes. k is a multiple of 16 bytes, n one of 8 where y is not f32.
+// sums of each row's codes. k is a multiple of 16 bytes, n one of 8 where y is not f32. With GROUPED: weight [groups, n, k],
+// and each k columns of x give n of y by a matrix of their own; rows of x are x_stride elements apart, those of y y_stride.
 KERNEL(THREADS)(const u8* x, const u8* weight, const float* bias, const u16* residual, void* y, const float* x_scales,
                 const int* x_zero_points, const float* weight_scales, const int* weight_sums, const int* rows, int n,
-                int k) {
+                int k, int x_stride, int y_stride) {
     SHARED(shared);
     int tokens = *rows;
     int first_row = blockIdx.y * TILE_M;
@@ -57,6 +58,18 @@ KERNEL(THREADS)(const u8* x, const u8* weight, const float* bias, const u16* res
     int warp_column = warp % WARPS_N * WARP_COLUMNS;
     int depth = k * ELEMENT_BYTES;
     int steps = (depth + DEPTH_BYTES - 1) / DEPTH_BYTES;
+    int x_bytes = depth;
+    int y_columns = n;
+    if constexpr (GROUPED) {
+        int tiles = (n + TILE_N - 1) / TILE_N;
+        int group = blockIdx.x / tiles;
+        first_column -= group * tiles * TILE_N;
+        x += group * depth;
+        weight += static_cast<i64>(group) * n * depth;
+        y = static_cast<u16*>(y) + group * n;
+        x_bytes = x_stride * ELEMENT_BYTES;
+        y_columns = y_stride;
+    }
 
     Accumulator sums[BLOCKS_M][BLOCKS_N][4];
     UNROLL for (int i = 0; i < BLOCKS_M; i++) {
@@ -68,8 +81,8 @@ KERNEL(THREADS)(const u8* x, const u8* weight, const float* bias, const u16* res
     UNROLL for (int stage = 0; stage < STAGES - 1; stage++) {
         if (stage < steps) {
             u8* tile = shared + stage * STAGE_BYTES;
-            load_tile<TILE_M>(tile, x, first_row, tokens, stage * DEPTH_BYTES, depth);
-            load_tile<TILE_N>(tile + TILE_M * DEPTH_BYTES, weight, first_column, n, stage * DEPTH_BYTES, depth);
+            load_tile<TILE_M>(tile, x, first_row, tokens, stage * DEPTH_BYTES, depth, x_bytes);
+            load_tile<TILE_N>(tile + TILE_M * DEPTH_BYTES, weight, first_column, n, stage * DEPTH_BYTES, depth, depth);
         }
         copies_commit();
     }
@@ -81,8 +94,8 @@ KERNEL(THREADS)(const u8* x, const u8* weight, const float* bias, const u16* res
         int ahead = step + STAGES - 1;
         if (ahead < steps) {
             u8* tile = shared + write_stage * STAGE_BYTES;
-            load_tile<TILE_M>(tile, x, first_row, tokens, ahead * DEPTH_BYTES, depth);
-            load_tile<TILE_N>(tile + TILE_M * DEPTH_BYTES, weight, first_column, n, ahead * DEPTH_BYTES, depth);
+            load_tile<TILE_M>(tile, x, first_row, tokens, ahead * DEPTH_BYTES, depth, x_bytes);
+            load_tile<TILE_N>(tile + TILE_M * DEPTH_BYTES, weight, first_column, n, ahead * DEPTH_BYTES, depth, depth);
         }
         copies_commit();
         write_stage = write_stage + 1 == STAGES ? 0 : write_stage + 1;
@@ -119,7 +132,7 @@ KERNEL(THREADS)(const u8* x, const u8* weight, const float* bias, const u16* res
             UNROLL for (int j = 0; j < BLOCKS_N; j++) {
                 int column = first_column + warp_column + j * 8 + lane % 4 * 2;
                 if (column >= n) continue;
-                i64 place = static_cast<i64>(row) * n + column;
+                i64 place = static_cast<i64>(row) * y_columns + column;
                 float values[2];
                 UNROLL for (int e = 0; e < 2; e++) {
                     // Elsewhere columns come in pairs.

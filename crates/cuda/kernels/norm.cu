@@ -14,14 +14,6 @@ DEVICE float row_sum(const float (&row)[CHUNKS_PER_LANE][8]) {
     return warp_sum(sum);
 }
 
-DEVICE void add_chunk(float (&row)[8], const u16* from) {
-    Chunk chunk = *reinterpret_cast<const Chunk*>(from);
-    UNROLL for (int j = 0; j < 4; j++) {
-        row[2 * j] += widen(static_cast<u16>(chunk.word[j]));
-        row[2 * j + 1] += widen(static_cast<u16>(chunk.word[j] >> 16));
-    }
-}
-
 // A row is the sum of those that are not null of: x [tokens, HIDDEN]; the rows ids0..2 [tokens] of table0..2 [rows,
 // HIDDEN]; residual [tokens, HIDDEN]. It is normalised where gamma [HIDDEN] is not null: by mean and deviation where beta [HIDDEN]
 // isn't either (Ba et al. 2016), else by its root mean square (Zhang & Sennrich 2019). y [tokens, HIDDEN]; factor [HIDDEN]; codes

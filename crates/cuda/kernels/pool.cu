@@ -8,12 +8,14 @@
 #define MEAN_SQRT_LENGTH 3
 #define MAX 4
 #define WEIGHTED_MEAN 5
+#define TOKEN 6
 #define THREADS (32 * WARPS)
 
 // One column of a sequence whose rows are `width` apart; rows from `from` on count, in their order.
 DEVICE float pooled(const u16* column, int from, int length, i64 width) {
     if constexpr (POOLING == CLS) return widen(column[0]);
     if constexpr (POOLING == LAST_TOKEN) return widen(column[(length - 1) * width]);
+    if constexpr (POOLING == TOKEN) return widen(column[from * width]);
     float result = POOLING == MAX ? __int_as_float(0xff800000) : 0.0f;
     float weights = 0.0f;
     for (int row = from; row < length; row++) {
@@ -34,8 +36,8 @@ DEVICE float pooled(const u16* column, int from, int length, i64 width) {
     return result / count;
 }
 
-// x [tokens, width]; offsets [sequences + 1]; pool_from [sequences]: tokens of each sequence that don't count; y [sequences,
-// width]. normalise: each row is divided by its length, or by epsilon where that is more.
+// x [tokens, width]; offsets [sequences + 1]; pool_from [sequences]: tokens of each sequence that don't count, or with TOKEN the one
+// that does; y [sequences, width]. normalise: each row is divided by its length, or by epsilon where that is more.
 KERNEL(THREADS)(const u16* x, const int* offsets, const int* pool_from, float* y, const int* rows, int width,
                 int normalise, float epsilon) {
     SHARED(shared);

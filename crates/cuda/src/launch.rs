@@ -116,7 +116,7 @@ pub struct CodePointers {
     pub zero_points: Pointer,
 }
 
-/// Operands of [`Specialisation::Norm`].
+/// Operands of [`Specialisation::Norm`] and [`Specialisation::AnyNorm`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct NormOperands {
     /// `[tokens, hidden]`, or null.
@@ -137,6 +137,8 @@ pub struct NormOperands {
     pub factor: Pointer,
     /// The result's codes.
     pub codes: CodePointers,
+    /// Columns, a multiple of 8.
+    pub width: usize,
 }
 
 /// Operands of [`Specialisation::Gemm`].
@@ -164,6 +166,23 @@ pub struct GemmOperands {
     pub k: usize,
 }
 
+/// Operands of [`Specialisation::GroupedGemm`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupedGemmOperands {
+    /// `[tokens, groups · k]`.
+    pub x: Columns,
+    /// `[groups, n, k]`.
+    pub weight: Pointer,
+    /// `[tokens, groups · n]`.
+    pub y: Pointer,
+    /// Number of groups.
+    pub groups: usize,
+    /// Columns of the result of a group, an even number.
+    pub n: usize,
+    /// Depth, a multiple of 8.
+    pub k: usize,
+}
+
 /// Columns of a matrix: the address of the first one, and the elements from row to row, a multiple of 8.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Columns {
@@ -188,6 +207,8 @@ pub struct AttentionOperands {
     pub heads: usize,
     /// Query heads that share a key head.
     pub group: usize,
+    /// Columns of a head, a multiple of 8.
+    pub head_dim: usize,
     /// Factor on the scores, without log2(e).
     pub scale: f32,
     /// Scores `s` become `cap · tanh(s / cap)`.
@@ -198,6 +219,8 @@ pub struct AttentionOperands {
     pub window: Option<usize>,
     /// What the distance from key to query adds to the scores.
     pub distances: Distances,
+    /// What contents and distance add to the products of queries and keys.
+    pub content: ContentScores,
 }
 
 /// What the distance `i - j` from a key at `j` to a query at `i` adds to a score.
@@ -206,6 +229,21 @@ pub struct Distances {
     /// `[heads, 2 · farthest + 1]` f32, times log2(e); null for nothing.
     pub table: Pointer,
     /// The farthest distance that has a value of its own.
+    pub farthest: usize,
+}
+
+/// What the contents of a query at `i`, or of a key at `j`, add to their product by the distance `i - j`. It has a bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ContentScores {
+    /// `[tokens, heads · buckets]` by the query's token, or null.
+    pub by_query: Pointer,
+    /// `[tokens, heads · buckets]` by the key's token, or null.
+    pub by_key: Pointer,
+    /// Buckets of a head.
+    pub buckets: usize,
+    /// `[2 · farthest + 1]` i32: the bucket of each distance; null for no such scores.
+    pub bucket_of: Pointer,
+    /// The farthest distance that has an entry of its own.
     pub farthest: usize,
 }
 
@@ -312,7 +350,7 @@ impl Launch {
         Launch { kernel, grid: [blocks(rows.most, ROWS_PER_BLOCK), 1], arguments }
     }
 
-    /// [`Specialisation::Norm`].
+    /// [`Specialisation::Norm`] or [`Specialisation::AnyNorm`].
     pub fn norm(kernel: Kernel, rows: Extent, operands: &NormOperands) -> Launch {
         let [table0, table1, table2] = operands.tables;
         let CodePointers { codes, scales, zero_points } = operands.codes;
@@ -320,6 +358,9 @@ impl Launch {
         arguments.extend(pointers(&[operands.residual, operands.gamma, operands.beta]));
         arguments.push(Argument::Float(operands.epsilon));
         arguments.extend(pointers(&[operands.y, operands.factor, codes, scales, zero_points, rows.count]));
+        if matches!(kernel.specialisation, Specialisation::AnyNorm { .. }) {
+            arguments.push(int(operands.width));
+        }
         Launch::row_wise(kernel, rows, arguments)
     }
 
@@ -332,13 +373,30 @@ impl Launch {
 
     /// [`Specialisation::Gemm`].
     pub fn gemm(kernel: Kernel, rows: Extent, operands: &GemmOperands) -> Launch {
+        Launch::product(kernel, rows, operands, 1, [operands.k, operands.n])
+    }
+
+    /// [`Specialisation::GroupedGemm`].
+    pub fn grouped_gemm(kernel: Kernel, rows: Extent, operands: &GroupedGemmOperands) -> Launch {
+        let GroupedGemmOperands { x, weight, y, groups, n, k } = *operands;
+        let operands = GemmOperands { x: x.first, weight, y, n, k, ..GemmOperands::default() };
+        Launch::product(kernel, rows, &operands, groups, [x.stride, groups * n])
+    }
+
+    fn product(kernel: Kernel, rows: Extent, operands: &GemmOperands, groups: usize, strides: [usize; 2]) -> Launch {
         let GemmOperands { x, codes, weight, weight_scales, weight_sums, bias, residual, y, n, k } = *operands;
         let x = if x == Pointer::NULL { codes.codes } else { x };
-        let tile = if let Specialisation::Gemm { tile, .. } = kernel.specialisation { TILES[tile] } else { TILES[0] };
+        let tile =
+            if let Specialisation::Gemm { tile, .. } | Specialisation::GroupedGemm { tile } = kernel.specialisation {
+                TILES[tile]
+            } else {
+                TILES[0]
+            };
         let mut arguments = pointers(&[x, weight, bias, residual, y, codes.scales, codes.zero_points]);
         arguments.extend(pointers(&[weight_scales, weight_sums, rows.count]));
-        arguments.extend([int(n), int(k)]);
-        Launch { kernel, grid: [blocks(n, tile.columns), blocks(rows.most, tile.rows)], arguments }
+        arguments.extend([n, k].into_iter().chain(strides).map(int));
+        let columns = blocks(n, tile.columns).saturating_mul(blocks(groups, 1));
+        Launch { kernel, grid: [columns, blocks(rows.most, tile.rows)], arguments }
     }
 
     /// [`Specialisation::Attention`].
@@ -348,31 +406,47 @@ impl Launch {
         batch: &BatchPointers,
         operands: &AttentionOperands,
     ) -> Launch {
-        let AttentionOperands { q, k, v, y, heads, group, scale, soft_cap, causal, window, distances } = *operands;
+        let AttentionOperands {
+            q,
+            k,
+            v,
+            y,
+            heads,
+            group,
+            head_dim,
+            scale,
+            soft_cap,
+            causal,
+            window,
+            distances,
+            content,
+        } = *operands;
         let mut arguments = pointers(&[q.first, k.first, v.first, y.first]);
-        arguments.extend([q.stride, k.stride, v.stride, y.stride, group].map(int));
+        arguments.extend([q.stride, k.stride, v.stride, y.stride, head_dim, group].map(int));
         arguments.extend(pointers(&[batch.block_count(), batch.offsets, batch.blocks]));
         arguments
             .extend([scale, soft_cap.unwrap_or(0.0)].map(|factor| Argument::Float(factor * std::f32::consts::LOG2_E)));
         arguments.extend([int(usize::from(causal)), window.map_or(Argument::Int(-1), int)]);
-        arguments.extend([Argument::Pointer(distances.table), int(distances.farthest)]);
-        arguments.extend(pointers(&[batch.cache.pasts, batch.cache.first_pages, batch.cache.pages]));
+        arguments.extend([Argument::Pointer(distances.table), int(distances.farthest.max(content.farthest))]);
+        arguments.extend(pointers(&[content.by_query, content.by_key]));
+        arguments.extend([heads * content.buckets, content.buckets].map(int));
+        arguments.extend(pointers(&[content.bucket_of, batch.cache.pasts, batch.cache.first_pages, batch.cache.pages]));
         let queries = kernel.specialisation.threads() / 2;
         Launch { kernel, grid: [blocks(capacity.attention_blocks(queries), 1), blocks(heads, 1)], arguments }
     }
 
     /// [`Specialisation::Pool`] of `x [tokens, width]` to `y [sequences, width]`, whose rows are divided by their length
-    /// or by `normalise`, whichever is more.
+    /// or by `normalise`, whichever is more. `from [sequences]` i32 is the first token that counts, or the only one.
     pub fn pool(
         kernel: Kernel,
         capacity: Capacity,
         batch: &BatchPointers,
-        [x, y]: [Pointer; 2],
+        [x, from, y]: [Pointer; 3],
         width: usize,
         normalise: Option<f32>,
     ) -> Launch {
         let sequences = batch.extent(Rows::Sequences, capacity);
-        let mut arguments = pointers(&[x, batch.offsets, batch.pool_from, y, sequences.count]);
+        let mut arguments = pointers(&[x, batch.offsets, from, y, sequences.count]);
         arguments.extend([int(width), int(usize::from(normalise.is_some()))]);
         arguments.push(Argument::Float(normalise.unwrap_or(0.0)));
         Launch { kernel, grid: [blocks(sequences.most, 1), 1], arguments }

@@ -24,15 +24,15 @@ pub use device::{Device, GraphId};
 pub use driver::{CudaDevice, DeviceInfo, Driver};
 pub use error::{CudaError, Result};
 pub use launch::{
-    Argument, AttentionOperands, BatchPointers, CachePointers, Capacity, CodePointers, Columns, DenseOperands,
-    Distances, Extent, GemmOperands, HeadNormOperands, Launch, NormOperands, Pointer, RotaryOperands, Rows,
-    WideNormOperands, attention_blocks,
+    Argument, AttentionOperands, BatchPointers, CachePointers, Capacity, CodePointers, Columns, ContentScores,
+    DenseOperands, Distances, Extent, GemmOperands, GroupedGemmOperands, HeadNormOperands, Launch, NormOperands,
+    Pointer, RotaryOperands, Rows, WideNormOperands, attention_blocks,
 };
 pub use nvrtc::{Compiled, Nvrtc};
 pub use pack::{CubinPack, pack};
 pub use plan::{CacheRoom, Plan, Session, SessionOutput, Target, lower};
 pub use specialisation::{
-    ATTENTION_WARPS, Activation, CODE_BITS, Format, GEMM_ACTIVATIONS, HEAD_DIMS, HIDDEN_SIZES, KEYS, Kernel, POOLINGS,
-    Pooling, ROWS_PER_BLOCK, Specialisation, TILES, Tile,
+    ATTENTION_WARPS, Activation, CODE_BITS, CONTENT_HEAD_DIM, Format, GEMM_ACTIVATIONS, HEAD_DIMS, HIDDEN_SIZES, KEYS,
+    Kernel, POOLINGS, Pooling, ROWS_PER_BLOCK, Specialisation, TILES, Tile, head_tile,
 };
 pub use store::KernelStore;

@@ -50,6 +50,8 @@ pub enum Pooling {
     Max = 4,
     /// The mean weighted by 1, 2, 3, ...
     WeightedMean = 5,
+    /// The token that the batch names.
+    Token = 6,
 }
 
 /// How a matrix product is cut into blocks.
@@ -71,10 +73,12 @@ pub const TILES: [Tile; 4] = [
     Tile { rows: 128, columns: 128, warps: [2, 4], stages: 3 },
 ];
 
-/// Widths of a model for which there are kernels of norms.
+/// Widths of a model whose norms keep a row in registers.
 pub const HIDDEN_SIZES: [usize; 7] = [128, 256, 312, 384, 512, 768, 1024];
-/// Widths of an attention head for which there are kernels.
-pub const HEAD_DIMS: [usize; 3] = [32, 64, 128];
+/// Columns of an attention head in a tile. Heads of fewer columns are filled up with zeros.
+pub const HEAD_DIMS: [usize; 5] = [32, 64, 96, 128, 256];
+/// The same where scores have terms of content and position.
+pub const CONTENT_HEAD_DIM: usize = 64;
 /// Bits of an activation's code; 0 where there are no codes.
 pub const CODE_BITS: [u8; 3] = [0, 7, 8];
 /// Warps of an attention block, each of which has 16 queries.
@@ -83,8 +87,15 @@ pub const ATTENTION_WARPS: [usize; 2] = [1, 4];
 pub const GEMM_ACTIVATIONS: [Activation; 4] =
     [Activation::Identity, Activation::Gelu, Activation::GeluTanh, Activation::Relu];
 /// Ways to pool.
-pub const POOLINGS: [Pooling; 6] =
-    [Pooling::Cls, Pooling::LastToken, Pooling::Mean, Pooling::MeanSqrtLength, Pooling::Max, Pooling::WeightedMean];
+pub const POOLINGS: [Pooling; 7] = [
+    Pooling::Cls,
+    Pooling::LastToken,
+    Pooling::Mean,
+    Pooling::MeanSqrtLength,
+    Pooling::Max,
+    Pooling::WeightedMean,
+    Pooling::Token,
+];
 
 /// Rows, or columns, that a block of a row-wise kernel has: one for each of its warps.
 pub const ROWS_PER_BLOCK: usize = 4;
@@ -99,6 +110,11 @@ pub enum Specialisation {
     Norm {
         /// Width of a row.
         hidden: usize,
+        /// Bits of a code; 0 for none.
+        bits: u8,
+    },
+    /// The same of rows of any width.
+    AnyNorm {
         /// Bits of a code; 0 for none.
         bits: u8,
     },
@@ -118,10 +134,17 @@ pub enum Specialisation {
         /// Whether results are f32.
         wide: bool,
     },
+    /// A linear layer for each group of columns.
+    GroupedGemm {
+        /// Index into [`TILES`].
+        tile: usize,
+    },
     /// Attention within each sequence.
     Attention {
-        /// Width of a head.
+        /// Columns of a head in a tile: one of [`HEAD_DIMS`].
         head_dim: usize,
+        /// Whether scores have terms of content and position.
+        content: bool,
         /// Whether keys and values are in the pages of a cache.
         paged: bool,
         /// Warps of a block.
@@ -158,8 +181,11 @@ impl Specialisation {
     fn file(self) -> (&'static str, &'static str) {
         match self {
             Specialisation::Norm { .. } => ("norm.cu", include_str!("../kernels/norm.cu")),
+            Specialisation::AnyNorm { .. } => ("any_norm.cu", include_str!("../kernels/any_norm.cu")),
             Specialisation::Quantise { .. } => ("quantise.cu", include_str!("../kernels/quantise.cu")),
-            Specialisation::Gemm { .. } => ("gemm.cu", include_str!("../kernels/gemm.cu")),
+            Specialisation::Gemm { .. } | Specialisation::GroupedGemm { .. } => {
+                ("gemm.cu", include_str!("../kernels/gemm.cu"))
+            }
             Specialisation::Attention { .. } => ("attention.cu", include_str!("../kernels/attention.cu")),
             Specialisation::Pool(_) => ("pool.cu", include_str!("../kernels/pool.cu")),
             Specialisation::Append => ("append.cu", include_str!("../kernels/append.cu")),
@@ -175,10 +201,13 @@ impl Specialisation {
 
     fn warps(self) -> usize {
         match self {
-            Specialisation::Gemm { tile, .. } => TILES[tile].warps.iter().product(),
+            Specialisation::Gemm { tile, .. } | Specialisation::GroupedGemm { tile } => {
+                TILES[tile].warps.iter().product()
+            }
             Specialisation::Attention { warps, .. } => warps,
             Specialisation::Pool(_) => POOL_WARPS,
             Specialisation::Norm { .. }
+            | Specialisation::AnyNorm { .. }
             | Specialisation::Quantise { .. }
             | Specialisation::Dense
             | Specialisation::Append
@@ -225,7 +254,11 @@ impl Kernel {
         if format == Format::Bf16 && !architecture.is_ampere() {
             return Err(too_old("bf16", "8.0"));
         }
-        Ok(Kernel { specialisation, format, architecture })
+        let kernel = Kernel { specialisation, format, architecture };
+        if kernel.shared_bytes() > architecture.shared_bytes() {
+            return Err(too_old(&format!("the kernel {}", kernel.name()), "8.0"));
+        }
+        Ok(kernel)
     }
 
     /// Every kernel that a plan can ask for on an architecture.
@@ -234,6 +267,7 @@ impl Kernel {
         for hidden in HIDDEN_SIZES {
             all.extend(CODE_BITS.map(|bits| Specialisation::Norm { hidden, bits }));
         }
+        all.extend(CODE_BITS.map(|bits| Specialisation::AnyNorm { bits }));
         all.extend(CODE_BITS.into_iter().filter(|&bits| bits > 0).map(|bits| Specialisation::Quantise { bits }));
         for tile in 0..TILES.len() {
             for codes in [false, true] {
@@ -241,11 +275,13 @@ impl Kernel {
                 all.extend(GEMM_ACTIVATIONS.map(|activation| gemm(activation, false)));
                 all.push(gemm(Activation::Identity, true));
             }
+            all.push(Specialisation::GroupedGemm { tile });
         }
-        for head_dim in HEAD_DIMS {
-            for paged in [false, true] {
-                all.extend(ATTENTION_WARPS.map(|warps| Specialisation::Attention { head_dim, paged, warps }));
-            }
+        for warps in ATTENTION_WARPS {
+            let attention = |head_dim, content, paged| Specialisation::Attention { head_dim, content, paged, warps };
+            all.extend(HEAD_DIMS.map(|head_dim| attention(head_dim, false, false)));
+            all.extend(HEAD_DIMS.map(|head_dim| attention(head_dim, false, true)));
+            all.push(attention(CONTENT_HEAD_DIM, true, false));
         }
         all.extend(POOLINGS.map(Specialisation::Pool));
         all.extend([Specialisation::Dense, Specialisation::Append]);
@@ -262,11 +298,18 @@ impl Kernel {
     /// Tiles or keys that are copied while others are used, and the one in use.
     fn stages(self) -> usize {
         match self.specialisation {
-            Specialisation::Gemm { tile, .. } if self.architecture.is_ampere() => TILES[tile].stages,
-            Specialisation::Gemm { .. } => 2,
-            Specialisation::Attention { .. } if self.architecture.is_ampere() => 2,
+            Specialisation::Gemm { tile, .. } | Specialisation::GroupedGemm { tile } => {
+                if self.architecture.is_ampere() { TILES[tile].stages } else { 2 }
+            }
+            Specialisation::Attention { head_dim, warps, .. }
+                if self.architecture.is_ampere()
+                    && attention_bytes(head_dim, warps, 2) <= self.architecture.shared_bytes() =>
+            {
+                2
+            }
             Specialisation::Attention { .. }
             | Specialisation::Norm { .. }
+            | Specialisation::AnyNorm { .. }
             | Specialisation::Quantise { .. }
             | Specialisation::Pool(_)
             | Specialisation::Dense
@@ -288,16 +331,21 @@ impl Kernel {
             Specialisation::Norm { hidden, bits } => {
                 constants.extend([("HIDDEN", hidden), ("BITS", usize::from(bits)), ("WARPS", warps)]);
             }
-            Specialisation::Quantise { bits } => constants.extend([("BITS", usize::from(bits)), ("WARPS", warps)]),
-            Specialisation::Gemm { codes, activation, tile, wide } => {
-                let Tile { rows, columns, warps: [warps_m, warps_n], .. } = TILES[tile];
-                constants.extend([("TILE_M", rows), ("TILE_N", columns), ("WARPS_M", warps_m), ("WARPS_N", warps_n)]);
-                constants.extend([("STAGES", self.stages()), ("CODES", usize::from(codes))]);
-                constants.extend([("ACTIVATION", activation as usize), ("WIDE", usize::from(wide))]);
+            Specialisation::AnyNorm { bits } | Specialisation::Quantise { bits } => {
+                constants.extend([("BITS", usize::from(bits)), ("WARPS", warps)]);
             }
-            Specialisation::Attention { head_dim, paged, warps } => {
-                constants.extend([("HEAD_DIM", head_dim), ("PAGED", usize::from(paged))]);
-                constants.extend([("WARPS", warps), ("STAGES", self.stages())]);
+            Specialisation::Gemm { codes, activation, tile, wide } => {
+                constants.extend(self.tile_constants(tile));
+                constants.extend([("CODES", usize::from(codes)), ("ACTIVATION", activation as usize)]);
+                constants.extend([("WIDE", usize::from(wide)), ("GROUPED", 0)]);
+            }
+            Specialisation::GroupedGemm { tile } => {
+                constants.extend(self.tile_constants(tile));
+                constants.extend([("CODES", 0), ("ACTIVATION", 0), ("WIDE", 0), ("GROUPED", 1)]);
+            }
+            Specialisation::Attention { head_dim, content, paged, warps } => {
+                constants.extend([("HEAD_DIM", head_dim), ("CONTENT", usize::from(content))]);
+                constants.extend([("PAGED", usize::from(paged)), ("WARPS", warps), ("STAGES", self.stages())]);
             }
             Specialisation::Pool(pooling) => constants.extend([("POOLING", pooling as usize), ("WARPS", warps)]),
             Specialisation::Rotary { interleaved } => {
@@ -314,6 +362,12 @@ impl Kernel {
             }
         }
         constants
+    }
+
+    fn tile_constants(self, tile: usize) -> [(&'static str, usize); 5] {
+        let Tile { rows, columns, warps: [warps_m, warps_n], .. } = TILES[tile];
+        let warps = [("WARPS_M", warps_m), ("WARPS_N", warps_n)];
+        [("TILE_M", rows), ("TILE_N", columns), warps[0], warps[1], ("STAGES", self.stages())]
     }
 
     /// The name of the function in the compiled module: its file's name and its constants.
@@ -365,12 +419,13 @@ impl Kernel {
     /// Bytes of dynamic shared memory of a block.
     pub fn shared_bytes(self) -> usize {
         match self.specialisation {
-            Specialisation::Gemm { tile, .. } => self.stages() * (TILES[tile].rows + TILES[tile].columns) * 128,
-            Specialisation::Attention { head_dim, warps, .. } => {
-                (16 * warps + self.stages() * 2 * KEYS) * head_dim * size_of::<u16>()
+            Specialisation::Gemm { tile, .. } | Specialisation::GroupedGemm { tile } => {
+                self.stages() * (TILES[tile].rows + TILES[tile].columns) * 128
             }
+            Specialisation::Attention { head_dim, warps, .. } => attention_bytes(head_dim, warps, self.stages()),
             Specialisation::Pool(_) => POOL_WARPS * size_of::<f32>(),
             Specialisation::Norm { .. }
+            | Specialisation::AnyNorm { .. }
             | Specialisation::Quantise { .. }
             | Specialisation::Dense
             | Specialisation::Append
@@ -382,6 +437,16 @@ impl Kernel {
             | Specialisation::Select => 0,
         }
     }
+}
+
+/// Shared memory of an attention block: its queries, and keys and values of each stage.
+fn attention_bytes(head_dim: usize, warps: usize, stages: usize) -> usize {
+    (16 * warps + stages * 2 * KEYS) * head_dim * size_of::<u16>()
+}
+
+/// Columns of a tile for heads of a width; `None` where there is no kernel.
+pub fn head_tile(head_dim: usize) -> Option<usize> {
+    HEAD_DIMS.into_iter().find(|&tile| head_dim <= tile && head_dim.is_multiple_of(8) && head_dim > 0)
 }
 
 #[cfg(test)]
@@ -410,5 +475,15 @@ mod tests {
         assert!(error.contains("7.5") && error.contains("6.1"), "{error}");
         let error = Kernel::new(Specialisation::Widen, Format::Bf16, Architecture::OLDEST).unwrap_err().to_string();
         assert!(error.contains("bf16"), "{error}");
+        let widest = Specialisation::Attention { head_dim: 256, content: false, paged: false, warps: 1 };
+        let error = Kernel::new(widest, Format::F16, Architecture::OLDEST).unwrap_err().to_string();
+        assert!(error.contains("headdim256") && error.contains("8.0"), "{error}");
+    }
+
+    #[test]
+    fn heads_have_the_smallest_tile() {
+        let tiles = [8, 32, 40, 80, 112, 128, 136, 256].map(head_tile);
+        assert_eq!(tiles, [32, 32, 64, 96, 128, 128, 256, 256].map(Some));
+        assert_eq!([0, 26, 264].map(head_tile), [None; 3]);
     }
 }

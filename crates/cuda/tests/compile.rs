@@ -20,11 +20,14 @@ fn expected(kernel: Kernel) -> Vec<&'static str> {
         (Format::Bf16, _) => "HMMA.16816.F32.BF16 ",
     };
     let mut expected = match kernel.specialisation {
-        Specialisation::Gemm { codes: false, .. } => vec![product, "LDSM.16.M88.4 "],
+        Specialisation::Gemm { codes: false, .. } | Specialisation::GroupedGemm { .. } => {
+            vec![product, "LDSM.16.M88.4 "]
+        }
         Specialisation::Gemm { codes: true, .. } if ampere => vec!["IMMA.16832.U8.S8 ", "LDSM.16.M88.4 "],
         Specialisation::Gemm { codes: true, .. } => vec!["IMMA.8816.U8.S8 ", "LDSM.16.M88.4 "],
         Specialisation::Attention { .. } => vec![product, "LDSM.16.M88.4 ", "LDSM.16.MT88.4 ", "MUFU.EX2 "],
         Specialisation::Norm { .. }
+        | Specialisation::AnyNorm { .. }
         | Specialisation::Quantise { .. }
         | Specialisation::Dense
         | Specialisation::Append

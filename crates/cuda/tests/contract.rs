@@ -2,9 +2,10 @@
 //! Operands are rounded to 16 bits before both.
 
 use centuple_cuda::contract::{
-    Affine, Attention, Codes, Dense, Gemm, HeadNorm, Heads, Norm, Pool, Rotary, Weight, gate, pool, quantise, wide_norm,
+    Affine, Attention, Codes, ContentScores, Dense, Gemm, HeadNorm, Heads, Norm, Pool, Rotary, Weight, gate,
+    grouped_gemm, pool, quantise, wide_norm,
 };
-use centuple_cuda::{Activation, Format, HEAD_DIMS, POOLINGS, Pooling};
+use centuple_cuda::{Activation, Format, POOLINGS, Pooling};
 use centuple_graph as graph;
 use centuple_graph::{Op, PositionScores};
 use centuple_reference::{Batch, Cache, apply};
@@ -66,6 +67,9 @@ const ACTIVATIONS: [(Activation, Option<graph::Activation>); 8] = [
     (Activation::QuickGelu, Some(graph::Activation::QuickGelu)),
 ];
 
+/// The id that marks a token.
+const MARK: i64 = 3;
+
 fn pooling_of(pooling: Pooling) -> graph::Pooling {
     match pooling {
         Pooling::Cls => graph::Pooling::Cls,
@@ -74,6 +78,7 @@ fn pooling_of(pooling: Pooling) -> graph::Pooling {
         Pooling::MeanSqrtLength => graph::Pooling::MeanSqrtLength,
         Pooling::Max => graph::Pooling::Max,
         Pooling::WeightedMean => graph::Pooling::WeightedMean,
+        Pooling::Token => graph::Pooling::LastEqual(MARK),
     }
 }
 
@@ -204,7 +209,7 @@ proptest! {
     #[test]
     fn attention_is_attention(
         format in formats(),
-        of_dim in 0..HEAD_DIMS.len(),
+        head_eighths in 1usize..20,
         lengths in proptest::collection::vec(1usize..90, 1..4),
         [kv_heads, group] in [1usize..3, 1usize..3],
         causal in any::<bool>(),
@@ -213,7 +218,7 @@ proptest! {
         capped in any::<bool>(),
         seed in any::<u64>(),
     ) {
-        let (mut random, head_dim, heads) = (Random::new(seed), HEAD_DIMS[of_dim], kv_heads * group);
+        let (mut random, head_dim, heads) = (Random::new(seed), 8 * head_eighths, kv_heads * group);
         let tokens: usize = lengths.iter().sum();
         let widths = [heads, kv_heads, kv_heads].map(|heads| heads * head_dim);
         let [q, k, v] = widths.map(|width| stored(&mut random, format, tokens * width, 2.0));
@@ -239,6 +244,7 @@ proptest! {
             causal,
             window,
             distances: scaled.as_deref(),
+            content: None,
             lengths: &lengths,
         };
         let op = Op::Attention(graph::Attention {
@@ -257,6 +263,72 @@ proptest! {
             parts.map(|part| tensor(format, [tokens, widths[part]], matrices[part])).collect();
         operands.extend(scores.map(|scores| wide(&[heads, scores.len() / heads], &scores)));
         let layout = Layout::of_lengths(&lengths).expect("no sequence is empty");
+        check(&format.widened(&contract.run()), &reference(&op, &operands, &layout), tolerance(format))?;
+    }
+
+    #[test]
+    fn content_scores_are_disentangled_attention(
+        format in formats(),
+        lengths in proptest::collection::vec(1usize..90, 1..4),
+        [heads, head_eighths, buckets, farthest] in [1usize..4, 1usize..9, 1usize..30, 0usize..90],
+        terms in prop_oneof![Just([true, false]), Just([false, true]), Just([true, true])],
+        seed in any::<u64>(),
+    ) {
+        let (mut random, head_dim) = (Random::new(seed), 8 * head_eighths);
+        let (tokens, width) = (lengths.iter().sum::<usize>(), heads * head_dim);
+        let [q, k, v] = [(); 3].map(|()| stored(&mut random, format, tokens * width, 2.0));
+        let relative = terms.map(|there| there.then(|| stored(&mut random, format, heads * buckets * head_dim, 2.0)));
+        let contents = [&q, &k];
+        let shape = [heads, buckets, head_dim];
+        let terms_of: Vec<Option<Vec<u16>>> = relative
+            .iter()
+            .zip(contents)
+            .map(|(relative, content)| relative.as_ref().map(|rows| grouped_gemm(format, content, rows, shape)))
+            .collect();
+        let bucket_of: Vec<i32> = (0..2 * farthest + 1).map(|_| random.below(buckets) as i32).collect();
+        let scale = 1.0 / (3.0 * head_dim as f32).sqrt();
+        let heads_of = |matrix| Heads { matrix, first: 0, stride: width };
+        let (by_query, by_key) = (terms_of[0].as_deref(), terms_of[1].as_deref());
+        let contract = Attention {
+            format,
+            q: heads_of(&q),
+            k: heads_of(&k),
+            v: heads_of(&v),
+            heads,
+            group: 1,
+            head_dim,
+            scale,
+            soft_cap: None,
+            causal: false,
+            window: None,
+            distances: None,
+            content: Some(ContentScores { by_query, by_key, buckets, bucket_of: &bucket_of }),
+            lengths: &lengths,
+        };
+        let layout = Layout::of_lengths(&lengths).expect("no sequence is empty");
+        let mut operands: Vec<Tensor> = [&q, &k, &v].map(|matrix| tensor(format, [tokens, width], matrix)).to_vec();
+        for (number, (relative, found)) in relative.iter().zip(&terms_of).enumerate() {
+            let (Some(relative), Some(found)) = (relative, found) else { continue };
+            let weight = wide(&shape, &format.widened(relative));
+            let products = [operands[number].clone(), weight];
+            let expected = reference(&Op::GroupedLinear { groups: heads }, &products, &layout);
+            check(&format.widened(found), &expected, tolerance(format))?;
+            operands.push(tensor(format, [tokens, heads * buckets], found));
+        }
+        let buckets: Vec<i64> = bucket_of.iter().map(|&bucket| bucket.into()).collect();
+        operands.push(Tensor::from_i64(&[buckets.len()], &buckets).expect("buckets"));
+        let [content_to_position, position_to_content] = terms;
+        let op = Op::Attention(graph::Attention {
+            heads,
+            kv_heads: heads,
+            head_dim,
+            scale,
+            soft_cap: None,
+            causal: false,
+            window: None,
+            position: PositionScores::Disentangled { content_to_position, position_to_content },
+            cache: None,
+        });
         check(&format.widened(&contract.run()), &reference(&op, &operands, &layout), tolerance(format))?;
     }
 
@@ -310,15 +382,26 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let (width, pooling) = (72, POOLINGS[of_pooling]);
-        let (lengths, pool_from): (Vec<usize>, Vec<usize>) = lengths.into_iter().unzip();
+        let (lengths, mut pool_from): (Vec<usize>, Vec<usize>) = lengths.into_iter().unzip();
         let tokens: usize = lengths.iter().sum();
+        let mut ids = vec![0; tokens];
+        if pooling == Pooling::Token {
+            let mut begin = 0;
+            for (token, length) in pool_from.iter_mut().zip(&lengths) {
+                *token = (*token).min(length - 1);
+                ids[begin + *token] = MARK;
+                begin += length;
+            }
+        }
         let x = stored(&mut Random::new(seed), format, tokens * width, 2.0);
         let normalise = normalised.then_some(1e-12);
         let found =
             pool(&Pool { format, pooling, x: &x, width, lengths: &lengths, pool_from: &pool_from, normalise });
         let span = |(&tokens, &pool_from): (&usize, &usize)| Span { tokens, pool_from, ..Span::default() };
         let layout = Layout::new(lengths.iter().zip(&pool_from).map(span).collect()).expect("no sequence is empty");
-        let mut expected = reference(&Op::Pool(pooling_of(pooling)), &[tensor(format, [tokens, width], &x)], &layout);
+        let mut operands = vec![tensor(format, [tokens, width], &x)];
+        operands.extend((pooling == Pooling::Token).then(|| Tensor::from_i64(&[tokens], &ids).expect("ids")));
+        let mut expected = reference(&Op::Pool(pooling_of(pooling)), &operands, &layout);
         if normalised {
             let pooled = wide(&[lengths.len(), width], &expected);
             expected = reference(&Op::L2Normalize { epsilon: 1e-12 }, &[pooled], &layout);

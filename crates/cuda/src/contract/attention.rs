@@ -13,6 +13,19 @@ pub struct Heads<'a> {
     pub stride: usize,
 }
 
+/// What contents and distance add to the products of queries and keys.
+#[derive(Clone, Copy, Debug)]
+pub struct ContentScores<'a> {
+    /// `[tokens, heads · buckets]` by the query's token.
+    pub by_query: Option<&'a [u16]>,
+    /// `[tokens, heads · buckets]` by the key's token.
+    pub by_key: Option<&'a [u16]>,
+    /// Buckets of a head.
+    pub buckets: usize,
+    /// `[2 · farthest + 1]`: the bucket of the distance from key to query.
+    pub bucket_of: &'a [i32],
+}
+
 /// Operands of `kernels/attention.cu`.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention<'a> {
@@ -40,6 +53,8 @@ pub struct Attention<'a> {
     pub window: Option<usize>,
     /// `[heads, 2 · farthest + 1]`: what the distance from key to query adds to a score, times log2(e).
     pub distances: Option<&'a [f32]>,
+    /// Scores of content and position.
+    pub content: Option<ContentScores<'a>>,
     /// Tokens of each sequence.
     pub lengths: &'a [usize],
 }
@@ -74,8 +89,18 @@ impl Attention<'_> {
     fn distance(&self, head: usize, query: usize, key: usize) -> f32 {
         let Some(table) = self.distances else { return 0.0 };
         let columns = table.len() / self.heads;
-        let farthest = columns / 2;
-        table[head * columns + (query + farthest).saturating_sub(key).min(columns - 1)]
+        table[head * columns + place(columns, query, key)]
+    }
+
+    /// The product of a query and a key with what contents and distance add to it.
+    fn product(&self, head: usize, [query, key]: [usize; 2], product: f32) -> f32 {
+        let Some(content) = self.content else { return product };
+        let bucket = content.bucket_of[place(content.bucket_of.len(), query, key)] as usize;
+        let term = |rows: &[u16], token: usize| {
+            self.format.widen(rows[(token * self.heads + head) * content.buckets + bucket])
+        };
+        let product = content.by_query.map_or(product, |rows| product + term(rows, query));
+        content.by_key.map_or(product, |rows| product + term(rows, key))
     }
 
     /// One head of one query, with the keys of `tokens` in steps of [`KEYS`].
@@ -93,7 +118,8 @@ impl Attention<'_> {
                     return f32::NEG_INFINITY;
                 }
                 let key = self.head(self.k, head / self.group, at);
-                let score = query.iter().zip(&key).fold(0.0, |sum, (q, k)| sum + q * k) * scale;
+                let product = query.iter().zip(&key).fold(0.0, |sum, (q, k)| sum + q * k);
+                let score = self.product(head, [position, at], product) * scale;
                 let cap = self.soft_cap.map(|cap| cap * std::f32::consts::LOG2_E);
                 cap.map_or(score, |cap| capped(score, cap)) + self.distance(head, position, at)
             };
@@ -117,6 +143,11 @@ impl Attention<'_> {
         let inverse = 1.0 / ((totals[0] + totals[1]) + (totals[2] + totals[3]));
         outputs.iter().map(|output| self.format.narrow(output * inverse)).collect()
     }
+}
+
+/// Where a table of distances has the one from a key to a query.
+fn place(distances: usize, query: usize, key: usize) -> usize {
+    (query + distances / 2).saturating_sub(key).min(distances - 1)
 }
 
 /// `cap · tanh(score / cap)`, as the kernel computes it.

@@ -79,6 +79,18 @@ impl Gemm<'_> {
     }
 }
 
+/// A linear layer for each group of columns: `x [tokens, groups · k]` and `weight [groups, n, k]` give `[tokens, groups · n]`.
+pub fn grouped_gemm(format: Format, x: &[u16], weight: &[u16], [groups, n, k]: [usize; 3]) -> Vec<u16> {
+    let row = |row: &[u16]| -> Vec<u16> {
+        let of_group = |(x, weight)| {
+            let weight = Weight::Floats { x, weight };
+            Gemm { format, k, n, weight, bias: None, activation: Activation::Identity, residual: None }.run()
+        };
+        row.chunks(k).zip(weight.chunks(n * k)).flat_map(of_group).collect()
+    };
+    x.chunks(groups * k).flat_map(row).collect()
+}
+
 /// Operands of `kernels/dense.cu`.
 #[derive(Clone, Copy, Debug)]
 pub struct Dense<'a> {

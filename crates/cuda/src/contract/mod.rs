@@ -9,8 +9,8 @@ mod norm;
 mod pool;
 mod rows;
 
-pub use attention::{Attention, Heads};
-pub use gemm::{Dense, Gemm, Weight};
+pub use attention::{Attention, ContentScores, Heads};
+pub use gemm::{Dense, Gemm, Weight, grouped_gemm};
 pub use norm::{Affine, Codes, Norm, quantise, wide_norm};
 pub use pool::{Pool, pool};
 pub use rows::{HeadNorm, Rotary, gate, select};

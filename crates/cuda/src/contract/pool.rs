@@ -16,7 +16,7 @@ pub struct Pool<'a> {
     pub width: usize,
     /// Tokens of each sequence.
     pub lengths: &'a [usize],
-    /// Tokens of each sequence that don't count.
+    /// Tokens of each sequence that don't count, or the one that alone does.
     pub pool_from: &'a [usize],
     /// Rows are divided by their length, or by this number where it is more.
     pub normalise: Option<f32>,
@@ -50,6 +50,7 @@ fn pooled(pooling: Pooling, column: &[f32], from: usize) -> f32 {
     match pooling {
         Pooling::Cls => column[0],
         Pooling::LastToken => column[column.len() - 1],
+        Pooling::Token => column[from],
         Pooling::Mean => sum() / count,
         Pooling::MeanSqrtLength => sum() / count.sqrt(),
         Pooling::Max if counted.is_empty() => 0.0,

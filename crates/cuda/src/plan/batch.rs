@@ -3,7 +3,7 @@
 use centuple_tensor::{Layout, PAGE_TOKENS, Span};
 
 use super::session::CacheRoom;
-use super::{IdSource, Ids, Plan};
+use super::{IdSource, Ids, Mark, Plan};
 use crate::error::{CudaError, Result};
 use crate::launch::{BatchPointers, CachePointers, Capacity, Pointer, attention_blocks};
 
@@ -18,6 +18,7 @@ pub(crate) struct BatchLayout {
     offsets: usize,
     pool_from: usize,
     ids: Vec<usize>,
+    marks: Vec<usize>,
     blocks: usize,
     selected: usize,
     pasts: usize,
@@ -39,13 +40,14 @@ impl BatchLayout {
         };
         let (offsets, pool_from) = (part(capacity.sequences + 1), part(capacity.sequences));
         let ids = plan.ids.iter().map(|_| part(capacity.tokens)).collect();
+        let marks = plan.marks.iter().map(|_| part(capacity.sequences)).collect();
         let blocks = part(2 * capacity.attention_blocks(FEWEST_QUERIES));
         let selected = part(capacity.tokens);
         let cached = if plan.slots.is_empty() { Capacity { tokens: 0, sequences: 0 } } else { capacity };
         let (pasts, first_pages) = (part(cached.sequences), part(cached.sequences));
         let places = part(cached.tokens);
         let pages = part(cached.sequences * cache.positions.div_ceil(PAGE_TOKENS));
-        BatchLayout { offsets, pool_from, ids, blocks, selected, pasts, first_pages, places, pages, words }
+        BatchLayout { offsets, pool_from, ids, marks, blocks, selected, pasts, first_pages, places, pages, words }
     }
 
     /// Bytes of all parts.
@@ -66,6 +68,11 @@ impl BatchLayout {
     /// Address of ids.
     pub(crate) fn ids(&self, buffer: Pointer, ids: usize) -> Pointer {
         buffer.at(self.ids[ids] * 4)
+    }
+
+    /// Address of marked tokens.
+    pub(crate) fn mark(&self, buffer: Pointer, mark: usize) -> Pointer {
+        buffer.at(self.marks[mark] * 4)
     }
 
     /// The words of a batch that fits the capacity, whose attention blocks have `queries` queries.
@@ -103,6 +110,10 @@ impl BatchLayout {
             let rows = ids.rows(layout, inputs)?;
             put(start, &mut rows.into_iter());
         }
+        for (&start, mark) in self.marks.iter().zip(&plan.marks) {
+            let ids = input(&mark.input, layout, inputs)?;
+            put(start, &mut spans.iter().map(|span| mark.token(&ids[span.start..span.start + span.tokens])));
+        }
         Ok(words)
     }
 }
@@ -138,6 +149,13 @@ impl Ids {
             })
         };
         values.iter().enumerate().map(row).collect()
+    }
+}
+
+impl Mark {
+    /// The token of a sequence, which has at least one.
+    fn token(&self, ids: &[i64]) -> usize {
+        ids.iter().rposition(|&id| id == self.id).unwrap_or(ids.len().saturating_sub(1))
     }
 }
 

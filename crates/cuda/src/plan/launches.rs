@@ -3,13 +3,15 @@
 use super::arena::Arena;
 use super::batch::BatchLayout;
 use super::session::Target;
-use super::{Affine, Codes, IdsId, Plan, Product, Quantisation, Step, ValueId, View, WeightId};
+use super::{Affine, Codes, Content, IdsId, Plan, Product, Quantisation, Step, ValueId, View, WeightId};
 use crate::error::Result;
 use crate::launch::{
-    AttentionOperands, Capacity, CodePointers, Columns, DenseOperands, Distances, GemmOperands, HeadNormOperands,
-    Launch, NormOperands, Pointer, RotaryOperands, Rows, WideNormOperands,
+    AttentionOperands, Capacity, CodePointers, Columns, ContentScores, DenseOperands, Distances, GemmOperands,
+    GroupedGemmOperands, HeadNormOperands, Launch, NormOperands, Pointer, RotaryOperands, Rows, WideNormOperands,
 };
-use crate::specialisation::{ATTENTION_WARPS, Kernel, Specialisation, TILES};
+use crate::specialisation::{
+    ATTENTION_WARPS, CONTENT_HEAD_DIM, HIDDEN_SIZES, Kernel, Specialisation, TILES, head_tile,
+};
 
 /// A plan with the addresses of all that it uses.
 pub(crate) struct Addresses<'a> {
@@ -31,9 +33,9 @@ pub(crate) fn attention_warps(capacity: Capacity) -> usize {
     ATTENTION_WARPS[usize::from(capacity.tokens > MANY_TOKENS)]
 }
 
-/// The tile of a matrix product: the largest one that still gives each multiprocessor a block.
-fn tile(tokens: usize, n: usize, target: Target) -> usize {
-    let blocks = |tile: &usize| tokens.div_ceil(TILES[*tile].rows) * n.div_ceil(TILES[*tile].columns);
+/// The tile of a matrix product, or of several: the largest one that still gives each multiprocessor a block.
+fn tile(tokens: usize, n: usize, products: usize, target: Target) -> usize {
+    let blocks = |tile: &usize| tokens.div_ceil(TILES[*tile].rows) * n.div_ceil(TILES[*tile].columns) * products;
     (1..TILES.len()).rev().find(|tile| blocks(tile) >= target.multiprocessors).unwrap_or(0)
 }
 
@@ -59,9 +61,14 @@ impl Addresses<'_> {
                             .get(index)
                             .map_or_else(Default::default, |&(table, ids)| (self.weights[table], self.ids(ids)))
                     }),
+                    width,
                     ..self.norm(*x, *residual, *norm, *y, *quantisation)
                 };
-                Ok(Launch::norm(kernel(Specialisation::Norm { hidden: width, bits })?, rows, &operands))
+                let specialisation = match HIDDEN_SIZES.contains(&width) {
+                    true => Specialisation::Norm { hidden: width, bits },
+                    false => Specialisation::AnyNorm { bits },
+                };
+                Ok(Launch::norm(kernel(specialisation)?, rows, &operands))
             }
             Step::Quantise { x, quantisation: Quantisation { factor, bits, to } } => {
                 let operands = [self.value(*x), self.weights[*factor]];
@@ -74,10 +81,22 @@ impl Addresses<'_> {
                 ))
             }
             Step::Gemm { product, activation, n, wide, .. } => {
-                let tile = tile(rows.most, *n, target);
+                let tile = tile(rows.most, *n, 1, target);
                 let codes = matches!(product, Product::Codes { .. });
                 let kernel = kernel(Specialisation::Gemm { codes, activation: *activation, tile, wide: *wide })?;
                 Ok(Launch::gemm(kernel, rows, &self.gemm(step, product)))
+            }
+            Step::GroupedGemm { x, weight, groups, n, k, y } => {
+                let tile = tile(rows.most, *n, *groups, target);
+                let operands = GroupedGemmOperands {
+                    x: self.columns(*x),
+                    weight: self.weights[*weight],
+                    y: self.value(*y),
+                    groups: *groups,
+                    n: *n,
+                    k: *k,
+                };
+                Ok(Launch::grouped_gemm(kernel(Specialisation::GroupedGemm { tile })?, rows, &operands))
             }
             Step::Attention {
                 q,
@@ -91,12 +110,15 @@ impl Addresses<'_> {
                 causal,
                 window,
                 distances,
+                content,
                 cache,
                 y,
             } => {
                 let warps = attention_warps(capacity);
-                let paged = cache.is_some();
-                let kernel = kernel(Specialisation::Attention { head_dim: *head_dim, paged, warps })?;
+                let tile = if content.is_some() { CONTENT_HEAD_DIM } else { head_tile(*head_dim).unwrap_or(*head_dim) };
+                let (with_content, paged) = (content.is_some(), cache.is_some());
+                let specialisation = Specialisation::Attention { head_dim: tile, content: with_content, paged, warps };
+                let kernel = kernel(specialisation)?;
                 let [q, mut k, mut v] = [q, k, v].map(|view| self.columns(*view));
                 if let Some(slot) = *cache {
                     [k, v] = self.slots[slot].map(|first| Columns { first, stride: self.plan.slots[slot] });
@@ -106,10 +128,21 @@ impl Addresses<'_> {
                     table: self.weights[table],
                     farthest,
                 });
-                let (heads, group, scale, causal, window) = (*heads, *group, *scale, *causal, *window);
-                let soft_cap = *soft_cap;
-                let operands =
-                    AttentionOperands { q, k, v, y, heads, group, scale, soft_cap, causal, window, distances };
+                let operands = AttentionOperands {
+                    q,
+                    k,
+                    v,
+                    y,
+                    heads: *heads,
+                    group: *group,
+                    head_dim: *head_dim,
+                    scale: *scale,
+                    soft_cap: *soft_cap,
+                    causal: *causal,
+                    window: *window,
+                    distances,
+                    content: content.map_or_else(ContentScores::default, |content| self.content(content)),
+                };
                 Ok(Launch::attention(kernel, capacity, batch, &operands))
             }
             Step::Append { k, v, slot } => {
@@ -147,8 +180,9 @@ impl Addresses<'_> {
                 let places = [self.value(*x), batch.selected, self.value(*y)];
                 Ok(Launch::select(kernel(Specialisation::Select)?, rows, places, width))
             }
-            Step::Pool { x, y, pooling, normalise } => {
-                let places = [self.value(*x), self.value(*y)];
+            Step::Pool { x, y, pooling, mark, normalise } => {
+                let from = mark.map_or(batch.pool_from, |mark| self.batch.mark(self.batch_at, mark));
+                let places = [self.value(*x), from, self.value(*y)];
                 Ok(Launch::pool(kernel(Specialisation::Pool(*pooling))?, capacity, batch, places, width, *normalise))
             }
             Step::Dense { x, weight, bias, y, n, k, activation } => {
@@ -221,6 +255,13 @@ impl Addresses<'_> {
             (operands.y, operands.n, operands.k) = (self.value(*y), *n, *k);
         }
         operands
+    }
+
+    fn content(&self, content: Content) -> ContentScores {
+        let Content { by_query, by_key, buckets, bucket_of, farthest } = content;
+        let value = |value: Option<ValueId>| value.map_or(Pointer::NULL, |value| self.value(value));
+        let (by_query, by_key, bucket_of) = (value(by_query), value(by_key), self.weights[bucket_of]);
+        ContentScores { by_query, by_key, buckets, bucket_of, farthest }
     }
 
     fn ids(&self, ids: IdsId) -> Pointer {

@@ -19,6 +19,8 @@ pub(crate) type ValueId = usize;
 pub(crate) type WeightId = usize;
 /// Index into [`Plan::ids`].
 pub(crate) type IdsId = usize;
+/// Index into [`Plan::marks`].
+pub(crate) type MarkId = usize;
 /// Index into [`Plan::slots`].
 pub(crate) type SlotId = usize;
 
@@ -62,6 +64,17 @@ pub(crate) struct Affine {
     pub(crate) epsilon: f32,
 }
 
+/// What contents and distance add to the products of queries and keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Content {
+    pub(crate) by_query: Option<ValueId>,
+    pub(crate) by_key: Option<ValueId>,
+    pub(crate) buckets: usize,
+    /// The bucket of each distance, and the farthest distance.
+    pub(crate) bucket_of: WeightId,
+    pub(crate) farthest: usize,
+}
+
 /// What a linear layer over tokens multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Product {
@@ -95,6 +108,15 @@ pub(crate) enum Step {
         /// Whether results are f32.
         wide: bool,
     },
+    /// A linear layer for each group of columns.
+    GroupedGemm {
+        x: View,
+        weight: WeightId,
+        y: ValueId,
+        groups: usize,
+        n: usize,
+        k: usize,
+    },
     Attention {
         q: View,
         k: View,
@@ -109,6 +131,7 @@ pub(crate) enum Step {
         window: Option<usize>,
         /// By head and distance, and the farthest distance that has a value of its own.
         distances: Option<(WeightId, usize)>,
+        content: Option<Content>,
         /// Where keys and values are, where they aren't those of the batch alone.
         cache: Option<SlotId>,
     },
@@ -150,6 +173,8 @@ pub(crate) enum Step {
         x: ValueId,
         y: ValueId,
         pooling: Pooling,
+        /// The tokens of [`Pooling::Token`].
+        mark: Option<MarkId>,
         normalise: Option<f32>,
     },
     Dense {
@@ -188,6 +213,13 @@ pub(crate) struct Ids {
     pub(crate) limit: usize,
 }
 
+/// One token of each sequence: the last one whose id in an input is `id`, or the last of all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) input: String,
+    pub(crate) id: i64,
+}
+
 /// An output: its name and value, which is f32.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Output {
@@ -203,6 +235,7 @@ pub struct Plan {
     pub(crate) values: Vec<Value>,
     pub(crate) weights: Vec<Vec<u8>>,
     pub(crate) ids: Vec<Ids>,
+    pub(crate) marks: Vec<Mark>,
     pub(crate) outputs: Vec<Output>,
     /// Columns of the keys, and of the values, that each attention with a cache keeps.
     pub(crate) slots: Vec<usize>,
@@ -246,7 +279,11 @@ impl Step {
                 reads.extend(residual);
                 reads
             }
-            Step::Attention { q, k, v, .. } => vec![q.value, k.value, v.value],
+            Step::GroupedGemm { x, .. } => vec![x.value],
+            Step::Attention { q, k, v, content, .. } => {
+                let content = content.iter().flat_map(|content| [content.by_query, content.by_key]).flatten();
+                [q.value, k.value, v.value].into_iter().chain(content).collect()
+            }
             Step::Append { k, v, .. } => vec![k.value, v.value],
         }
     }
@@ -260,6 +297,7 @@ impl Step {
             }
             Step::Quantise { quantisation, .. } => quantisation.to.values().to_vec(),
             Step::Gemm { y, .. }
+            | Step::GroupedGemm { y, .. }
             | Step::Attention { y, .. }
             | Step::Pool { y, .. }
             | Step::Dense { y, .. }

@@ -71,7 +71,7 @@ impl Machine {
     }
 }
 
-/// What the plans of a small encoder and of a small decoder ask for, in f16 and in int8.
+/// What the plans of small encoders and of a small decoder ask for, in f16 and in int8.
 fn specialisations() -> Vec<Specialisation> {
     let mut all = vec![
         Specialisation::Pool(Pooling::Mean),
@@ -80,12 +80,18 @@ fn specialisations() -> Vec<Specialisation> {
         Specialisation::Gate,
         Specialisation::Select,
         Specialisation::Append,
+        Specialisation::AnyNorm { bits: 0 },
+        Specialisation::Pool(Pooling::Cls),
+        Specialisation::Dense,
+        Specialisation::Widen,
     ];
     all.extend([0, 8].map(|bits| Specialisation::Norm { hidden: 128, bits }));
     for paged in [false, true] {
-        all.extend([1, 4].map(|warps| Specialisation::Attention { head_dim: 32, paged, warps }));
+        all.extend([1, 4].map(|warps| Specialisation::Attention { head_dim: 32, content: false, paged, warps }));
     }
+    all.extend([1, 4].map(|warps| Specialisation::Attention { head_dim: 64, content: true, paged: false, warps }));
     for tile in 0..TILES.len() {
+        all.push(Specialisation::GroupedGemm { tile });
         for codes in [false, true] {
             let gemm = |activation, wide| Specialisation::Gemm { codes, activation, tile, wide };
             all.extend([Activation::Identity, Activation::Gelu].map(|activation| gemm(activation, false)));
@@ -129,10 +135,10 @@ fn refusals(machine: &Machine, driver: &Driver) -> Result<(), Failure> {
     assert!(error.to_string().contains("no CUDA device 1"), "{error}");
 
     let mut device = machine.open()?;
-    let widen = Kernel::new(Specialisation::Widen, Format::F16, TURING)?;
-    let error = device.prepare(widen).unwrap_err().to_string();
-    assert!(error.contains("widen") && error.contains("libnvrtc"), "{error}");
-    let launch = Launch { kernel: widen, grid: [1, 1], arguments: Vec::new() };
+    let missing = Kernel::new(Specialisation::WideNorm, Format::F16, TURING)?;
+    let error = device.prepare(missing).unwrap_err().to_string();
+    assert!(error.contains("wide_norm") && error.contains("libnvrtc"), "{error}");
+    let launch = Launch { kernel: missing, grid: [1, 1], arguments: Vec::new() };
     let error = device.capture(&[launch]).unwrap_err().to_string();
     assert!(error.contains("not prepared"), "{error}");
     // The failed capture was ended: the device goes on.
@@ -145,9 +151,9 @@ fn refusals(machine: &Machine, driver: &Driver) -> Result<(), Failure> {
     assert!(device.write(Pointer::NULL, &[1]).is_err());
 
     let damaged = machine.folder.path().join("damaged");
-    std::fs::write(&damaged, pack(&[(widen, b"/nonexistent\0".to_vec())]))?;
+    std::fs::write(&damaged, pack(&[(missing, b"/nonexistent\0".to_vec())]))?;
     let mut device = CudaDevice::open(driver, 0, KernelStore::new().with_pack(CubinPack::open(&damaged)?))?;
-    let error = device.prepare(widen).unwrap_err().to_string();
+    let error = device.prepare(missing).unwrap_err().to_string();
     assert!(error.contains("cuModuleLoadData") && error.contains("CUDA_ERROR_INVALID_IMAGE"), "{error}");
     Ok(())
 }

@@ -34,6 +34,11 @@ fn steps_are_the_references() -> Result<(), Failure> {
 }
 
 #[test]
+fn published_sizes_are_the_references() -> Result<(), Failure> {
+    on_both(encoders::published_sizes_are_the_references)
+}
+
+#[test]
 fn quantised_layers_are_the_references() -> Result<(), Failure> {
     on_both(encoders::quantised_layers_are_the_references)
 }

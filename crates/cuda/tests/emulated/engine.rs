@@ -135,7 +135,12 @@ fn checkpoints_run_on_gpus() -> Result<(), Failure> {
         .iter()
         .map(|sequence| Ok(reference.engine.run(&[sequence])?.remove(0)))
         .collect::<Result<_, Failure>>()?;
-    for (precision, is, least) in [(None, Precision::F16, 0.99999), (Some(Precision::Int8), Precision::Int8, 0.999)] {
+    let precisions = [
+        (None, Precision::F16, 0.99999),
+        (Some(Precision::Int8), Precision::Int8, 0.999),
+        (Some(Precision::Int4), Precision::Int4, 0.99),
+    ];
+    for (precision, is, least) in precisions {
         let mut loaded = load(&LoadOptions { precision, ..on_gpu.clone() })?;
         assert_eq!((loaded.precision, loaded.model.card.dtype.as_str()), (is, is.dtype()));
         let gpus = loaded.engine.gpus();
@@ -168,6 +173,49 @@ fn checkpoints_run_on_gpus() -> Result<(), Failure> {
     let nowhere = CudaFiles { driver: Some("/nonexistent/libcuda.so.1".into()), ..CudaFiles::default() };
     let error = load(&LoadOptions { cuda: nowhere, ..on_gpu }).err().ok_or("there is no driver")?.to_string();
     assert!(error.contains("NVIDIA's driver") && !error.contains('\n'), "{error}");
+    Ok(())
+}
+
+/// DeBERTas of every kind, each input in company and alone, against what transformers answers.
+#[test]
+fn scores_of_content_are_transformers() -> Result<(), Failure> {
+    const CASES: [&str; 9] =
+        ["base", "sequence", "masked", "c2p", "p2c", "span", "no-buckets", "own-keys", "absolute-types"];
+    let machine = Machine::new()?;
+    let host = Host::new(&HostOptions { threads: Some(2), isa: None })?;
+    let cuda = CudaFiles { driver: Some(machine.library()), kernels: Some(machine.kernels()), cache: None };
+    let options = LoadOptions { device: Device::Cuda(None), cuda, max_batch_tokens: 128, ..LoadOptions::default() };
+    let families = FamilyGolden::all()?;
+    let mut checked = 0;
+    for family in families.iter().filter(|family| family.name.starts_with("deberta")) {
+        for case in family.cases.iter().filter(|case| CASES.contains(&case.name.as_str())) {
+            let folder = tempfile::tempdir()?;
+            family.assemble(case, folder.path())?;
+            let mut engine = host.load_folder(folder.path(), "model", &options)?.engine;
+            let types = case.config["type_vocab_size"].as_u64().unwrap_or(0) as u32;
+            let sequence = |&input: &usize| {
+                let input = &family.inputs[input];
+                let known = |id: &u32| if *id < types { *id } else { 0 };
+                let selected = if case.kind == "predictions" { input.masked.clone() } else { Vec::new() };
+                let type_ids = input.type_ids.iter().map(known).collect();
+                Sequence { ids: input.ids.clone(), type_ids, selected, pool_from: 0 }
+            };
+            let sequences: Vec<Sequence> = case.inputs.iter().map(sequence).collect();
+            let together = engine.run(&sequences.iter().collect::<Vec<_>>())?;
+            for (sequence, together) in sequences.iter().zip(&together) {
+                assert_eq!(&engine.run(&[sequence])?[0], together, "{} {}", family.name, case.name);
+            }
+            let (expected, columns) = family.output(case).ok_or("no output")?;
+            let all = |data: Vec<f32>| Output { rows: data.len() / columns, columns, data };
+            let found = all(together.into_iter().flat_map(|output| output.data).collect());
+            let expected = all(expected);
+            assert_eq!((found.rows, found.is_consistent()), (expected.rows, true));
+            let cosine = cosine(&found, &expected);
+            assert!(cosine > 0.99999, "{} {}: cosine {cosine}", family.name, case.name);
+            checked += 1;
+        }
+    }
+    assert_eq!(checked, 15);
     Ok(())
 }
 
@@ -274,7 +322,7 @@ fn decoders_run_on_gpus() -> Result<(), Failure> {
     let ids = tokens(40, 1);
     let roomy = GenerationOptions { kv_memory: Some(1 << 20), ..options };
     let expected = prompt(&mut host.load_generating(name, &LoadOptions::default(), &roomy)?.engine, &ids, &[20])?;
-    for (precision, least) in [(None, 0.9999), (Some(Precision::Int8), 0.99)] {
+    for (precision, least) in [(None, 0.9999), (Some(Precision::Int8), 0.99), (Some(Precision::Int4), 0.98)] {
         let load = LoadOptions { precision, ..on_gpu.clone() };
         let mut engine = host.load_generating(name, &load, &options)?.engine;
         assert_eq!(engine.limits().pages, (64 << 10) / (16 * 2 * 64 * 2));

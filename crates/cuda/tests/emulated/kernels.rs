@@ -30,6 +30,8 @@ tests! {
     gemm_is_its_contract
     gemm_ends_with_its_activation
     attention_is_its_contract
+    content_attention_is_its_contract
+    grouped_gemm_is_its_contract
     pool_is_its_contract
     dense_is_its_contract
     widen_is_exact

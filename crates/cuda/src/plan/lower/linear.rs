@@ -2,7 +2,7 @@
 
 use centuple_graph::{self as graph, Node, NodeId, Op};
 
-use super::operands::codes;
+use super::operands::{codes, dequantised, dequantised_groups};
 use super::{Lowered, Lowering, stored_whole, width};
 use crate::error::Result;
 use crate::plan::{Codes, Product, Quantisation, Step, Value, ValueId, View, WeightId, unsupported};
@@ -17,12 +17,25 @@ impl Lowering<'_> {
         activation: Option<graph::Activation>,
         residual: bool,
     ) -> Result<Lowered> {
+        let weight = self.stored_weight(node.inputs[1])?;
+        let bias = if bias { Some(node.inputs[2]) } else { None };
+        self.of_floats(id, node, weight, [bias, residual_of(node, residual)], activation)
+    }
+
+    /// A linear layer whose weight is stored in 16 bits.
+    fn of_floats(
+        &mut self,
+        id: NodeId,
+        node: &Node,
+        weight: WeightId,
+        [bias, residual]: [Option<NodeId>; 2],
+        activation: Option<graph::Activation>,
+    ) -> Result<Lowered> {
         let ((_, n), (_, k)) = (width(node)?, width(self.graph.node(node.inputs[0]))?);
         let activation = activation_of(activation)?;
-        let weight = self.stored_weight(node.inputs[1])?;
-        let bias = if bias { Some(self.wide_weight(node.inputs[2])?) } else { None };
+        let bias = bias.map(|bias| self.wide_weight(bias)).transpose()?;
         if let Lowered::Wide(x) = self.nodes[node.inputs[0].index()] {
-            if residual || !k.is_multiple_of(8) {
+            if residual.is_some() || !k.is_multiple_of(8) {
                 return unsupported(format!("a head of depth {k}, or with a residual"));
             }
             let y = self.value(self.plan.values[x].rows, n, 4);
@@ -30,7 +43,6 @@ impl Lowering<'_> {
             return Ok(Lowered::Wide(y));
         }
         let product = Product::Floats { x: self.matrix(node.inputs[0])?, weight };
-        let residual = if residual { node.inputs.last().copied() } else { None };
         self.gemm(id, product, bias, activation, residual, [n, k, 8])
     }
 
@@ -43,10 +55,13 @@ impl Lowering<'_> {
         activation: Option<graph::Activation>,
         residual: bool,
     ) -> Result<Lowered> {
-        if !matches!(bits, 7 | 8) {
-            return unsupported(format!("activations of {bits} bits"));
-        }
         let ((_, n), (_, k)) = (width(node)?, width(self.graph.node(node.inputs[0]))?);
+        if !is_codes(bits, k) {
+            let weight = dequantised(self.graph, [node.inputs[1], node.inputs[2], node.inputs[3]])?;
+            let bias = if bias { Some(node.inputs[4]) } else { None };
+            let weight = self.stored(&node.name, &weight)?;
+            return self.of_floats(id, node, weight, [bias, residual_of(node, residual)], activation);
+        }
         let (x, factor) = (self.matrix(node.inputs[0])?, node.inputs[3]);
         let x = match self.codes.get(&(x, factor, bits)) {
             Some(codes) => *codes,
@@ -59,9 +74,40 @@ impl Lowering<'_> {
         let [weight, sums] = codes(self.graph, node.inputs[1], k)?.map(|bytes| self.weight(bytes));
         let scales = self.wide_weight(node.inputs[2])?;
         let bias = if bias { Some(self.wide_weight(node.inputs[4])?) } else { None };
-        let residual = if residual { node.inputs.last().copied() } else { None };
         let product = Product::Codes { x, weight, scales, sums };
-        self.gemm(id, product, bias, activation_of(activation)?, residual, [n, k, 16])
+        self.gemm(id, product, bias, activation_of(activation)?, residual_of(node, residual), [n, k, 16])
+    }
+
+    /// A linear layer with 4-bit weights, which are stored as floats.
+    pub(super) fn group_quantised(
+        &mut self,
+        id: NodeId,
+        node: &Node,
+        group: usize,
+        zero_points: bool,
+        [bias, residual]: [bool; 2],
+        activation: Option<graph::Activation>,
+    ) -> Result<Lowered> {
+        let (_, k) = width(self.graph.node(node.inputs[0]))?;
+        let (codes, zeros) = ([node.inputs[1], node.inputs[2]], if zero_points { Some(node.inputs[3]) } else { None });
+        let weight = dequantised_groups(self.graph, codes, zeros, k, group)?;
+        let bias = if bias { Some(node.inputs[3 + usize::from(zero_points)]) } else { None };
+        let weight = self.stored(&node.name, &weight)?;
+        self.of_floats(id, node, weight, [bias, residual_of(node, residual)], activation)
+    }
+
+    /// A linear layer for each group of columns.
+    pub(super) fn grouped(&mut self, node: &Node, groups: usize) -> Result<Lowered> {
+        let ((rows, columns), x) = (width(node)?, self.aligned_view(node.inputs[0])?);
+        let (n, k) = (columns / groups.max(1), x.columns / groups.max(1));
+        if !n.is_multiple_of(2) || !k.is_multiple_of(8) {
+            return unsupported(format!(
+                "a linear layer of groups of {k} by {n}: they have to be multiples of 8 and 2"
+            ));
+        }
+        let (weight, y) = (self.stored_weight(node.inputs[1])?, self.value(rows, columns, 2));
+        self.plan.steps.push(Step::GroupedGemm { x, weight, y, groups, n, k });
+        Ok(stored_whole(y, columns))
     }
 
     /// A linear layer whose depth has to be a multiple of the third number. Its results are f32 where they are the model's.
@@ -105,8 +151,9 @@ impl Lowering<'_> {
     /// What the first quantised reader of a value multiplies it by, and its bits.
     pub(super) fn quantised_reader(&self, id: NodeId) -> Option<(NodeId, u8)> {
         self.graph.nodes().iter().find_map(|node| {
-            let Op::QuantizedLinear { bits: bits @ (7 | 8), .. } = node.op else { return None };
-            (node.inputs[0] == id).then_some((node.inputs[3], bits))
+            let Op::QuantizedLinear { bits, .. } = node.op else { return None };
+            let (_, k) = width(self.graph.node(id)).ok()?;
+            (node.inputs[0] == id && is_codes(bits, k)).then_some((node.inputs[3], bits))
         })
     }
 
@@ -121,6 +168,15 @@ impl Lowering<'_> {
         self.codes.insert((x, factor, bits), to);
         Ok(Quantisation { factor: self.wide_weight(factor)?, bits, to })
     }
+}
+
+/// Whether a quantised layer multiplies codes; else its weights become floats.
+fn is_codes(bits: u8, k: usize) -> bool {
+    matches!(bits, 7 | 8) && k.is_multiple_of(16)
+}
+
+fn residual_of(node: &Node, residual: bool) -> Option<NodeId> {
+    if residual { node.inputs.last().copied() } else { None }
 }
 
 pub(super) fn activation_of(activation: Option<graph::Activation>) -> Result<Activation> {

@@ -9,12 +9,15 @@ use centuple_graph::{self as graph, Graph, Node, NodeId, Op, PositionScores};
 use centuple_tensor::{DType, Dim, Symbol};
 
 use linear::activation_of;
-use operands::{floats, stored, wide};
+use operands::{floats, indices, stored, wide};
 
-use super::{Affine, Codes, IdSource, Ids, IdsId, Output, Plan, Step, Value, ValueId, View, WeightId, unsupported};
+use super::{
+    Affine, Codes, Content, IdSource, Ids, IdsId, Mark, MarkId, Output, Plan, Step, Value, ValueId, View, WeightId,
+    unsupported,
+};
 use crate::error::{CudaError, Result};
 use crate::launch::Rows;
-use crate::specialisation::{Format, HEAD_DIMS, HIDDEN_SIZES, Pooling};
+use crate::specialisation::{CONTENT_HEAD_DIM, Format, HEAD_DIMS, Pooling, head_tile};
 
 /// What a node has become.
 #[derive(Clone, Debug)]
@@ -42,8 +45,16 @@ struct Lowering<'a> {
 /// # Errors
 /// The graph has an op, a size or an attribute for which there is no kernel; the error names it.
 pub fn lower(graph: &Graph, format: Format) -> Result<Plan> {
-    let plan =
-        Plan { format, steps: vec![], values: vec![], weights: vec![], ids: vec![], outputs: vec![], slots: vec![] };
+    let plan = Plan {
+        format,
+        steps: vec![],
+        values: vec![],
+        weights: vec![],
+        ids: vec![],
+        marks: vec![],
+        outputs: vec![],
+        slots: vec![],
+    };
     let (nodes, uses) = (Vec::with_capacity(graph.nodes().len()), graph.use_counts());
     let mut lowering = Lowering { graph, plan, nodes, uses, weights: HashMap::new(), codes: HashMap::new() };
     for (id, node) in graph.iter() {
@@ -92,6 +103,10 @@ impl Lowering<'_> {
             Op::QuantizedLinear { bits, bias, activation, residual } => {
                 self.quantised(id, node, *bits, *bias, *activation, *residual)
             }
+            Op::GroupQuantizedLinear { group, zero_points, bias, activation, residual, .. } => {
+                self.group_quantised(id, node, *group, *zero_points, [*bias, *residual], *activation)
+            }
+            Op::GroupedLinear { groups } => self.grouped(node, *groups),
             Op::Slice { axis, start, end } if axis + 1 == node.fact.shape.len() => {
                 let view = self.view(node.inputs[0])?;
                 Ok(Lowered::Stored(View { first: view.first + start, columns: end - start, ..view }))
@@ -122,8 +137,6 @@ impl Lowering<'_> {
             },
             Op::Input { .. }
             | Op::ShiftRight { .. }
-            | Op::GroupQuantizedLinear { .. }
-            | Op::GroupedLinear { .. }
             | Op::CrossAttention(_)
             | Op::Unary(_)
             | Op::Binary(_)
@@ -177,8 +190,8 @@ impl Lowering<'_> {
             self.plan.steps.push(Step::WideNorm { x, norm, y });
             return Ok(Lowered::Wide(y));
         }
-        if !HIDDEN_SIZES.contains(&hidden) {
-            return unsupported(format!("rows of {hidden} elements; there are kernels for {HIDDEN_SIZES:?}"));
+        if !hidden.is_multiple_of(8) {
+            return unsupported(format!("rows of {hidden} elements: they have to be a multiple of 8"));
         }
         let source = self.graph.node(x);
         let (x, tables) =
@@ -227,18 +240,21 @@ impl Lowering<'_> {
     fn attention(&mut self, node: &Node, attention: &graph::Attention) -> Result<Lowered> {
         let graph::Attention { heads, kv_heads, head_dim, scale, soft_cap, causal, window, position, cache } =
             *attention;
-        if !HEAD_DIMS.contains(&head_dim) {
-            return unsupported(format!("heads of width {head_dim}; there are kernels for {HEAD_DIMS:?}"));
+        if head_tile(head_dim).is_none() {
+            let widest = HEAD_DIMS[HEAD_DIMS.len() - 1];
+            return unsupported(format!(
+                "heads of {head_dim} columns: they have to be a multiple of 8, at most {widest}"
+            ));
         }
+        let content = self.content(node, attention)?;
         let distances = match position {
-            PositionScores::None => None,
+            PositionScores::None | PositionScores::Disentangled { .. } => None,
             PositionScores::Bias => {
                 let table = floats(self.graph, node.inputs[3])?;
                 let farthest = (table.len() / heads.max(1)).saturating_sub(1) / 2;
                 let scaled: Vec<f32> = table.iter().map(|score| score * std::f32::consts::LOG2_E).collect();
                 Some((self.weight(wide(&scaled)), farthest))
             }
-            PositionScores::Disentangled { .. } => return unsupported("attention with scores of content and position"),
         };
         let mut views = Vec::with_capacity(3);
         for &input in &node.inputs[..3] {
@@ -253,10 +269,46 @@ impl Lowering<'_> {
             self.plan.slots[slot] = kv_heads * head_dim;
             self.plan.steps.push(Step::Append { k, v, slot });
         }
-        let step =
-            Step::Attention { q, k, v, y, heads, group, head_dim, scale, soft_cap, causal, window, distances, cache };
-        self.plan.steps.push(step);
+        self.plan.steps.push(Step::Attention {
+            q,
+            k,
+            v,
+            y,
+            heads,
+            group,
+            head_dim,
+            scale,
+            soft_cap,
+            causal,
+            window,
+            distances,
+            content,
+            cache,
+        });
         Ok(stored_whole(y, columns))
+    }
+
+    /// Scores of content and position, where an attention has them.
+    fn content(&mut self, node: &Node, attention: &graph::Attention) -> Result<Option<Content>> {
+        let PositionScores::Disentangled { content_to_position, position_to_content } = attention.position else {
+            return Ok(None);
+        };
+        if attention.cache.is_some() || attention.head_dim > CONTENT_HEAD_DIM {
+            return unsupported(format!(
+                "scores of content and position with a cache, or of heads of more than {CONTENT_HEAD_DIM} columns"
+            ));
+        }
+        let mut values = Vec::with_capacity(2);
+        for &input in &node.inputs[3..node.inputs.len() - 1] {
+            values.push(self.matrix(input)?);
+        }
+        let by_query = if content_to_position { values.first().copied() } else { None };
+        let by_key = if position_to_content { values.last().copied() } else { None };
+        let columns = values.first().map_or(0, |&value| self.plan.values[value].columns);
+        let buckets = columns / attention.heads.max(1);
+        let bucket_of = indices(self.graph, node.inputs[node.inputs.len() - 1], buckets)?;
+        let farthest = (bucket_of.len() / size_of::<i32>()).saturating_sub(1) / 2;
+        Ok(Some(Content { by_query, by_key, buckets, bucket_of: self.weight(bucket_of), farthest }))
     }
 
     fn rotary(&mut self, node: &Node, heads: usize, head_dim: usize, interleaved: bool) -> Result<Lowered> {
@@ -295,6 +347,7 @@ impl Lowering<'_> {
     }
 
     fn pool(&mut self, id: NodeId, node: &Node, pooling: graph::Pooling) -> Result<Lowered> {
+        let mut mark = None;
         let pooling = match pooling {
             graph::Pooling::Cls => Pooling::Cls,
             graph::Pooling::Mean => Pooling::Mean,
@@ -302,13 +355,25 @@ impl Lowering<'_> {
             graph::Pooling::MeanSqrtLength => Pooling::MeanSqrtLength,
             graph::Pooling::WeightedMean => Pooling::WeightedMean,
             graph::Pooling::LastToken => Pooling::LastToken,
-            graph::Pooling::LastEqual(_) => return unsupported("pooling of the last token of an id"),
+            graph::Pooling::LastEqual(last) => {
+                mark = Some(self.mark(node.inputs[1], last)?);
+                Pooling::Token
+            }
         };
         let x = self.matrix(node.inputs[0])?;
         let y = self.value(Rows::Sequences, self.plan.values[x].columns, 4);
         let normalise = self.sole_reader(id).and_then(normalisation);
-        self.plan.steps.push(Step::Pool { x, y, pooling, normalise });
+        self.plan.steps.push(Step::Pool { x, y, pooling, mark, normalise });
         Ok(Lowered::Wide(y))
+    }
+
+    /// The last tokens of an id.
+    fn mark(&mut self, ids: NodeId, id: i64) -> Result<MarkId> {
+        let Lowered::Ids(IdSource::Input(input)) = self.nodes[ids.index()].clone() else {
+            return unsupported("pooling by ids that are no input");
+        };
+        self.plan.marks.push(Mark { input, id });
+        Ok(self.plan.marks.len() - 1)
     }
 
     /// Whether a node is a pooling that took in the normalisation behind it.
@@ -364,12 +429,17 @@ impl Lowering<'_> {
         self.plan.weights.len() - 1
     }
 
+    /// A weight in 16 bits.
+    fn stored(&mut self, name: &str, floats: &[f32]) -> Result<WeightId> {
+        let bytes = stored(self.plan.format, name, floats)?;
+        Ok(self.weight(bytes))
+    }
+
     fn stored_weight(&mut self, id: NodeId) -> Result<WeightId> {
         if let Some(known) = self.weights.get(&(id, true)) {
             return Ok(*known);
         }
-        let bytes = stored(self.plan.format, &self.graph.node(id).name, &floats(self.graph, id)?)?;
-        let weight = self.weight(bytes);
+        let weight = self.stored(&self.graph.node(id).name, &floats(self.graph, id)?)?;
         self.weights.insert((id, true), weight);
         Ok(weight)
     }

@@ -44,6 +44,50 @@ pub(super) fn wide(floats: &[f32]) -> Vec<u8> {
     floats.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
+/// The bytes of whole numbers below `limit` as i32.
+pub(super) fn indices(graph: &Graph, id: NodeId, limit: usize) -> Result<Vec<u8>> {
+    let numbers = constant(graph, id)?.as_i64().map_err(readable(graph, id))?;
+    let inside =
+        |number: &i64| i32::try_from(*number).ok().filter(|&number| (0..limit as i64).contains(&number.into()));
+    let Some(numbers) = numbers.iter().map(inside).collect::<Option<Vec<i32>>>() else {
+        return unsupported(format!("`{}`, whose numbers are not all below {limit}", graph.node(id).name));
+    };
+    Ok(numbers.into_iter().flat_map(i32::to_le_bytes).collect())
+}
+
+/// The f32 elements that codes `[n, k]` with a scale per row, and a factor per column, stand for.
+pub(super) fn dequantised(graph: &Graph, [codes, scales, factor]: [NodeId; 3]) -> Result<Vec<f32>> {
+    let (scales, factor) = (floats(graph, scales)?, floats(graph, factor)?);
+    let codes = constant(graph, codes)?.as_i8().map_err(readable(graph, codes))?;
+    let rows = codes.chunks(factor.len().max(1)).zip(scales);
+    Ok(rows
+        .flat_map(|(row, scale)| row.iter().zip(&factor).map(move |(&code, factor)| f32::from(code) * scale * factor))
+        .collect())
+}
+
+/// The f32 elements that codes `[n, k]` stand for, with scales and zero points `[n, groups]` for groups along the depth.
+pub(super) fn dequantised_groups(
+    graph: &Graph,
+    [codes, scales]: [NodeId; 2],
+    zero_points: Option<NodeId>,
+    k: usize,
+    group: usize,
+) -> Result<Vec<f32>> {
+    let scales = floats(graph, scales)?;
+    let zero_points = match zero_points {
+        Some(id) => constant(graph, id)?.as_i8().map_err(readable(graph, id))?.to_vec(),
+        None => vec![0; scales.len()],
+    };
+    let codes = constant(graph, codes)?.as_i8().map_err(readable(graph, codes))?;
+    let groups = codes.chunks(k.max(1)).flat_map(|row| row.chunks(group.max(1)));
+    let groups = groups.zip(scales.iter().zip(&zero_points));
+    Ok(groups
+        .flat_map(|(codes, (&scale, &zero_point))| {
+            codes.iter().map(move |&code| (f32::from(code) - f32::from(zero_point)) * scale)
+        })
+        .collect())
+}
+
 /// The bytes of codes `[n, k]`, and those of the sums of their rows.
 pub(super) fn codes(graph: &Graph, id: NodeId, k: usize) -> Result<[Vec<u8>; 2]> {
     let codes = constant(graph, id)?.as_i8().map_err(readable(graph, id))?;

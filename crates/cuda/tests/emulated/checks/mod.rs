@@ -6,14 +6,14 @@ use std::cell::{RefCell, RefMut};
 
 use bytemuck::{AnyBitPattern, NoUninit};
 use centuple_cuda::contract::{
-    Affine, Attention, Codes, Dense, Gemm, HeadNorm, Heads, Norm, Pool, Rotary, Weight, gate, pool, quantise, select,
-    wide_norm,
+    self, Affine, Attention, Codes, Dense, Gemm, HeadNorm, Heads, Norm, Pool, Rotary, Weight, gate, grouped_gemm, pool,
+    quantise, select, wide_norm,
 };
 use centuple_cuda::{
-    Activation, Architecture, AttentionOperands, BatchPointers, CachePointers, Capacity, CodePointers, Columns,
-    DenseOperands, Device, Distances, Extent, Format, GEMM_ACTIVATIONS, GemmOperands, HEAD_DIMS, HeadNormOperands,
-    Kernel, Launch, NormOperands, POOLINGS, Pointer, RotaryOperands, Rows, Specialisation, TILES, WideNormOperands,
-    attention_blocks,
+    Activation, Architecture, AttentionOperands, BatchPointers, CONTENT_HEAD_DIM, CachePointers, Capacity,
+    CodePointers, Columns, ContentScores, DenseOperands, Device, Distances, Extent, Format, GEMM_ACTIVATIONS,
+    GemmOperands, GroupedGemmOperands, HIDDEN_SIZES, HeadNormOperands, Kernel, Launch, NormOperands, POOLINGS, Pointer,
+    Pooling, RotaryOperands, Rows, Specialisation, TILES, WideNormOperands, attention_blocks, head_tile,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -201,8 +201,9 @@ impl<D> Subject<D> {
 }
 
 pub(crate) fn norm_is_its_contract<D: Device>(subject: &Subject<D>) {
-    let shapes =
-        (formats(), prop_oneof![Just(128usize), Just(312), Just(768)], 1usize..9, 0usize..4, any::<[bool; 4]>());
+    // Rows that stay in registers, and others.
+    let widths = prop_oneof![Just(128usize), Just(312), Just(768), (1usize..160).prop_map(|eighths| eighths * 8)];
+    let shapes = (formats(), widths, 1usize..9, 0usize..4, any::<[bool; 4]>());
     let all = (shapes, prop_oneof![Just(0u8), Just(7), Just(8)], any::<u64>());
     cases(24, all, |((format, hidden, tokens, tables, [x, residual, norm, by_square]), bits, seed)| {
         let Some(architecture) = subject.architecture(format, seed) else { return Ok(()) };
@@ -237,8 +238,12 @@ pub(crate) fn norm_is_its_contract<D: Device>(subject: &Subject<D>) {
             operands.beta = if by_square { Pointer::NULL } else { device.hold(&beta) };
         }
         operands.y = device.hold(&vec![0u16; tokens * hidden]);
-        operands.codes = bench.space_for_codes(tokens, hidden);
-        let kernel = kernel(Specialisation::Norm { hidden, bits }, format, architecture);
+        (operands.codes, operands.width) = (bench.space_for_codes(tokens, hidden), hidden);
+        let specialisation = match HIDDEN_SIZES.contains(&hidden) {
+            true => Specialisation::Norm { hidden, bits },
+            false => Specialisation::AnyNorm { bits },
+        };
+        let kernel = kernel(specialisation, format, architecture);
         bench.run(&Launch::norm(kernel, bench.extent(Rows::Tokens), &operands));
         prop_assert_eq!(bench.device.held::<u16>(operands.y, tokens * hidden), expected);
         if bits > 0 {
@@ -400,10 +405,38 @@ pub(crate) fn wide_gemm_is_its_contract<D: Device>(subject: &Subject<D>) {
     });
 }
 
+/// Every group of columns has a matrix of its own, whatever the tile; what is beside the columns stays out of it.
+pub(crate) fn grouped_gemm_is_its_contract<D: Device>(subject: &Subject<D>) {
+    let shapes = (1usize..40, 1usize..6, 1usize..10, 1usize..40);
+    cases(12, (formats(), shapes, 0..TILES.len(), any::<u64>()), |(format, shapes, tile, seed)| {
+        let Some(architecture) = subject.architecture(format, seed) else { return Ok(()) };
+        let (tokens, groups, eighths, pairs) = shapes;
+        let (mut random, n, k) = (Random(seed), 2 * pairs, 8 * eighths);
+        let (stride, first) = (groups * k + 16, 8);
+        let matrix = random.stored(format, tokens * stride, 1.0);
+        let weight = random.stored(format, groups * n * k, 1.0);
+        let x: Vec<u16> =
+            matrix.chunks(stride).flat_map(|row| row[first..first + groups * k].iter().copied()).collect();
+        let expected = grouped_gemm(format, &x, &weight, [groups, n, k]);
+        let mut bench = Bench::tokens(subject, tokens);
+        let operands = GroupedGemmOperands {
+            x: Columns { first: bench.device.hold(&matrix).at(2 * first), stride },
+            weight: bench.device.hold(&weight),
+            y: bench.device.hold(&vec![0u16; expected.len()]),
+            groups,
+            n,
+            k,
+        };
+        let kernel = kernel(Specialisation::GroupedGemm { tile }, format, architecture);
+        bench.run(&Launch::grouped_gemm(kernel, bench.extent(Rows::Tokens), &operands));
+        subject.sums(format, &bench.device.held::<u16>(operands.y, expected.len()), &expected)
+    });
+}
+
 /// Tokens of sequences whose earlier keys and values are in pages: what the whole sequences give for them.
 pub(crate) fn paged_attention_is_its_contract<D: Device>(subject: &Subject<D>) {
     let spans = proptest::collection::vec((0usize..150, 1usize..70), 1..4);
-    let shapes = (formats(), prop::sample::select(&HEAD_DIMS[..]), prop_oneof![Just(1usize), Just(4)], 1usize..3);
+    let shapes = (formats(), prop::sample::select(&WIDTHS[..]), prop_oneof![Just(1usize), Just(4)], 1usize..3);
     let window = prop_oneof![Just(None), (0usize..100).prop_map(Some)];
     cases(12, (shapes, 1usize..3, window, spans, any::<u64>()), |(shapes, group, window, spans, seed)| {
         let (format, head_dim, warps, kv_heads) = shapes;
@@ -427,8 +460,11 @@ pub(crate) fn paged_attention_is_its_contract<D: Device>(subject: &Subject<D>) {
             causal: true,
             window,
             distances: None,
+            content: None,
             lengths: &lengths,
         };
+        let specialisation = attention(head_dim, true, warps);
+        let Ok(attention) = Kernel::new(specialisation, format, architecture) else { return Ok(()) };
         let whole = whole.run();
         // Pages of all sequences, the last ones first, with one that is nobody's.
         let counts = lengths.iter().map(|length| length.div_ceil(16));
@@ -482,12 +518,104 @@ pub(crate) fn paged_attention_is_its_contract<D: Device>(subject: &Subject<D>) {
         let append = kernel(Specialisation::Append, format, architecture);
         bench.run(&Launch::append(append, bench.capacity, &bench.batch, [k, v], caches, widths[1]));
         let [k, v] = caches.map(|first| Columns { first, stride: widths[1] });
-        let distances = Distances::default();
-        let operands =
-            AttentionOperands { q, k, v, y, heads, group, scale, soft_cap: None, causal: true, window, distances };
-        let attention = kernel(Specialisation::Attention { head_dim, paged: true, warps }, format, architecture);
+        let operands = AttentionOperands {
+            q,
+            k,
+            v,
+            y,
+            heads,
+            group,
+            head_dim,
+            scale,
+            causal: true,
+            window,
+            ..AttentionOperands::default()
+        };
         bench.run(&Launch::attention(attention, bench.capacity, &bench.batch, &operands));
         subject.functions(format, &bench.device.held::<u16>(y.first, expected.len()), &expected)
+    });
+}
+
+/// Widths of heads: those of tiles and others.
+const WIDTHS: [usize; 10] = [8, 24, 32, 48, 64, 80, 96, 112, 128, 256];
+
+fn attention(head_dim: usize, paged: bool, warps: usize) -> Specialisation {
+    let head_dim = head_tile(head_dim).expect("a width that there is a tile for");
+    Specialisation::Attention { head_dim, content: false, paged, warps }
+}
+
+/// Scores of content and position, of sequences next to each other and of one of them alone.
+pub(crate) fn content_attention_is_its_contract<D: Device>(subject: &Subject<D>) {
+    let lengths = proptest::collection::vec(1usize..150, 1..4);
+    let shapes =
+        (formats(), prop_oneof![Just(8usize), Just(32), Just(64)], prop_oneof![Just(1usize), Just(4)], 1usize..4);
+    let scores = (0usize..90, 1usize..40, prop_oneof![Just([true, false]), Just([false, true]), Just([true, true])]);
+    cases(12, (shapes, scores, lengths, any::<u64>()), |(shapes, (farthest, buckets, terms), lengths, seed)| {
+        let (format, head_dim, warps, heads) = shapes;
+        let Some(architecture) = subject.architecture(format, seed) else { return Ok(()) };
+        let (mut random, tokens) = (Random(seed), lengths.iter().sum::<usize>());
+        let (width, columns) = (heads * head_dim, heads * buckets);
+        let matrix = random.stored(format, tokens * 3 * width, 2.0);
+        let tables = terms.map(|there| there.then(|| random.stored(format, tokens * columns, 4.0)));
+        let bucket_of = random.ids(2 * farthest + 1, buckets);
+        let scale = 1.0 / (3.0 * head_dim as f32).sqrt();
+        let run = |first: usize, lengths: &[usize]| {
+            let count: usize = lengths.iter().sum();
+            let rows = |matrix: &[u16], width: usize| matrix[first * width..(first + count) * width].to_vec();
+            let (matrix, tables) = (rows(&matrix, 3 * width), tables.clone().map(|t| t.map(|t| rows(&t, columns))));
+            let [q, k, v] = [0, width, 2 * width].map(|first| Heads { matrix: &matrix, first, stride: 3 * width });
+            let [by_query, by_key] = [0, 1].map(|term: usize| tables[term].as_deref());
+            let content = Some(contract::ContentScores { by_query, by_key, buckets, bucket_of: &bucket_of });
+            let (group, soft_cap, causal, window, distances) = (1, None, false, None, None);
+            let expected = Attention {
+                format,
+                q,
+                k,
+                v,
+                heads,
+                group,
+                head_dim,
+                scale,
+                soft_cap,
+                causal,
+                window,
+                distances,
+                content,
+                lengths,
+            };
+            let mut bench = Bench::new(subject, lengths, &vec![0; lengths.len()], 16 * warps);
+            let device = &mut bench.device;
+            let held = device.hold(&matrix);
+            let [q, k, v] = [0, width, 2 * width].map(|first| Columns { first: held.at(first * 2), stride: 3 * width });
+            let y = Columns { first: device.hold(&vec![0u16; count * width]), stride: width };
+            let [by_query, by_key] =
+                [by_query, by_key].map(|rows| rows.map_or(Pointer::NULL, |rows| device.hold(rows)));
+            let bucket_of = device.hold(&bucket_of);
+            let content = ContentScores { by_query, by_key, buckets, bucket_of, farthest };
+            let operands = AttentionOperands {
+                q,
+                k,
+                v,
+                y,
+                heads,
+                group,
+                head_dim,
+                scale,
+                content,
+                ..AttentionOperands::default()
+            };
+            let specialisation =
+                Specialisation::Attention { head_dim: CONTENT_HEAD_DIM, content: true, paged: false, warps };
+            let kernel = kernel(specialisation, format, architecture);
+            bench.run(&Launch::attention(kernel, bench.capacity, &bench.batch, &operands));
+            (bench.device.held::<u16>(y.first, count * width), expected.run())
+        };
+        let (found, expected) = run(0, &lengths);
+        subject.functions(format, &found, &expected)?;
+        let last = lengths[lengths.len() - 1];
+        let (alone, _) = run(tokens - last, &[last]);
+        prop_assert_eq!(&found[(tokens - last) * width..], &alone[..]);
+        Ok(())
     });
 }
 
@@ -495,7 +623,7 @@ pub(crate) fn paged_attention_is_its_contract<D: Device>(subject: &Subject<D>) {
 pub(crate) fn attention_is_its_contract<D: Device>(subject: &Subject<D>) {
     let lengths = proptest::collection::vec(1usize..220, 1..4);
     let shapes =
-        (formats(), prop::sample::select(&HEAD_DIMS[..]), prop_oneof![Just(1usize), Just(4)], 1usize..3, 1usize..3);
+        (formats(), prop::sample::select(&WIDTHS[..]), prop_oneof![Just(1usize), Just(4)], 1usize..3, 1usize..3);
     let windows = prop_oneof![Just(None), (0usize..100).prop_map(Some)];
     let farthest = prop_oneof![Just(None), (0usize..90).prop_map(Some)];
     let positions = (any::<bool>(), windows, farthest, prop_oneof![Just(None), Just(Some(1.5f32))]);
@@ -505,6 +633,8 @@ pub(crate) fn attention_is_its_contract<D: Device>(subject: &Subject<D>) {
         |(shapes, (causal, window, farthest, soft_cap), lengths, seed)| {
             let (format, head_dim, warps, kv_heads, group) = shapes;
             let Some(architecture) = subject.architecture(format, seed) else { return Ok(()) };
+            let specialisation = attention(head_dim, false, warps);
+            let Ok(kernel) = Kernel::new(specialisation, format, architecture) else { return Ok(()) };
             let mut random = Random(seed);
             let heads = kv_heads * group;
             let tokens: usize = lengths.iter().sum();
@@ -531,6 +661,7 @@ pub(crate) fn attention_is_its_contract<D: Device>(subject: &Subject<D>) {
                     causal,
                     window,
                     distances: table,
+                    content: None,
                     lengths,
                 };
                 let mut bench = Bench::new(subject, lengths, &vec![0; lengths.len()], 16 * warps);
@@ -539,13 +670,25 @@ pub(crate) fn attention_is_its_contract<D: Device>(subject: &Subject<D>) {
                 let [q, k, v] = columns.map(|first| Columns { first: held.at(first * 2), stride });
                 let results = tokens * heads * head_dim;
                 let y = Columns { first: bench.device.hold(&vec![0u16; results]), stride: heads * head_dim };
-                let kernel = kernel(Specialisation::Attention { head_dim, paged: false, warps }, format, architecture);
                 let distances = Distances {
                     table: table.map_or(Pointer::NULL, |table| bench.device.hold(table)),
                     farthest: farthest.unwrap_or(0),
                 };
-                let operands =
-                    AttentionOperands { q, k, v, y, heads, group, scale, soft_cap, causal, window, distances };
+                let operands = AttentionOperands {
+                    q,
+                    k,
+                    v,
+                    y,
+                    heads,
+                    group,
+                    head_dim,
+                    scale,
+                    soft_cap,
+                    causal,
+                    window,
+                    distances,
+                    content: ContentScores::default(),
+                };
                 bench.run(&Launch::attention(kernel, bench.capacity, &bench.batch, &operands));
                 (bench.device.held::<u16>(y.first, results), contract.run())
             };
@@ -564,7 +707,10 @@ pub(crate) fn pool_is_its_contract<D: Device>(subject: &Subject<D>) {
     let all = (formats(), prop::sample::select(&POOLINGS[..]), lengths, 1usize..60, any::<bool>(), any::<u64>());
     cases(18, all, |(format, pooling, lengths, eighths, normalised, seed)| {
         let Some(architecture) = subject.architecture(format, seed) else { return Ok(()) };
-        let (lengths, pool_from): (Vec<usize>, Vec<usize>) = lengths.into_iter().unzip();
+        let (lengths, mut pool_from): (Vec<usize>, Vec<usize>) = lengths.into_iter().unzip();
+        if pooling == Pooling::Token {
+            pool_from.iter_mut().zip(&lengths).for_each(|(token, length)| *token = (*token).min(length - 1));
+        }
         let (width, tokens) = (eighths * 8, lengths.iter().sum::<usize>());
         let x = Random(seed).stored(format, tokens * width, 2.0);
         let normalise = normalised.then_some(1e-12);
@@ -574,7 +720,8 @@ pub(crate) fn pool_is_its_contract<D: Device>(subject: &Subject<D>) {
         let y = bench.device.hold(&vec![0f32; expected.len()]);
         let kernel = kernel(Specialisation::Pool(pooling), format, architecture);
         let x = bench.device.hold(&x);
-        bench.run(&Launch::pool(kernel, bench.capacity, &bench.batch, [x, y], width, normalise));
+        let places = [x, bench.batch.pool_from, y];
+        bench.run(&Launch::pool(kernel, bench.capacity, &bench.batch, places, width, normalise));
         prop_assert_eq!(bench.device.held::<f32>(y, expected.len()), expected);
         Ok(())
     });
