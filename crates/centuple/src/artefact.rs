@@ -14,12 +14,13 @@ use centuple_models::checkpoint::CheckpointError;
 use centuple_models::checkpoint::gguf::Gguf;
 use centuple_models::checkpoint::onnx::OnnxFile;
 use centuple_receipt::report::{Findings, Verdict};
-use centuple_runtime::{Plan, RuntimeError, lower_stored};
+use centuple_runtime::{RuntimeError, lower_stored, restore};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::Purpose;
+use crate::device::Device;
 use crate::error::Error;
 use crate::host::Host;
 use crate::load::{Compiled, LoadOptions, Precision, Target, TextSettings, model_of};
@@ -158,6 +159,9 @@ pub(crate) fn compile(host: &Host, folder: &Path, id: &str, options: &LoadOption
         }
         (Purpose::Own, _) => {}
     }
+    if found == Precision::F32 {
+        Target::of(options).only_cpu("a model in f32")?;
+    }
     manifest.check_side_files(folder)?;
     let mut model = model_of(folder, id, &manifest.description, &manifest.text, options)?;
     model.card.dtype = found.dtype().to_owned();
@@ -166,7 +170,12 @@ pub(crate) fn compile(host: &Host, folder: &Path, id: &str, options: &LoadOption
         .graph
         .graph()
         .map_err(|source| ArtefactError::Graph { path: manifest_path, source: Box::new(source) })?;
-    let mut plan = manifest.read_plan(host, &graph, &folder.join(WEIGHTS))?;
+    let weights = folder.join(WEIGHTS);
+    let (mut plan, graph) = match options.device {
+        Device::Cpu => (manifest.read_weights(&weights, |file| lower_stored(&graph, host.isa, file))?, graph),
+        // A GPU's own lowering wants the elements.
+        Device::Cuda(_) => manifest.read_weights(&weights, |file| restore(&graph, host.isa, file))?,
+    };
     plan.share(&host.weights);
     let Manifest { description, text, source, receipt, .. } = manifest;
     let artefact = Some(Arc::new(Artefact { folder: folder.to_owned(), source, receipt }));
@@ -268,7 +277,12 @@ impl Manifest {
         Ok(())
     }
 
-    fn read_plan(&self, host: &Host, graph: &centuple_graph::Graph, path: &Path) -> Result<Plan, Error> {
+    /// What is made of the file of weights, which is compared with its record.
+    fn read_weights<T>(
+        &self,
+        path: &Path,
+        read: impl FnOnce(&mut dyn Read) -> Result<T, RuntimeError>,
+    ) -> Result<T, Error> {
         let failed = |source| ArtefactError::File { path: path.to_owned(), source };
         let record = self.files.get(WEIGHTS).ok_or_else(|| {
             let reason = format!("it lists no {WEIGHTS}");
@@ -281,14 +295,14 @@ impl Manifest {
             return Err(ArtefactError::Changed { path: path.to_owned(), reason }.into());
         }
         let mut file = Hashed::new(file);
-        let plan = lower_stored(graph, host.isa, &mut file).map_err(|error| {
+        let made = read(&mut file).map_err(|error| {
             if let RuntimeError::Weights(reason) = error {
                 return Error::from(ArtefactError::Changed { path: path.to_owned(), reason });
             }
             Error::from(error)
         })?;
         record.check(path, &file.record())?;
-        Ok(plan)
+        Ok(made)
     }
 }
 

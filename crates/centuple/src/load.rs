@@ -289,7 +289,6 @@ impl Host {
             cuda::probe(number, &options.cuda)?;
         }
         if artefact::is_artefact(folder) {
-            Target::of(options).only_cpu("an optimised model")?;
             return artefact::compile(self, folder, id, options);
         }
         let mut source = Source::open(folder, id, options)?;

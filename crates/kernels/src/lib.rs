@@ -60,15 +60,18 @@ pub use embedding::{EmbeddingTable, Table, embed};
 pub use error::KernelError;
 pub use gate::Gate;
 pub use gemm::Epilogue;
-pub use int4::{Int4Weight, PackedInt4, pack_int4, packed_int4_len};
+pub use int4::{Int4Weight, PackedInt4, UnpackedInt4, pack_int4, packed_int4_len, unpack_int4};
 pub use int8::{
     ActivationBits, Int8Table, Int8Weight, PackedInt8, Quantization, QuantizedRows, QuantizedRowsMut, RowCodes,
-    check_overflow, int8_table_columns, pack_int8, pack_table, packed_int8_len, quantized_columns,
+    check_overflow, int8_table_columns, pack_int8, pack_table, packed_int8_len, quantized_columns, unpack_int8,
+    unpack_table,
 };
 pub use isa::Isa;
 pub use matrix::{Matrix, MatrixMut, row_stride};
 pub use norm::{LayerNorm, RmsNorm, l2_normalize};
-pub use pack::{PANEL, PackedHalf, PackedMatrix, pack, pack_half, pack_right, packed_half_len, packed_len, panels};
+pub use pack::{
+    PANEL, PackedHalf, PackedMatrix, pack, pack_half, pack_right, packed_half_len, packed_len, panels, unpack,
+};
 pub use peak::Peak;
 pub use pooling::{Pooling, maximum, pool};
 pub use prefetch::{prefetch, prefetch_to_write};

@@ -73,6 +73,13 @@ fn put_row<E: Copy + Default>(row: usize, values: &[E], k: usize, packed: &mut [
     }
 }
 
+/// The weight `[n, k]` that [`pack`] or [`pack_half`] has packed, whose words are at least [`packed_len`]`(n, k)` elements.
+pub fn unpack<E: Copy>(packed: &[E], n: usize, k: usize) -> Result<Vec<E>, KernelError> {
+    expect_length("unpack", "data", packed.len(), packed_len(n, k))?;
+    let row = |row: usize| (0..k).map(move |depth| packed[row / PANEL * PANEL * k + depth * PANEL + row % PANEL]);
+    Ok((0..n).flat_map(row).collect())
+}
+
 /// Packs `b`, `[k, n]` (the right operand of a plain product), into `packed`, whose length must be
 /// [`packed_len`]`(n, k)`.
 pub fn pack_right(b: Matrix<'_>, packed: &mut [f32]) -> Result<(), KernelError> {

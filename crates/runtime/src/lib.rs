@@ -25,7 +25,7 @@ mod weights;
 pub use centuple_kernels::KvPrecision;
 pub use error::RuntimeError;
 pub use kv_cache::{CacheSlot, KvCache};
-pub use lower::{lower, lower_stored};
+pub use lower::{lower, lower_stored, restore};
 pub use plan::Plan;
 pub use session::{Batch, InputData, Memory, OutputRows, Session};
 pub use store::WeightStore;

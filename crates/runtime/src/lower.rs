@@ -17,7 +17,7 @@ use crate::plan::{
 };
 use crate::steps;
 use crate::store::Weights;
-use crate::weights::WeightsBuilder;
+use crate::weights::{Unpacked, WeightsBuilder};
 
 /// Compiles a graph for an instruction set: packs its weights, orders its stages, lays out its memory.
 ///
@@ -36,6 +36,30 @@ pub fn lower(graph: &Graph, isa: Isa) -> Result<Plan> {
 /// As for [`lower`]; or `file` cannot be read, or is not what the graph asks for.
 pub fn lower_stored(graph: &Graph, isa: Isa, file: &mut dyn Read) -> Result<Plan> {
     compile(graph, isa, |weights| weights.read(file))
+}
+
+/// The same, and the graph with the elements that the file holds of its constants, for what computes otherwise than a plan.
+/// Constants that the plan doesn't use stay declared.
+///
+/// # Errors
+/// As for [`lower_stored`].
+pub fn restore(graph: &Graph, isa: Isa, file: &mut dyn Read) -> Result<(Plan, Graph)> {
+    let mut unpacked = Unpacked::default();
+    let plan = compile(graph, isa, |weights| {
+        let buffer = weights.read(file)?;
+        unpacked = weights.unpacked(&buffer)?;
+        Ok(buffer)
+    })?;
+    let mut restored = Graph::new();
+    for (id, node) in graph.iter() {
+        let found = graph.constant_of(id).and_then(|declared| unpacked.get(declared));
+        let op = found.map_or_else(|| node.op.clone(), |tensor| Op::Constant(tensor.clone()));
+        restored
+            .push(node.name.clone(), op, &node.inputs)
+            .map_err(|error| RuntimeError::Unsupported { node: node.name.clone(), reason: error.to_string() })?;
+    }
+    graph.outputs().iter().for_each(|(name, id)| restored.output(name, *id));
+    Ok((plan, restored))
 }
 
 fn compile(graph: &Graph, isa: Isa, fill: impl FnOnce(WeightsBuilder) -> Result<Buffer>) -> Result<Plan> {

@@ -7,10 +7,12 @@ use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
 use std::mem::{Discriminant, discriminant};
 use std::ops::Range;
+use std::sync::Arc;
 
 use centuple_kernels::{
-    ActivationBits, Int4Weight, Int8Weight, Matrix, RowCodes, int8_table_columns, pack, pack_half, pack_int4,
-    pack_int8, pack_right, pack_table, packed_half_len, packed_int4_len, packed_int8_len, packed_len,
+    ActivationBits, Int4Weight, Int8Weight, Matrix, RowCodes, UnpackedInt4, int8_table_columns, pack, pack_half,
+    pack_int4, pack_int8, pack_right, pack_table, packed_half_len, packed_int4_len, packed_int8_len, packed_len,
+    unpack, unpack_int4, unpack_int8, unpack_table,
 };
 use centuple_tensor::{Buffer, DType, Tensor, TensorError};
 
@@ -214,7 +216,7 @@ impl WeightsBuilder {
     }
 
     /// Takes everything from a file that [`write`] has written, to its end.
-    pub(crate) fn read(self, file: &mut dyn Read) -> Result<Buffer> {
+    pub(crate) fn read(&self, file: &mut dyn Read) -> Result<Buffer> {
         let expected = header(&self.parts());
         let mut found = vec![0; expected.len()];
         file.read_exact(&mut found).map_err(|source| RuntimeError::Weights(source.to_string()))?;
@@ -229,6 +231,15 @@ impl WeightsBuilder {
             Ok(_) => Err(RuntimeError::Weights("it is longer than its header says".to_owned())),
             Err(source) => Err(RuntimeError::Weights(source.to_string())),
         }
+    }
+
+    /// The tensors that were added, with the elements that a buffer holds of them.
+    pub(crate) fn unpacked(&self, buffer: &Buffer) -> Result<Unpacked> {
+        let mut unpacked = Unpacked::default();
+        for part in &self.parts {
+            part.unpack(&buffer.as_f32()[part.offset..part.offset + part.length], &mut unpacked)?;
+        }
+        Ok(unpacked)
     }
 
     /// Copies and packs everything.
@@ -269,6 +280,79 @@ impl WeightsBuilder {
             }
         }
         Ok(buffer)
+    }
+}
+
+/// Tensors by what they were declared as.
+#[derive(Default)]
+pub(crate) struct Unpacked(HashMap<((usize, usize), Vec<usize>), Tensor>);
+
+impl Unpacked {
+    /// The elements of a tensor, where a part has them.
+    pub(crate) fn get(&self, declared: &Tensor) -> Option<&Tensor> {
+        self.0.get(&(declared.identity(), declared.shape().to_vec()))
+    }
+
+    fn insert(&mut self, declared: &Tensor, tensor: Tensor) {
+        self.0.insert((declared.identity(), declared.shape().to_vec()), tensor);
+    }
+
+    /// Codes with their scales.
+    fn insert_codes(&mut self, [codes, scales]: [&Tensor; 2], found: &[i8], found_scales: &[f32]) -> Result<()> {
+        self.insert(codes, Tensor::from_i8(codes.shape(), found)?);
+        self.insert(scales, Tensor::from_f32(scales.shape(), found_scales)?);
+        Ok(())
+    }
+}
+
+impl Part {
+    /// Takes the tensors back out of the part's floats.
+    fn unpack(&self, floats: &[f32], to: &mut Unpacked) -> Result<()> {
+        let shape = self.tensor.shape();
+        let tensor = match &self.form {
+            Form::Floats => Tensor::from_f32(shape, floats)?,
+            Form::Indices => {
+                let indices: Vec<i64> = floats.iter().map(|word| word.to_bits().into()).collect();
+                Tensor::from_i64(shape, &indices)?
+            }
+            Form::PackedGroups { n, k } => {
+                let mut matrices = Vec::with_capacity(self.tensor.len());
+                for group in floats.chunks_exact(packed_len(*n, *k).max(1)) {
+                    matrices.extend(unpack(group, *n, *k)?);
+                }
+                Tensor::from_f32(shape, &matrices)?
+            }
+            Form::PackedRight { n, k } => {
+                let columns = unpack(floats, *n, *k)?;
+                let right: Vec<f32> = (0..n * k).map(|at| columns[at % n * k + at / n]).collect();
+                Tensor::from_f32(shape, &right)?
+            }
+            Form::Packed { n, k, half: false } => Tensor::from_f32(shape, &unpack(floats, *n, *k)?)?,
+            Form::Packed { n, k, half: true } => {
+                let halves: Vec<u16> = unpack(bytemuck::cast_slice(floats), *n, *k)?;
+                let mut buffer = Buffer::zeroed(2 * halves.len());
+                buffer.as_bytes_mut()[..2 * halves.len()].copy_from_slice(bytemuck::cast_slice(&halves));
+                Tensor::from_shared(DType::F16, shape, Arc::new(buffer), 0..2 * halves.len())?
+            }
+            Form::PackedCodes { n, k, scales, .. } => {
+                let (codes, found) = unpack_int8(floats, *n, *k)?;
+                return to.insert_codes([&self.tensor, scales], &codes, &found);
+            }
+            Form::PackedNibbles { n, k, group, scales, zero_points } => {
+                let UnpackedInt4 { codes, scales: found, zero_points: points } =
+                    unpack_int4(floats, [*n, *k, *group], zero_points.is_some())?;
+                if let Some(declared) = zero_points {
+                    to.insert(declared, Tensor::from_i8(declared.shape(), &points)?);
+                }
+                return to.insert_codes([&self.tensor, scales], &codes, &found);
+            }
+            Form::Table { columns, scales } => {
+                let (codes, found) = unpack_table(floats, *columns);
+                return to.insert_codes([&self.tensor, scales], &codes, &found);
+            }
+        };
+        to.insert(&self.tensor, tensor);
+        Ok(())
     }
 }
 

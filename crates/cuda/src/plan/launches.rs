@@ -3,7 +3,7 @@
 use super::arena::Arena;
 use super::batch::BatchLayout;
 use super::session::Target;
-use super::{Affine, Codes, Content, IdsId, Plan, Product, Quantisation, Step, ValueId, View, WeightId};
+use super::{Affine, Codes, Content, IdsId, Plan, Product, Quantisation, Step, ValueId, View, WeightId, unsupported};
 use crate::error::Result;
 use crate::launch::{
     AttentionOperands, Capacity, CodePointers, Columns, ContentScores, DenseOperands, Distances, GemmOperands,
@@ -116,6 +116,13 @@ impl Addresses<'_> {
             } => {
                 let warps = attention_warps(capacity);
                 let tile = if content.is_some() { CONTENT_HEAD_DIM } else { head_tile(*head_dim).unwrap_or(*head_dim) };
+                let scores = content.map_or(0, |content| heads * content.buckets);
+                if capacity.tokens.saturating_mul(scores) > i32::MAX as usize {
+                    return unsupported(format!(
+                        "batches of {} tokens with {scores} scores of content",
+                        capacity.tokens
+                    ));
+                }
                 let (with_content, paged) = (content.is_some(), cache.is_some());
                 let specialisation = Specialisation::Attention { head_dim: tile, content: with_content, paged, warps };
                 let kernel = kernel(specialisation)?;

@@ -75,7 +75,6 @@ impl Machine {
 fn specialisations() -> Vec<Specialisation> {
     let mut all = vec![
         Specialisation::Pool(Pooling::Mean),
-        Specialisation::Quantise { bits: 8 },
         Specialisation::Rotary { interleaved: false },
         Specialisation::Gate,
         Specialisation::Select,
@@ -85,7 +84,8 @@ fn specialisations() -> Vec<Specialisation> {
         Specialisation::Dense,
         Specialisation::Widen,
     ];
-    all.extend([0, 8].map(|bits| Specialisation::Norm { hidden: 128, bits }));
+    all.extend([0, 7, 8].map(|bits| Specialisation::Norm { hidden: 128, bits }));
+    all.extend([7, 8].map(|bits| Specialisation::Quantise { bits }));
     for paged in [false, true] {
         all.extend([1, 4].map(|warps| Specialisation::Attention { head_dim: 32, content: false, paged, warps }));
     }

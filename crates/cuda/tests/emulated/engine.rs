@@ -166,6 +166,25 @@ fn checkpoints_run_on_gpus() -> Result<(), Failure> {
         assert_eq!(loaded.engine.run(&[&small[1]])?, alone[1..2], "and the next batch is answered");
     }
 
+    // Artefacts, whose weights are stored as the CPU's kernels read them.
+    let of_precision = |precision| LoadOptions { precision: Some(precision), ..on_cpu.clone() };
+    for (precision, least) in [(Precision::F16, 0.99999), (Precision::Int8, 0.999), (Precision::Int4, 0.99)] {
+        let parent = tempfile::tempdir()?;
+        let artefact = parent.path().join("artefact");
+        host.compile_folder(folder.path(), "model", &of_precision(precision))?.save(folder.path(), &artefact)?;
+        let mut on_cpu = host.load_folder(&artefact, "model", &on_cpu)?.engine;
+        let mut loaded = host.load_folder(&artefact, "model", &on_gpu)?;
+        assert_eq!((loaded.precision, loaded.engine.gpus().len()), (precision, 1));
+        for sequence in &sequences {
+            let found = cosine(&loaded.engine.run(&[sequence])?[0], &on_cpu.run(&[sequence])?[0]);
+            assert!(found > least, "an artefact in {precision}: cosine {found}");
+        }
+    }
+    let parent = tempfile::tempdir()?;
+    let artefact = parent.path().join("artefact");
+    host.compile_folder(folder.path(), "model", &on_cpu)?.save(folder.path(), &artefact)?;
+    assert!(matches!(host.load_folder(&artefact, "model", &on_gpu), Err(Error::OnlyCpu { .. })), "an artefact in f32");
+
     let f32 = load(&LoadOptions { precision: Some(Precision::F32), ..on_gpu.clone() });
     assert!(matches!(f32, Err(Error::OnlyCpu { .. })));
     let second = load(&LoadOptions { device: Device::Cuda(Some(1)), ..on_gpu.clone() });

@@ -8,7 +8,7 @@ pub(crate) mod gemm;
 mod pack;
 pub(crate) mod quantize;
 
-pub use pack::{Int4Weight, PackedInt4, pack_int4, packed_int4_len};
+pub use pack::{Int4Weight, PackedInt4, UnpackedInt4, pack_int4, packed_int4_len, unpack_int4};
 
 use crate::error::{KernelError, expect_dimension};
 

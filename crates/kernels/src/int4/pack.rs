@@ -57,6 +57,11 @@ fn nibble(code: i8) -> u8 {
     (code + MIDDLE).cast_unsigned()
 }
 
+/// The code of a nibble.
+fn code(nibble: u8) -> i8 {
+    nibble.cast_signed().wrapping_sub(MIDDLE)
+}
+
 /// Words of a panel: a line for each group, and those of the codes.
 fn panel_words(k: usize, group: usize) -> usize {
     PANEL.saturating_mul(k.div_ceil(group.max(1)).saturating_add(code_words(k) / 2))
@@ -119,6 +124,43 @@ fn pack_column(weight: &Int4Weight<'_>, row: usize, column: usize, panel: &mut [
             }
         }
     }
+}
+
+/// What [`pack_int4`] has packed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct UnpackedInt4 {
+    /// `[n, k]`
+    pub codes: Vec<i8>,
+    /// `[n, ⌈k / group⌉]`
+    pub scales: Vec<f32>,
+    /// `[n, ⌈k / group⌉]`; empty where there are none.
+    pub zero_points: Vec<i8>,
+}
+
+/// The codes, scales and zero points that [`pack_int4`] has packed.
+pub fn unpack_int4(packed: &[f32], [n, k, group]: [usize; 3], zero_points: bool) -> Result<UnpackedInt4, KernelError> {
+    check_group("unpack_int4", group)?;
+    expect_length("unpack_int4", "data", packed.len(), packed_int4_len(n, k, group, zero_points))?;
+    let (lines, zeros) = packed.split_at(panels(n) * panel_words(k, group));
+    let (bytes, zeros): (&[u8], &[u8]) = (bytemuck::cast_slice(lines), bytemuck::cast_slice(zeros));
+    let groups = k.div_ceil(group);
+    // Words of a whole group: its scales, and a line for each 8 of its depth.
+    let group_words = PANEL * (1 + group / LINE_DEPTH);
+    let mut unpacked = UnpackedInt4::default();
+    for row in 0..n {
+        let (panel, column) = (row / PANEL * panel_words(k, group), row % PANEL);
+        unpacked.scales.extend((0..groups).map(|number| lines[panel + number * group_words + column]));
+        unpacked.codes.extend((0..k).map(|depth| {
+            let (number, depth) = (depth / group, depth % group);
+            let line = panel + number * group_words + PANEL * (1 + depth / LINE_DEPTH);
+            code(bytes[4 * (line + column) + depth % 4] >> (depth % LINE_DEPTH / 4 * 4) & 15)
+        }));
+        if zero_points {
+            let place = |number| (row / PANEL * groups + number) * PANEL + column;
+            unpacked.zero_points.extend((0..groups).map(|number| code(zeros[place(number)])));
+        }
+    }
+    Ok(unpacked)
 }
 
 /// Packed 4-bit weights of `n` columns and depth `k`.

@@ -19,10 +19,10 @@ mod table;
 pub(crate) mod tiled;
 mod weight;
 
-pub use pack::{PackedInt8, pack_int8, packed_int8_len};
+pub use pack::{PackedInt8, pack_int8, packed_int8_len, unpack_int8};
 pub use quantize::Quantization;
 pub use rows::{QuantizedRows, QuantizedRowsMut, RowCodes, quantized_columns};
-pub use table::{Int8Table, int8_table_columns, pack_table};
+pub use table::{Int8Table, int8_table_columns, pack_table, unpack_table};
 pub use weight::{Int8Weight, check_overflow};
 
 /// Depth that is summed at once: packed weights and quantised rows are padded to a multiple of it.

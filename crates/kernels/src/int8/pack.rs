@@ -49,6 +49,18 @@ pub fn pack_int8(weight: &Int8Weight<'_>, packed: &mut [f32]) -> Result<(), Kern
     Ok(())
 }
 
+/// The codes `[n, k]` and scales `[n]` that [`pack_int8`] has packed.
+pub fn unpack_int8(packed: &[f32], n: usize, k: usize) -> Result<(Vec<i8>, Vec<f32>), KernelError> {
+    expect_length("unpack_int8", "data", packed.len(), packed_int8_len(n, k))?;
+    let (words, tail) = packed.split_at(panels(n) * PANEL * code_words(k));
+    let bytes: &[i8] = bytemuck::cast_slice(words);
+    let row = |row: usize| {
+        let panel = row / PANEL * PANEL * 4 * code_words(k);
+        (0..k).map(move |depth| bytes[panel + depth / 4 * 4 * PANEL + row % PANEL * 4 + depth % 4])
+    };
+    Ok(((0..n).flat_map(row).collect(), tail[..n].to_vec()))
+}
+
 /// Packed int8 weights of `n` columns and depth `k`.
 ///
 /// Kernels are fastest if the words start at a multiple of 64 bytes.

@@ -25,6 +25,15 @@ pub fn pack_table(codes: &[i8], scales: &[f32], columns: usize, words: &mut [f32
     Ok(())
 }
 
+/// The codes `[rows, columns]` and scales `[rows]` that [`pack_table`] has laid out.
+#[must_use]
+pub fn unpack_table(words: &[f32], columns: usize) -> (Vec<i8>, Vec<f32>) {
+    let rows = words.chunks_exact(int8_table_columns(columns));
+    let scales = rows.clone().filter_map(|row| row.last().copied()).collect();
+    let codes = rows.flat_map(|row| bytemuck::cast_slice::<f32, i8>(row)[..columns].iter().copied());
+    (codes.collect(), scales)
+}
+
 /// A table that [`pack_table`] laid out.
 #[derive(Debug, Clone, Copy)]
 pub struct Int8Table<'a> {

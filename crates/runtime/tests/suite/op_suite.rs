@@ -6,7 +6,7 @@ use std::sync::Arc;
 use centuple_graph::{Document, Graph, Op};
 use centuple_kernels::{Isa, ThreadPool};
 use centuple_reference::{Batch as ReferenceBatch, Cache, evaluate};
-use centuple_runtime::{Batch, InputData, KvCache, KvPrecision, Plan, Session, lower, lower_stored};
+use centuple_runtime::{Batch, InputData, KvCache, KvPrecision, Plan, Session, lower, lower_stored, restore};
 use centuple_tensor::{Bindings, DType, Layout, Symbol, Tensor};
 use centuple_testkit::{Case, Step, cases, distance};
 
@@ -104,6 +104,15 @@ fn stored_plans_change_no_bit() {
         let stored = stored.unwrap_or_else(|error| panic!("{}: {error}", case.name));
         assert!(run(&case, Arc::new(plan), 2) == run(&case, Arc::new(stored), 2), "{}", case.name);
         assert!(lower(&read, Isa::best()).is_err() || file.len() < 64 + 64, "{}: nothing was to be packed", case.name);
+
+        let (again, restored) = restore(&read, Isa::best(), &mut file.as_slice()).expect("it was just read");
+        let mut same = Vec::new();
+        again.write_weights(&mut same).expect("memory can be written");
+        assert!(same == file, "{}", case.name);
+        let plan_of_restored = lower(&restored, Isa::best()).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+        same.clear();
+        plan_of_restored.write_weights(&mut same).expect("memory can be written");
+        assert!(same == file, "{}: the constants are those that were stored", case.name);
 
         let longer = [file.as_slice(), &[0]].concat();
         let mut renamed = file.clone();
