@@ -1,6 +1,6 @@
 //! Launches of kernels: the one place that knows the order of their arguments and the size of their grids.
 
-use crate::specialisation::{Activation, KEYS, Kernel, ROWS_PER_BLOCK, Specialisation, TILES};
+use crate::specialisation::{Activation, KEYS, Kernel, ROWS_PER_BLOCK};
 
 /// An address in a device's memory; 0 where an operand is absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -334,7 +334,7 @@ impl Launch {
     pub fn gemm(kernel: Kernel, rows: Extent, operands: &GemmOperands) -> Launch {
         let GemmOperands { x, codes, weight, weight_scales, weight_sums, bias, residual, y, n, k } = *operands;
         let x = if x == Pointer::NULL { codes.codes } else { x };
-        let tile = if let Specialisation::Gemm { tile, .. } = kernel.specialisation { TILES[tile] } else { TILES[0] };
+        let tile = kernel.tile();
         let mut arguments = pointers(&[x, weight, bias, residual, y, codes.scales, codes.zero_points]);
         arguments.extend(pointers(&[weight_scales, weight_sums, rows.count]));
         arguments.extend([int(n), int(k)]);
@@ -357,7 +357,7 @@ impl Launch {
         arguments.extend([int(usize::from(causal)), window.map_or(Argument::Int(-1), int)]);
         arguments.extend([Argument::Pointer(distances.table), int(distances.farthest)]);
         arguments.extend(pointers(&[batch.cache.pasts, batch.cache.first_pages, batch.cache.pages]));
-        let queries = kernel.specialisation.threads() / 2;
+        let queries = kernel.threads() / 2;
         Launch { kernel, grid: [blocks(capacity.attention_blocks(queries), 1), blocks(heads, 1)], arguments }
     }
 

@@ -135,7 +135,7 @@ impl CudaDevice {
         };
         let mut words: Vec<u64> = launch.arguments.iter().map(|argument| argument.word()).collect();
         let mut places: Vec<*mut c_void> = words.iter_mut().map(|word| std::ptr::from_mut(word).cast()).collect();
-        let (threads, shared) = (launch.kernel.specialisation.threads(), launch.kernel.shared_bytes());
+        let (threads, shared) = (launch.kernel.threads(), launch.kernel.shared_bytes());
         let [threads, shared] = [threads, shared].map(|number| u32::try_from(number).unwrap_or(u32::MAX));
         // SAFETY: `Launch` has an argument for each parameter of its kernel, of the parameter's type, as the emulator of the
         // tests shows; on a little-endian machine each lies at the beginning of its word.

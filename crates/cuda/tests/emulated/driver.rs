@@ -7,7 +7,7 @@ use std::process::Command;
 
 use centuple_cuda::{
     Activation, Architecture, CacheRoom, Capacity, CubinPack, CudaDevice, CudaError, Device, Driver, Format, Kernel,
-    KernelStore, Launch, Pointer, Pooling, Session, Specialisation, TILES, lower, pack,
+    KernelStore, Launch, Pointer, Pooling, Session, Specialisation, Tile, lower, pack,
 };
 use libloading::Library;
 use tempfile::TempDir;
@@ -85,7 +85,7 @@ fn specialisations() -> Vec<Specialisation> {
     for paged in [false, true] {
         all.extend([1, 4].map(|warps| Specialisation::Attention { head_dim: 32, paged, warps }));
     }
-    for tile in 0..TILES.len() {
+    for tile in 0..Tile::all(TURING).len() {
         for codes in [false, true] {
             let gemm = |activation, wide| Specialisation::Gemm { codes, activation, tile, wide };
             all.extend([Activation::Identity, Activation::Gelu].map(|activation| gemm(activation, false)));

@@ -36,7 +36,7 @@ impl Emulator {
         self.seed = self.seed.wrapping_add(0x9e37_79b9);
         let mut words: Vec<u64> = launch.arguments.iter().map(|argument| argument.word()).collect();
         let mut places: Vec<*mut c_void> = words.iter_mut().map(|word| std::ptr::from_mut(word).cast()).collect();
-        let (threads, shared) = (launch.kernel.specialisation.threads() as u32, launch.kernel.shared_bytes());
+        let (threads, shared) = (launch.kernel.threads() as u32, launch.kernel.shared_bytes());
         // SAFETY: the library was made of emulator.hpp, whose function has this type; each argument lies in its word's
         // first bytes, and the pointers are into regions of this device.
         let message = unsafe {
