@@ -9,10 +9,14 @@
 // Products of warpgroups happen between being asked for and being waited for too, each warp's rows at a time of their own, and
 // accumulators are NaN meanwhile. They see copies to shared memory when the thread that copied has published them, or before, as
 // chance has it.
+//
+// The kernel before ends when all threads of a block wait for that. Until then the buffers that it may read or write are
+// out of reach, and whoever touches them ends the process.
 
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <ucontext.h>
 
 #include <memory>
@@ -53,7 +57,13 @@ struct Copy {
     bool inside;
 };
 
-enum class State { RUNNABLE, AT_WARP, AT_BLOCK, DONE };
+// Pages that a kernel may not touch while the one before it runs.
+struct Pages {
+    void* first;
+    size_t bytes;
+};
+
+enum class State { RUNNABLE, AT_WARP, AT_BLOCK, AT_PREVIOUS, DONE };
 
 struct Fiber {
     ucontext_t context;
@@ -107,6 +117,11 @@ struct Machine {
     bool greedy = false;
     int current = 0;
     int at_block = 0;
+    // Threads that have waited for the kernel before, and whether the next one may start.
+    int at_previous = 0;
+    bool lets_next_start = false;
+    const Pages* pages = nullptr;
+    size_t page_ranges = 0;
     ucontext_t scheduler;
     uint64_t random = 1;
     std::string error;
@@ -145,6 +160,13 @@ struct Machine {
             publish(static_cast<u8*>(copy.to));
         } else {
             fiber().unpublished.push_back(static_cast<u8*>(copy.to));
+        }
+    }
+
+    // Puts what the kernel before may still use out of reach, or gives it back.
+    void protect(int protection) {
+        for (size_t i = 0; i < page_ranges; i++) {
+            if (mprotect(pages[i].first, pages[i].bytes, protection) != 0) fail("pages can't be protected");
         }
     }
 
@@ -208,6 +230,18 @@ static void barrier() {
     }
 }
 
+// All threads wait together, as if the kernel before had gone on until then.
+static void previous() {
+    if (++machine.at_previous < static_cast<int>(machine.fibers.size())) {
+        machine.wait(State::AT_PREVIOUS);
+        return;
+    }
+    machine.protect(PROT_READ | PROT_WRITE);
+    for (int thread = 0; thread < static_cast<int>(machine.fibers.size()); thread++) {
+        if (thread != machine.current) machine.wake(thread);
+    }
+}
+
 // All pending copies but those of the last `pending` groups.
 static void finish_copies(size_t pending) {
     auto& groups = machine.fiber().groups;
@@ -236,6 +270,9 @@ static void run_block(u32 threads, size_t shared_bytes) {
     machine.runnable = 0;
     machine.current = 0;
     machine.at_block = 0;
+    machine.at_previous = 0;
+    machine.lets_next_start = false;
+    machine.protect(PROT_NONE);
     machine.greedy = machine.draw(2);
     for (u32 thread = 0; thread < threads; thread++) {
         Fiber& fiber = machine.fibers[thread];
@@ -253,9 +290,15 @@ static void run_block(u32 threads, size_t shared_bytes) {
         machine.choose();
         swapcontext(&machine.scheduler, &machine.fiber().context);
     }
+    machine.protect(PROT_READ | PROT_WRITE);
     for (const Fiber& fiber : machine.fibers) {
         if (fiber.state != State::DONE) machine.fail("some threads of a block wait for others that never come");
+        for (const std::vector<Copy>& group : fiber.groups) {
+            if (!group.empty()) machine.fail("a block ends with copies that nobody has waited for");
+        }
     }
+    if (machine.at_previous == 0) machine.fail("a block doesn't wait for the kernel before");
+    if (!machine.lets_next_start) machine.fail("a block doesn't let the next kernel start");
     for (size_t warp = 0; warp < machine.warps.size(); warp++) {
         const Products& products = machine.warps[warp].products;
         if (!products.sums.empty()) machine.fail("a block ends with products that nobody has waited for");
@@ -286,7 +329,9 @@ static size_t parameter_sizes(void (*)(Arguments...), size_t* sizes) {
 
 // Runs a grid; what went wrong, or null.
 static const char* launch(void (*kernel)(void**), u32 grid_x, u32 grid_y, u32 threads, size_t shared_bytes,
-                          void** arguments, uint64_t seed) {
+                          void** arguments, uint64_t seed, const Pages* pages, size_t page_ranges) {
+    machine.pages = pages;
+    machine.page_ranges = page_ranges;
     body = kernel;
     body_arguments = arguments;
     machine.random = seed * 2 + 1;
@@ -611,10 +656,15 @@ DEVICE float exchange(float x, int mask) {
 
 DEVICE void block_barrier() { emulator::barrier(); }
 
+DEVICE void let_next_start() { emulator::machine.lets_next_start = true; }
+
+DEVICE void wait_for_previous() { emulator::previous(); }
+
 static void NAME_arguments(void** arguments);
 
-// The kernel of this translation unit. Grid and block are those of a launch on a device; the text is valid until the next call.
+// The kernel of this translation unit. Grid and block are those of a launch on a device; the pages are what it may not touch
+// before the kernel before it has ended. The text is valid until the next call.
 extern "C" const char* emulate(u32 grid_x, u32 grid_y, u32 threads, size_t shared_bytes, void** arguments,
-                               uint64_t seed) {
-    return emulator::launch(NAME_arguments, grid_x, grid_y, threads, shared_bytes, arguments, seed);
+                               uint64_t seed, const emulator::Pages* pages, size_t page_ranges) {
+    return emulator::launch(NAME_arguments, grid_x, grid_y, threads, shared_bytes, arguments, seed, pages, page_ranges);
 }

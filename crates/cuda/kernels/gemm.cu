@@ -31,7 +31,7 @@ DEVICE u8* tile_chunk(u8* tile, int row, int chunk) { return tile + row * DEPTH_
 
 // A tile as products of warpgroups take it: its address in units of 16 bytes, as is the distance from eight rows to the next (from
 // bit 32 on), and that rows of 128 bytes have their chunks swapped by bits 7 to 9 of the address (62). So tiles begin at
-// multiples of 1024 bytes.
+// multiples of 1024 bytes. What is at bit 16 isn't used.
 DEVICE u64 tile_descriptor(const u8* tile) {
     return shared_address(tile) >> 4 & 0x3fff | 1ull << 16 | static_cast<u64>(8 * DEPTH_BYTES >> 4) << 32 | 1ull << 62;
 }
@@ -57,16 +57,27 @@ KERNEL(THREADS)(const u8* x, const u8* weight, const float* bias, const u16* res
                 const int* x_zero_points, const float* weight_scales, const int* weight_sums, const int* rows, int n,
                 int k) {
     SHARED(shared);
-    int tokens = *rows;
+    let_next_start();
     int first_row = blockIdx.y * TILE_M;
     int first_column = blockIdx.x * TILE_N;
-    if (first_row >= tokens) return;
     int lane = threadIdx.x % 32;
     int warp = threadIdx.x / 32;
     int warp_row = warp / WARPS_N * WARP_ROWS;
     int warp_column = warp % WARPS_N * WARP_COLUMNS;
     int depth = k * ELEMENT_BYTES;
     int steps = (depth + DEPTH_BYTES - 1) / DEPTH_BYTES;
+
+    UNROLL for (int stage = 0; stage < AHEAD; stage++) {
+        u8* tile = shared + stage * STAGE_BYTES + TILE_M * DEPTH_BYTES;
+        if (stage < steps) load_tile<TILE_N>(tile, weight, first_column, n, stage * DEPTH_BYTES, depth);
+    }
+    wait_for_previous();
+    int tokens = *rows;
+    if (first_row >= tokens) {
+        copies_commit();
+        copies_wait<0>();
+        return;
+    }
 
     Accumulator sums[BLOCKS_M][BLOCKS_N][4];
     UNROLL for (int i = 0; i < BLOCKS_M; i++) {
@@ -76,11 +87,8 @@ KERNEL(THREADS)(const u8* x, const u8* weight, const float* bias, const u16* res
     }
 
     UNROLL for (int stage = 0; stage < AHEAD; stage++) {
-        if (stage < steps) {
-            u8* tile = shared + stage * STAGE_BYTES;
-            load_tile<TILE_M>(tile, x, first_row, tokens, stage * DEPTH_BYTES, depth);
-            load_tile<TILE_N>(tile + TILE_M * DEPTH_BYTES, weight, first_column, n, stage * DEPTH_BYTES, depth);
-        }
+        u8* tile = shared + stage * STAGE_BYTES;
+        if (stage < steps) load_tile<TILE_M>(tile, x, first_row, tokens, stage * DEPTH_BYTES, depth);
         copies_commit();
     }
     int write_stage = AHEAD;

@@ -14,6 +14,7 @@ typedef unsigned long long u64;
 #define UNROLL _Pragma("unroll")
 
 #define HAS_AMPERE (__CUDA_ARCH__ >= 800)
+#define HAS_HOPPER (__CUDA_ARCH__ >= 900)
 
 // Of loops that copy: addresses, and without asynchronous copies what is under way, are in registers.
 #if HAS_AMPERE
@@ -30,6 +31,22 @@ struct __align__(16) Chunk {
 // The address of a place in shared memory, as the instructions below take it.
 DEVICE u32 shared_address(const void* place) {
     return static_cast<u32>(__cvta_generic_to_shared(place));
+}
+
+// From Hopper on a kernel may begin when every block of the one before it has called `let_next_start`, or has ended.
+DEVICE void let_next_start() {
+#if HAS_HOPPER
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+// Waits until the kernel before has ended and all that it wrote can be seen. Before that a kernel reads weights only, not even how
+// many rows a batch has, and writes nothing. Each thread waits, also where there is no work: if a kernel could end before the one
+// before it, its end wouldn't tell the next one that both have ended.
+DEVICE void wait_for_previous() {
+#if HAS_HOPPER
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
 }
 
 // A 16-bit float as f32.

@@ -42,6 +42,11 @@ impl Architecture {
         self.specific && self.major == 9
     }
 
+    /// Whether a kernel may begin while the one before it still runs.
+    pub fn overlaps_kernels(self) -> bool {
+        self.major >= 9
+    }
+
     /// Bytes of shared memory that one block may have.
     pub fn shared_bytes(self) -> usize {
         match (self.major, self.minor) {

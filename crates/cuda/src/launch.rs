@@ -21,6 +21,8 @@ impl Pointer {
 pub enum Argument {
     /// An address.
     Pointer(Pointer),
+    /// An address of weights, which the kernel may read while the one before it still runs.
+    Weight(Pointer),
     /// A number.
     Int(i32),
     /// A number.
@@ -335,7 +337,8 @@ impl Launch {
         let GemmOperands { x, codes, weight, weight_scales, weight_sums, bias, residual, y, n, k } = *operands;
         let x = if x == Pointer::NULL { codes.codes } else { x };
         let tile = kernel.tile();
-        let mut arguments = pointers(&[x, weight, bias, residual, y, codes.scales, codes.zero_points]);
+        let mut arguments = vec![Argument::Pointer(x), Argument::Weight(weight)];
+        arguments.extend(pointers(&[bias, residual, y, codes.scales, codes.zero_points]));
         arguments.extend(pointers(&[weight_scales, weight_sums, rows.count]));
         arguments.extend([int(n), int(k)]);
         Launch { kernel, grid: [blocks(n, tile.columns), blocks(rows.most, tile.rows)], arguments }

@@ -13,6 +13,19 @@ use toolkit::toolkit;
 
 /// What has to be among a kernel's instructions.
 fn expected(kernel: Kernel) -> Vec<String> {
+    let mut expected = products(kernel);
+    if kernel.architecture.overlaps_kernels() {
+        // What lets the next kernel start, and what waits for the one before.
+        expected.extend(["PREEXIT ", WAIT].map(str::to_owned));
+    }
+    expected
+}
+
+/// The wait for the kernel before.
+const WAIT: &str = "ACQBULK ";
+
+/// What multiplies matrices, and brings them.
+fn products(kernel: Kernel) -> Vec<String> {
     let ampere = kernel.architecture.is_ampere();
     let product = match (kernel.format, ampere) {
         (Format::F16, false) => "HMMA.1688.F32 ",
@@ -83,6 +96,9 @@ fn faults(nvrtc: &Nvrtc, kernel: Kernel, folder: &Path) -> Vec<String> {
         let assembly = String::from_utf8_lossy(&output.stdout);
         let missing = expected.into_iter().filter(|opcode| !assembly.contains(opcode.as_str()));
         faults.extend(missing.map(|opcode| format!("no {opcode}among its instructions")));
+        let early = assembly.split_once(WAIT).map_or("", |(early, _)| early);
+        let touches = ["LDG.", "STG.", "RED.", "ATOM"].into_iter().filter(|opcode| early.contains(opcode));
+        faults.extend(touches.map(|opcode| format!("{opcode} before it waits for the kernel before")));
     }
     faults.iter().map(|fault| format!("{} for {}: {fault}", kernel.name(), kernel.architecture)).collect()
 }
