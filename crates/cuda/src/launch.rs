@@ -1,5 +1,7 @@
 //! Launches of kernels: the one place that knows the order of their arguments and the size of their grids.
 
+#[cfg(doc)]
+use crate::specialisation::Specialisation;
 use crate::specialisation::{Activation, KEYS, Kernel, ROWS_PER_BLOCK};
 
 /// An address in a device's memory; 0 where an operand is absent.
