@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use centuple_cuda::{
     Architecture, CacheRoom, Capacity, CubinPack, CudaDevice, Driver, Format, Kernel, KernelStore, Nvrtc, Session,
-    lower, pack,
+    Target, lower, pack,
 };
 use centuple_passes::optimize;
 use checks::Subject;
@@ -24,7 +24,10 @@ const USAGE: &str = "usage: gpu pack OUT NVRTC_FOLDER   every kernel for every a
        gpu probe               what the driver has
        gpu kernels PACK        each kernel against its contract
        gpu encoders PACK       whole encoders against the reference evaluator, sequences alone and in company
-       gpu latency PACK        microseconds of MiniLM-L6 and BERT-base, medians of 1000";
+       gpu latency PACK        microseconds of MiniLM-L6 and BERT-base, medians of 1000
+
+Kernels and latency are those of each architecture with the GPU's numbers: of sm_90 as of sm_90a. Where kernels can begin before the
+ones before them have ended, latency is measured with that and without.";
 
 const MINILM: Sizes = Sizes { layers: 6, hidden: 384, inner: 1536, heads: 12, vocabulary: 30522, positions: 512 };
 const BERT_BASE: Sizes = Sizes { layers: 12, hidden: 768, inner: 3072, heads: 12, vocabulary: 30522, positions: 512 };
@@ -74,15 +77,23 @@ fn open(pack: &Path) -> Result<CudaDevice, Failure> {
     Ok(CudaDevice::open(&Driver::load(None)?, 0, store)?)
 }
 
+/// What kernels are compiled for that are made for the GPU's generation.
+fn architectures(device: &CudaDevice) -> Vec<Architecture> {
+    let target = device.target().architecture;
+    let of_it = |built: &Architecture| (built.major, built.minor) == (target.major, target.minor);
+    Architecture::BUILT.into_iter().filter(of_it).collect()
+}
+
 fn kernels(pack: PathBuf) -> Result<(), Failure> {
     type Check = fn(&Subject<CudaDevice>);
     let device = open(&pack)?;
-    let architectures = vec![device.target().architecture];
+    let architectures = architectures(&device);
     let subject = Subject { device: RefCell::new(device), sums: Some([2e-3, 1e-2]), architectures };
-    let all: [(&str, Check); 15] = [
+    let all: [(&str, Check); 16] = [
         ("norm", checks::norm_is_its_contract),
         ("quantise", checks::quantise_is_its_contract),
         ("gemm", checks::gemm_is_its_contract),
+        ("tiles", checks::every_tile_has_the_same_bits),
         ("activations", checks::gemm_ends_with_its_activation),
         ("attention", checks::attention_is_its_contract),
         ("pool", checks::pool_is_its_contract),
@@ -125,11 +136,20 @@ fn encoders(pack: PathBuf) -> Result<(), Failure> {
 }
 
 fn latency(pack: PathBuf) -> Result<(), Failure> {
-    println!("model\tshape\tGPU median us\tGPU p99 us\tcall median us");
-    for (name, sizes) in [("MiniLM-L6", MINILM), ("BERT-base", BERT_BASE)] {
+    println!("kernels\tbegin\tmodel\tshape\tGPU median us\tGPU p99 us\tcall median us");
+    let mut variants: Vec<(Architecture, bool)> = Vec::new();
+    for architecture in architectures(&open(&pack)?) {
+        variants.push((architecture, false));
+        variants.extend(architecture.overlaps_kernels().then_some((architecture, true)));
+    }
+    let models = [("MiniLM-L6", MINILM), ("BERT-base", BERT_BASE)];
+    let all = variants.into_iter().flat_map(|variant| models.map(|model| (variant, model)));
+    for ((architecture, overlap), (name, sizes)) in all {
+        let begin = if overlap { "early" } else { "in turn" };
         let (graph, _) = optimize(&encoders::embedding(sizes)?)?;
         let (device, capacity) = (open(&pack)?, Capacity { tokens: 16384, sequences: 256 });
-        let target = device.target();
+        let device = if overlap { device } else { device.in_turn() };
+        let target = Target { architecture, ..device.target() };
         let mut encoder = Session::new(device, lower(&graph, Format::F16)?, target, capacity, CacheRoom::default())?;
         for [sequences, tokens] in [[1, 16], [1, 128], [32, 256], [128, 128]] {
             let input = Input::new(&vec![tokens; sequences], 3)?;
@@ -146,7 +166,8 @@ fn latency(pack: PathBuf) -> Result<(), Failure> {
             times.sort_by(f32::total_cmp);
             calls.sort_by(f32::total_cmp);
             let (median, p99) = (times[repeat / 2], times[repeat * 99 / 100]);
-            println!("{name}\t{sequences}x{tokens}\t{median:.1}\t{p99:.1}\t{:.1}", calls[repeat / 2]);
+            let call = calls[repeat / 2];
+            println!("{architecture}\t{begin}\t{name}\t{sequences}x{tokens}\t{median:.1}\t{p99:.1}\t{call:.1}");
         }
     }
     Ok(())
