@@ -84,11 +84,14 @@ fn is_batch(op: &Op, index: usize, operands: usize) -> bool {
     if matches!(op, Op::Embedding) {
         return index % 2 == 1;
     }
-    let with_residual = matches!(op, Op::LayerNorm { residual: true, .. } | Op::RmsNorm { residual: true, .. });
-    let first = match op {
-        Op::Attention(_) => 3,
-        _ if with_residual || matches!(op, Op::Rotary { .. } | Op::Gate { .. }) => 2,
-        _ => 1,
+    let first = if matches!(op, Op::Attention(_)) {
+        3
+    } else if matches!(op, Op::Rotary { .. } | Op::Gate { .. } | Op::LayerNorm { residual: true, .. })
+        || matches!(op, Op::RmsNorm { residual: true, .. })
+    {
+        2
+    } else {
+        1
     };
     index < first || (matches!(op, Op::Linear { residual: true, .. }) && index + 1 == operands)
 }
