@@ -2,25 +2,26 @@
 
 use centuple_graph::{self as graph, Node, NodeId, Op};
 
-use super::operands::codes;
+use super::operands::{codes, group_weight, quantised_weight, stored};
 use super::{Lowered, Lowering, stored_whole, width};
 use crate::error::Result;
 use crate::plan::{Codes, Product, Quantisation, Step, Value, ValueId, View, WeightId, unsupported};
 use crate::specialisation::{Activation, GEMM_ACTIVATIONS};
 
 impl Lowering<'_> {
+    /// A layer whose weight is floats; its bias is an input of the node.
     pub(super) fn linear(
         &mut self,
         id: NodeId,
         node: &Node,
-        bias: bool,
+        weight: WeightId,
+        bias: Option<usize>,
         activation: Option<graph::Activation>,
         residual: bool,
     ) -> Result<Lowered> {
         let ((_, n), (_, k)) = (width(node)?, width(self.graph.node(node.inputs[0]))?);
         let activation = activation_of(activation)?;
-        let weight = self.stored_weight(node.inputs[1])?;
-        let bias = if bias { Some(self.wide_weight(node.inputs[2])?) } else { None };
+        let bias = bias.map(|bias| self.wide_weight(node.inputs[bias])).transpose()?;
         if let Lowered::Wide(x) = self.nodes[node.inputs[0].index()] {
             if residual || !k.is_multiple_of(8) {
                 return unsupported(format!("a head of depth {k}, or with a residual"));
@@ -44,7 +45,8 @@ impl Lowering<'_> {
         residual: bool,
     ) -> Result<Lowered> {
         if !matches!(bits, 7 | 8) {
-            return unsupported(format!("activations of {bits} bits"));
+            let weight = self.unpacked(node, quantised_weight(self.graph, node)?)?;
+            return self.linear(id, node, weight, bias.then_some(4), activation, residual);
         }
         let ((_, n), (_, k)) = (width(node)?, width(self.graph.node(node.inputs[0]))?);
         let (x, factor) = (self.matrix(node.inputs[0])?, node.inputs[3]);
@@ -62,6 +64,26 @@ impl Lowering<'_> {
         let residual = if residual { node.inputs.last().copied() } else { None };
         let product = Product::Codes { x, weight, scales, sums };
         self.gemm(id, product, bias, activation_of(activation)?, residual, [n, k, 16])
+    }
+
+    /// A layer with 4-bit weights, which are floats here.
+    pub(super) fn group_quantised(
+        &mut self,
+        id: NodeId,
+        node: &Node,
+        group: usize,
+        zero_points: bool,
+        [bias, residual]: [bool; 2],
+        activation: Option<graph::Activation>,
+    ) -> Result<Lowered> {
+        let weight = self.unpacked(node, group_weight(self.graph, node, group, zero_points)?)?;
+        self.linear(id, node, weight, bias.then_some(3 + usize::from(zero_points)), activation, residual)
+    }
+
+    /// A weight of codes that becomes floats, since there is no kernel for the codes.
+    fn unpacked(&mut self, node: &Node, weight: Vec<f32>) -> Result<WeightId> {
+        let bytes = stored(self.plan.format, &self.graph.node(node.inputs[1]).name, &weight)?;
+        Ok(self.weight(bytes))
     }
 
     /// A linear layer whose depth has to be a multiple of the third number. Its results are f32 where they are the model's.

@@ -88,7 +88,13 @@ impl Lowering<'_> {
                 let norm = Affine { gamma, beta: None, epsilon: *epsilon };
                 self.norm(id, node, Some(norm), node.inputs[0], residual.then(|| node.inputs[1]))
             }
-            Op::Linear { bias, activation, residual } => self.linear(id, node, *bias, *activation, *residual),
+            Op::Linear { bias, activation, residual } => {
+                let weight = self.stored_weight(node.inputs[1])?;
+                self.linear(id, node, weight, bias.then_some(2), *activation, *residual)
+            }
+            Op::GroupQuantizedLinear { group, zero_points, bias, activation, residual, .. } => {
+                self.group_quantised(id, node, *group, *zero_points, [*bias, *residual], *activation)
+            }
             Op::QuantizedLinear { bits, bias, activation, residual } => {
                 self.quantised(id, node, *bits, *bias, *activation, *residual)
             }
@@ -122,7 +128,6 @@ impl Lowering<'_> {
             },
             Op::Input { .. }
             | Op::ShiftRight { .. }
-            | Op::GroupQuantizedLinear { .. }
             | Op::GroupedLinear { .. }
             | Op::CrossAttention(_)
             | Op::Unary(_)

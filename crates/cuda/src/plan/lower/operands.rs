@@ -1,6 +1,6 @@
 //! Constants of a graph as a device has them.
 
-use centuple_graph::{Graph, NodeId, Op};
+use centuple_graph::{Graph, Node, NodeId, Op};
 use centuple_tensor::Tensor;
 
 use crate::error::{CudaError, Result};
@@ -49,4 +49,33 @@ pub(super) fn codes(graph: &Graph, id: NodeId, k: usize) -> Result<[Vec<u8>; 2]>
     let codes = constant(graph, id)?.as_i8().map_err(readable(graph, id))?;
     let sums = codes.chunks(k.max(1)).map(|row| row.iter().map(|&code| i32::from(code)).sum::<i32>());
     Ok([codes.iter().map(|code| code.cast_unsigned()).collect(), sums.flat_map(i32::to_le_bytes).collect()])
+}
+
+/// The weight `[n, k]` that the codes of an [`Op::QuantizedLinear`] stand for: `code · scale · factor`.
+pub(super) fn quantised_weight(graph: &Graph, node: &Node) -> Result<Vec<f32>> {
+    let [codes, scales, factor] = [node.inputs[1], node.inputs[2], node.inputs[3]];
+    let (scales, factor) = (floats(graph, scales)?, floats(graph, factor)?);
+    let codes = constant(graph, codes)?.as_i8().map_err(readable(graph, codes))?;
+    let rows = codes.chunks(factor.len().max(1)).zip(&scales);
+    Ok(rows
+        .flat_map(|(row, scale)| row.iter().zip(&factor).map(move |(&code, x)| f32::from(code) * scale * x))
+        .collect())
+}
+
+/// The weight `[n, k]` that the codes of an [`Op::GroupQuantizedLinear`] stand for: `(code - zero point) · scale`.
+pub(super) fn group_weight(graph: &Graph, node: &Node, group: usize, zero_points: bool) -> Result<Vec<f32>> {
+    let integers = |id: NodeId| constant(graph, id)?.as_i8().map_err(readable(graph, id));
+    let (codes, scales) = (constant(graph, node.inputs[1])?, floats(graph, node.inputs[2])?);
+    let zero_points = if zero_points { Some(integers(node.inputs[3])?) } else { None };
+    let k = codes.shape().last().copied().unwrap_or(0).max(1);
+    let groups = k.div_ceil(group.max(1));
+    let mut weight = Vec::with_capacity(codes.len());
+    for (row, codes) in integers(node.inputs[1])?.chunks(k).enumerate() {
+        for (index, codes) in codes.chunks(group.max(1)).enumerate() {
+            let at = row * groups + index;
+            let zero_point = zero_points.map_or(0, |zero_points| i16::from(zero_points[at]));
+            weight.extend(codes.iter().map(|&code| f32::from(i16::from(code) - zero_point) * scales[at]));
+        }
+    }
+    Ok(weight)
 }

@@ -445,8 +445,16 @@ pub(crate) fn quantised_layers_are_the_references<D: Device>(maker: &Maker<D>) -
         .map(|id| (id, channels(optimised.node(id).fact.shape[1].constant().unwrap_or(0))))
         .collect();
     let (quantised, _) = quantize(&optimised, &observations, &Quantization::default())?;
-    let layers = quantised.nodes().iter().filter(|node| matches!(node.op, Op::QuantizedLinear { .. })).count();
-    assert!(layers >= 6, "{layers} layers are quantised");
+    let of = |graph: &Graph, is: fn(&Op) -> bool| graph.nodes().iter().filter(|node| is(&node.op)).count();
+    let bytes = of(&quantised, |op| matches!(op, Op::QuantizedLinear { bits: 7 | 8, .. }));
+    assert!(bytes >= 6, "{bytes} layers are quantised");
+    check(maker, [&quantised, &quantised], Format::F16, 2e-2)?;
+
+    let coarse = Quantization { groups: Some(32), activated_bits: 12, ..Quantization::default() };
+    let (quantised, _) = quantize(&optimised, &observations, &coarse)?;
+    let groups = of(&quantised, |op| matches!(op, Op::GroupQuantizedLinear { .. }));
+    let wide = of(&quantised, |op| matches!(op, Op::QuantizedLinear { bits: 12, .. }));
+    assert!(groups >= 4 && wide >= 2, "{groups} layers of 4 bits, {wide} of 12");
     check(maker, [&quantised, &quantised], Format::F16, 2e-2)
 }
 
