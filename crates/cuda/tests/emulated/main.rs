@@ -7,3 +7,4 @@ mod encoder;
 mod encoders;
 mod engine;
 mod kernels;
+mod product;

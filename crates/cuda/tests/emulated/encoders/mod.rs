@@ -425,20 +425,24 @@ pub(crate) fn modern_layers_are_the_references<D: Device>(maker: &Maker<D>) -> R
     Ok(())
 }
 
-/// Quantised layers have the integers that the pass gave them: the reference on the same quantised graph.
-pub(crate) fn quantised_layers_are_the_references<D: Device>(maker: &Maker<D>) -> Result<(), Failure> {
-    let (optimised, _) = optimize(&embedding(SMALL)?)?;
+/// An optimised graph in int8, as if all channels had been alike.
+pub(crate) fn quantised(optimised: &Graph) -> Result<Graph, Failure> {
     let channels = |width| Channels {
         largest: vec![3.0; width],
         mean: vec![0.1; width],
         square: vec![1.0; width],
         moments: Moments::default(),
     };
-    let observations: HashMap<NodeId, Channels> = centuple_passes::observed_values(&optimised)
+    let observations: HashMap<NodeId, Channels> = centuple_passes::observed_values(optimised)
         .into_iter()
         .map(|id| (id, channels(optimised.node(id).fact.shape[1].constant().unwrap_or(0))))
         .collect();
-    let (quantised, _) = quantize(&optimised, &observations, &Quantization::default())?;
+    Ok(quantize(optimised, &observations, &Quantization::default())?.0)
+}
+
+/// Quantised layers have the integers that the pass gave them: the reference on the same quantised graph.
+pub(crate) fn quantised_layers_are_the_references<D: Device>(maker: &Maker<D>) -> Result<(), Failure> {
+    let quantised = quantised(&optimize(&embedding(SMALL)?)?.0)?;
     let layers = quantised.nodes().iter().filter(|node| matches!(node.op, Op::QuantizedLinear { .. })).count();
     assert!(layers >= 6, "{layers} layers are quantised");
     check(maker, [&quantised, &quantised], Format::F16, 2e-2)
