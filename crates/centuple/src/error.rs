@@ -9,6 +9,7 @@ use centuple_models::ModelError;
 use centuple_models::checkpoint::hub;
 use centuple_passes::PassError;
 use centuple_runtime::RuntimeError;
+use centuple_tasks::EngineError;
 use centuple_text::TextError;
 
 use crate::artefact::ArtefactError;
@@ -54,6 +55,9 @@ pub enum Error {
     /// The graph could not be compiled.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// The model can't be run.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// A GPU can't compute the model.
     #[error(transparent)]
     Cuda(#[from] CudaError),

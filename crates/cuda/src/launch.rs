@@ -135,6 +135,8 @@ pub struct NormOperands {
     pub beta: Pointer,
     /// Added to the variance.
     pub epsilon: f32,
+    /// Columns, a multiple of 8.
+    pub hidden: usize,
     /// `[tokens, hidden]`: the result.
     pub y: Pointer,
     /// `[hidden]` f32: what each column is multiplied by before it is quantised.
@@ -324,6 +326,7 @@ impl Launch {
         arguments.extend(pointers(&[operands.residual, operands.gamma, operands.beta]));
         arguments.push(Argument::Float(operands.epsilon));
         arguments.extend(pointers(&[operands.y, operands.factor, codes, scales, zero_points, rows.count]));
+        arguments.push(int(operands.hidden));
         Launch::row_wise(kernel, rows, arguments)
     }
 

@@ -32,7 +32,7 @@ pub use nvrtc::{Compiled, Nvrtc};
 pub use pack::{CubinPack, pack};
 pub use plan::{CacheRoom, Plan, Session, SessionOutput, Target, lower};
 pub use specialisation::{
-    ATTENTION_WARPS, Activation, CODE_BITS, Format, GEMM_ACTIVATIONS, HEAD_DIMS, HIDDEN_SIZES, KEYS, Kernel, POOLINGS,
+    ATTENTION_WARPS, Activation, CODE_BITS, Format, GEMM_ACTIVATIONS, HEAD_DIMS, KEYS, Kernel, NORM_ROOMS, POOLINGS,
     Pooling, ROWS_PER_BLOCK, Specialisation, Tile,
 };
 pub use store::KernelStore;

@@ -87,8 +87,8 @@ impl Tile {
     }
 }
 
-/// Widths of a model for which there are kernels of norms.
-pub const HIDDEN_SIZES: [usize; 7] = [128, 256, 312, 384, 512, 768, 1024];
+/// The most elements of a row that each kernel of norms has room for, ascending. Which one is taken changes no bit of a result.
+pub const NORM_ROOMS: [usize; 6] = [256, 512, 768, 1024, 2048, 4096];
 /// Widths of an attention head for which there are kernels.
 pub const HEAD_DIMS: [usize; 3] = [32, 64, 128];
 /// Bits of an activation's code; 0 where there are no codes.
@@ -113,8 +113,8 @@ pub const KEYS: usize = 64;
 pub enum Specialisation {
     /// Embedding, residual sum, layer norm, quantisation.
     Norm {
-        /// Width of a row.
-        hidden: usize,
+        /// The most elements of a row, one of [`NORM_ROOMS`].
+        room: usize,
         /// Bits of a code; 0 for none.
         bits: u8,
     },
@@ -248,8 +248,8 @@ impl Kernel {
     /// Every kernel that a plan can ask for on an architecture.
     pub fn all(architecture: Architecture) -> Vec<Kernel> {
         let mut all = Vec::new();
-        for hidden in HIDDEN_SIZES {
-            all.extend(CODE_BITS.map(|bits| Specialisation::Norm { hidden, bits }));
+        for room in NORM_ROOMS {
+            all.extend(CODE_BITS.map(|bits| Specialisation::Norm { room, bits }));
         }
         all.extend(CODE_BITS.into_iter().filter(|&bits| bits > 0).map(|bits| Specialisation::Quantise { bits }));
         for tile in 0..Tile::all(architecture).len() {
@@ -313,8 +313,8 @@ impl Kernel {
         let mut constants = vec![("BF16", usize::from(self.format == Format::Bf16))];
         let warps = self.specialisation.warps(self.architecture);
         match self.specialisation {
-            Specialisation::Norm { hidden, bits } => {
-                constants.extend([("HIDDEN", hidden), ("BITS", usize::from(bits)), ("WARPS", warps)]);
+            Specialisation::Norm { room, bits } => {
+                constants.extend([("ROOM", room), ("BITS", usize::from(bits)), ("WARPS", warps)]);
             }
             Specialisation::Quantise { bits } => constants.extend([("BITS", usize::from(bits)), ("WARPS", warps)]),
             Specialisation::Gemm { codes, activation, wide, .. } => {

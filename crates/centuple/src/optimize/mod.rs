@@ -21,6 +21,7 @@ use centuple_tasks::{EngineError, Head};
 
 use crate::artefact::{self, ArtefactError, Draft, Manifest, Origin};
 use crate::calibrate;
+use crate::device::DevicePlan;
 use crate::error::Error;
 use crate::host::Host;
 use crate::load::{Compiled, LoadOptions, Precision, Source, Target, id_of};
@@ -182,8 +183,8 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// An engine over a graph of the model, which is of that precision.
     fn engine(&self, graph: &Graph, precision: Precision) -> Result<Runner, OptimizeError> {
-        let plan = Arc::new(lower(graph, self.host.isa)?);
-        Ok(Runner::new(self.host, &plan, &self.source.model, precision)?)
+        let plan = DevicePlan::Cpu(Arc::new(lower(graph, self.host.isa)?));
+        Ok(Runner::new(self.host, plan, &self.source.model, precision)?)
     }
 
     fn check(&self) -> Result<(), OptimizeError> {

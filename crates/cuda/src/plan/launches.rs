@@ -3,13 +3,13 @@
 use super::arena::Arena;
 use super::batch::BatchLayout;
 use super::session::Target;
-use super::{Affine, Codes, IdsId, Plan, Product, Quantisation, Step, ValueId, View, WeightId};
+use super::{Affine, Codes, IdsId, Plan, Product, Quantisation, Step, ValueId, View, WeightId, unsupported};
 use crate::error::Result;
 use crate::launch::{
     AttentionOperands, Capacity, CodePointers, Columns, DenseOperands, Distances, GemmOperands, HeadNormOperands,
     Launch, NormOperands, Pointer, RotaryOperands, Rows, WideNormOperands,
 };
-use crate::specialisation::{ATTENTION_WARPS, Kernel, Specialisation, Tile};
+use crate::specialisation::{ATTENTION_WARPS, Kernel, NORM_ROOMS, Specialisation, Tile};
 
 /// A plan with the addresses of all that it uses.
 pub(crate) struct Addresses<'a> {
@@ -54,6 +54,7 @@ impl Addresses<'_> {
             Step::Norm { x, tables, residual, norm, y, quantisation } => {
                 let bits = quantisation.map_or(0, |quantisation| quantisation.bits);
                 let operands = NormOperands {
+                    hidden: width,
                     tables: std::array::from_fn(|index| {
                         tables
                             .get(index)
@@ -61,7 +62,10 @@ impl Addresses<'_> {
                     }),
                     ..self.norm(*x, *residual, *norm, *y, *quantisation)
                 };
-                Ok(Launch::norm(kernel(Specialisation::Norm { hidden: width, bits })?, rows, &operands))
+                let Some(room) = NORM_ROOMS.into_iter().find(|&room| room >= width) else {
+                    return unsupported(format!("rows of {width} elements"));
+                };
+                Ok(Launch::norm(kernel(Specialisation::Norm { room, bits })?, rows, &operands))
             }
             Step::Quantise { x, quantisation: Quantisation { factor, bits, to } } => {
                 let operands = [self.value(*x), self.weights[*factor]];

@@ -219,6 +219,11 @@ impl Plan {
         self.slots.iter().map(|&width| 2 * session::page_bytes(width)).sum()
     }
 
+    /// The weights as a device has them: floats and integers in the order of their rows, least byte first.
+    pub fn weights(&self) -> impl Iterator<Item = &[u8]> {
+        self.weights.iter().map(Vec::as_slice)
+    }
+
     /// Bytes of all weights.
     pub fn weight_bytes(&self) -> usize {
         self.weights.iter().map(Vec::len).sum()

@@ -93,7 +93,7 @@ fn specialisations(architecture: Architecture) -> Vec<Specialisation> {
         Specialisation::Select,
         Specialisation::Append,
     ];
-    all.extend([0, 8].map(|bits| Specialisation::Norm { hidden: 128, bits }));
+    all.extend([0, 8].map(|bits| Specialisation::Norm { room: 256, bits }));
     for paged in [false, true] {
         all.extend([1, 4].map(|warps| Specialisation::Attention { head_dim: 32, paged, warps }));
     }

@@ -17,12 +17,12 @@ use tempfile::TempDir;
 use crate::driver::Machine;
 use crate::encoders::Failure;
 
-const HIDDEN: usize = 128;
-const INNER: usize = 256;
+pub(crate) const HIDDEN: usize = 128;
+pub(crate) const INNER: usize = 256;
 const POSITIONS: usize = 48;
 
 /// A sentence embedder of one layer, of a size that kernels are there for.
-fn checkpoint() -> Result<TempDir, Failure> {
+pub(crate) fn checkpoint() -> Result<TempDir, Failure> {
     let folder = tempfile::tempdir()?;
     let golden = Golden::open()?;
     let case = golden.case("sentence-normalize").ok_or("the case is gone")?;
@@ -107,7 +107,7 @@ fn weights(file: &Path, vocabulary: usize) -> Result<(), Failure> {
     weights.save(file)
 }
 
-fn sequences(vocabulary: usize) -> Vec<Sequence> {
+pub(crate) fn sequences(vocabulary: usize) -> Vec<Sequence> {
     let mut random = Random::new(5);
     let of = |length: usize| Sequence {
         pool_from: length / 9,
@@ -116,7 +116,7 @@ fn sequences(vocabulary: usize) -> Vec<Sequence> {
     [3, 17, 20, 9, 1, 46].map(of).to_vec()
 }
 
-fn cosine(a: &Output, b: &Output) -> f64 {
+pub(crate) fn cosine(a: &Output, b: &Output) -> f64 {
     let dot = |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum() };
     dot(&a.data, &b.data) / (dot(&a.data, &a.data) * dot(&b.data, &b.data)).sqrt()
 }
@@ -173,7 +173,7 @@ fn checkpoints_run_on_gpus() -> Result<(), Failure> {
 }
 
 /// A Llama of one layer, of a size that kernels are there for.
-fn llama() -> Result<TempDir, Failure> {
+pub(crate) fn llama() -> Result<TempDir, Failure> {
     let folder = tempfile::tempdir()?;
     let families = FamilyGolden::all()?;
     let family = families.iter().find(|family| family.name == "llama").ok_or("the family is gone")?;

@@ -7,6 +7,7 @@ mod encoder;
 mod encoders;
 mod engine;
 mod kernels;
+mod product;
 
 use centuple_cuda::Architecture;
 

@@ -14,7 +14,7 @@ use operands::{floats, stored, wide};
 use super::{Affine, Codes, IdSource, Ids, IdsId, Output, Plan, Step, Value, ValueId, View, WeightId, unsupported};
 use crate::error::{CudaError, Result};
 use crate::launch::Rows;
-use crate::specialisation::{Format, HEAD_DIMS, HIDDEN_SIZES, Pooling};
+use crate::specialisation::{Format, HEAD_DIMS, NORM_ROOMS, Pooling};
 
 /// What a node has become.
 #[derive(Clone, Debug)]
@@ -182,8 +182,11 @@ impl Lowering<'_> {
             self.plan.steps.push(Step::WideNorm { x, norm, y });
             return Ok(Lowered::Wide(y));
         }
-        if !HIDDEN_SIZES.contains(&hidden) {
-            return unsupported(format!("rows of {hidden} elements; there are kernels for {HIDDEN_SIZES:?}"));
+        let most = NORM_ROOMS.into_iter().max().unwrap_or(0);
+        if hidden > most || !hidden.is_multiple_of(8) {
+            return unsupported(format!(
+                "rows of {hidden} elements; there are kernels for multiples of 8 up to {most}"
+            ));
         }
         let source = self.graph.node(x);
         let (x, tables) =

@@ -431,31 +431,36 @@ pub(crate) fn modern_layers_are_the_references<D: Device>(maker: &Maker<D>) -> R
     Ok(())
 }
 
-/// Quantised layers have the integers that the pass gave them: the reference on the same quantised graph.
-pub(crate) fn quantised_layers_are_the_references<D: Device>(maker: &Maker<D>) -> Result<(), Failure> {
-    let (optimised, _) = optimize(&embedding(SMALL)?)?;
+/// An optimised graph with quantised layers, as if all channels had been alike.
+pub(crate) fn quantised(optimised: &Graph, quantization: &Quantization) -> Result<Graph, Failure> {
     let channels = |width| Channels {
         largest: vec![3.0; width],
         mean: vec![0.1; width],
         square: vec![1.0; width],
         moments: Moments::default(),
     };
-    let observations: HashMap<NodeId, Channels> = centuple_passes::observed_values(&optimised)
+    let observations: HashMap<NodeId, Channels> = centuple_passes::observed_values(optimised)
         .into_iter()
         .map(|id| (id, channels(optimised.node(id).fact.shape[1].constant().unwrap_or(0))))
         .collect();
-    let (quantised, _) = quantize(&optimised, &observations, &Quantization::default())?;
+    Ok(quantize(optimised, &observations, quantization)?.0)
+}
+
+/// Quantised layers have the integers that the pass gave them: the reference on the same quantised graph.
+pub(crate) fn quantised_layers_are_the_references<D: Device>(maker: &Maker<D>) -> Result<(), Failure> {
+    let (optimised, _) = optimize(&embedding(SMALL)?)?;
     let of = |graph: &Graph, is: fn(&Op) -> bool| graph.nodes().iter().filter(|node| is(&node.op)).count();
-    let bytes = of(&quantised, |op| matches!(op, Op::QuantizedLinear { bits: 7 | 8, .. }));
+    let graph = quantised(&optimised, &Quantization::default())?;
+    let bytes = of(&graph, |op| matches!(op, Op::QuantizedLinear { bits: 7 | 8, .. }));
     assert!(bytes >= 6, "{bytes} layers are quantised");
-    check(maker, [&quantised, &quantised], Format::F16, 2e-2)?;
+    check(maker, [&graph, &graph], Format::F16, 2e-2)?;
 
     let coarse = Quantization { groups: Some(32), activated_bits: 12, ..Quantization::default() };
-    let (quantised, _) = quantize(&optimised, &observations, &coarse)?;
-    let groups = of(&quantised, |op| matches!(op, Op::GroupQuantizedLinear { .. }));
-    let wide = of(&quantised, |op| matches!(op, Op::QuantizedLinear { bits: 12, .. }));
+    let graph = quantised(&optimised, &coarse)?;
+    let groups = of(&graph, |op| matches!(op, Op::GroupQuantizedLinear { .. }));
+    let wide = of(&graph, |op| matches!(op, Op::QuantizedLinear { bits: 12, .. }));
     assert!(groups >= 4 && wide >= 2, "{groups} layers of 4 bits, {wide} of 12");
-    check(maker, [&quantised, &quantised], Format::F16, 2e-2)
+    check(maker, [&graph, &graph], Format::F16, 2e-2)
 }
 
 pub(crate) fn what_does_not_fit_is_an_error<D: Device>(maker: &Maker<D>) -> Result<(), Failure> {
