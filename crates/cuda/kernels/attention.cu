@@ -48,6 +48,8 @@ KERNEL(THREADS)(const u16* q, const u16* k, const u16* v, u16* y, int q_stride, 
                 int group, const int* rows, const int* offsets, const int* blocks, float scale, float cap, int causal, int window,
                 const float* distances, int farthest, const int* pasts, const int* first_pages, const int* pages) {
     SHARED(shared);
+    let_next_start();
+    wait_for_previous();
     if (static_cast<int>(blockIdx.x) >= *rows) return;
     int sequence = blocks[blockIdx.x * 2];
     int first_query = blocks[blockIdx.x * 2 + 1];

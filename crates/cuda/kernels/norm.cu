@@ -29,6 +29,8 @@ DEVICE void add_chunk(float (&row)[8], const u16* from) {
 KERNEL(32 * WARPS)(const u16* x, const u16* table0, const u16* table1, const u16* table2, const int* ids0, const int* ids1,
                    const int* ids2, const u16* residual, const float* gamma, const float* beta, float epsilon, u16* y,
                    const float* factor, u8* codes, float* scales, int* zero_points, const int* rows) {
+    let_next_start();
+    wait_for_previous();
     int token = blockIdx.x * WARPS + threadIdx.x / 32;
     int lane = threadIdx.x % 32;
     if (token >= *rows) return;

@@ -5,6 +5,8 @@
 // x [tokens, width], width a multiple of 8; factor [width]; codes [tokens, width]; scales, zero_points [tokens].
 KERNEL(32 * WARPS)(const u16* x, const float* factor, u8* codes, float* scales, int* zero_points, const int* rows,
                    int width) {
+    let_next_start();
+    wait_for_previous();
     int token = blockIdx.x * WARPS + threadIdx.x / 32;
     int lane = threadIdx.x % 32;
     if (token >= *rows) return;

@@ -1,6 +1,8 @@
 //! Launches of kernels: the one place that knows the order of their arguments and the size of their grids.
 
-use crate::specialisation::{Activation, KEYS, Kernel, ROWS_PER_BLOCK, Specialisation, TILES};
+#[cfg(doc)]
+use crate::specialisation::Specialisation;
+use crate::specialisation::{Activation, KEYS, Kernel, ROWS_PER_BLOCK};
 
 /// An address in a device's memory; 0 where an operand is absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,6 +23,8 @@ impl Pointer {
 pub enum Argument {
     /// An address.
     Pointer(Pointer),
+    /// An address of weights, which the kernel may read while the one before it still runs.
+    Weight(Pointer),
     /// A number.
     Int(i32),
     /// A number.
@@ -334,8 +338,9 @@ impl Launch {
     pub fn gemm(kernel: Kernel, rows: Extent, operands: &GemmOperands) -> Launch {
         let GemmOperands { x, codes, weight, weight_scales, weight_sums, bias, residual, y, n, k } = *operands;
         let x = if x == Pointer::NULL { codes.codes } else { x };
-        let tile = if let Specialisation::Gemm { tile, .. } = kernel.specialisation { TILES[tile] } else { TILES[0] };
-        let mut arguments = pointers(&[x, weight, bias, residual, y, codes.scales, codes.zero_points]);
+        let tile = kernel.tile();
+        let mut arguments = vec![Argument::Pointer(x), Argument::Weight(weight)];
+        arguments.extend(pointers(&[bias, residual, y, codes.scales, codes.zero_points]));
         arguments.extend(pointers(&[weight_scales, weight_sums, rows.count]));
         arguments.extend([int(n), int(k)]);
         Launch { kernel, grid: [blocks(n, tile.columns), blocks(rows.most, tile.rows)], arguments }
@@ -357,7 +362,7 @@ impl Launch {
         arguments.extend([int(usize::from(causal)), window.map_or(Argument::Int(-1), int)]);
         arguments.extend([Argument::Pointer(distances.table), int(distances.farthest)]);
         arguments.extend(pointers(&[batch.cache.pasts, batch.cache.first_pages, batch.cache.pages]));
-        let queries = kernel.specialisation.threads() / 2;
+        let queries = kernel.threads() / 2;
         Launch { kernel, grid: [blocks(capacity.attention_blocks(queries), 1), blocks(heads, 1)], arguments }
     }
 

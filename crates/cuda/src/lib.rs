@@ -33,6 +33,6 @@ pub use pack::{CubinPack, pack};
 pub use plan::{CacheRoom, Plan, Session, SessionOutput, Target, lower};
 pub use specialisation::{
     ATTENTION_WARPS, Activation, CODE_BITS, Format, GEMM_ACTIVATIONS, HEAD_DIMS, HIDDEN_SIZES, KEYS, Kernel, POOLINGS,
-    Pooling, ROWS_PER_BLOCK, Specialisation, TILES, Tile,
+    Pooling, ROWS_PER_BLOCK, Specialisation, Tile,
 };
 pub use store::KernelStore;

@@ -63,13 +63,29 @@ pub struct Tile {
     stages: usize,
 }
 
-/// The tiles of matrix products, the smallest one first. Which one is taken changes no bit of a result.
-pub const TILES: [Tile; 4] = [
+/// Tiles of warps that multiply by themselves.
+const WARP_TILES: [Tile; 4] = [
     Tile { rows: 16, columns: 16, warps: [1, 1], stages: 8 },
     Tile { rows: 32, columns: 32, warps: [1, 2], stages: 6 },
     Tile { rows: 64, columns: 64, warps: [2, 2], stages: 4 },
     Tile { rows: 128, columns: 128, warps: [2, 4], stages: 3 },
 ];
+
+/// Tiles of warpgroups, each of which has 64 rows.
+const WARPGROUP_TILES: [Tile; 5] = [
+    Tile { rows: 64, columns: 16, warps: [4, 1], stages: 8 },
+    Tile { rows: 64, columns: 32, warps: [4, 1], stages: 8 },
+    Tile { rows: 64, columns: 64, warps: [4, 1], stages: 6 },
+    Tile { rows: 128, columns: 128, warps: [8, 1], stages: 6 },
+    Tile { rows: 128, columns: 256, warps: [8, 1], stages: 4 },
+];
+
+impl Tile {
+    /// The tiles of matrix products on an architecture, the smallest one first. Which one is taken changes no bit of a result.
+    pub fn all(architecture: Architecture) -> &'static [Tile] {
+        if architecture.has_warpgroups() { &WARPGROUP_TILES } else { &WARP_TILES }
+    }
+}
 
 /// Widths of a model for which there are kernels of norms.
 pub const HIDDEN_SIZES: [usize; 7] = [128, 256, 312, 384, 512, 768, 1024];
@@ -113,7 +129,7 @@ pub enum Specialisation {
         codes: bool,
         /// Applied before the residual is added.
         activation: Activation,
-        /// Index into [`TILES`].
+        /// Index into [`Tile::all`].
         tile: usize,
         /// Whether results are f32.
         wide: bool,
@@ -173,9 +189,9 @@ impl Specialisation {
         }
     }
 
-    fn warps(self) -> usize {
+    fn warps(self, architecture: Architecture) -> usize {
         match self {
-            Specialisation::Gemm { tile, .. } => TILES[tile].warps.iter().product(),
+            Specialisation::Gemm { tile, .. } => Tile::all(architecture)[tile].warps.iter().product(),
             Specialisation::Attention { warps, .. } => warps,
             Specialisation::Pool(_) => POOL_WARPS,
             Specialisation::Norm { .. }
@@ -189,11 +205,6 @@ impl Specialisation {
             | Specialisation::Rotary { .. }
             | Specialisation::Select => ROWS_PER_BLOCK,
         }
-    }
-
-    /// Threads of a block.
-    pub fn threads(self) -> usize {
-        32 * self.warps()
     }
 }
 
@@ -225,6 +236,12 @@ impl Kernel {
         if format == Format::Bf16 && !architecture.is_ampere() {
             return Err(too_old("bf16", "8.0"));
         }
+        let tiles = Tile::all(architecture).len();
+        if let Specialisation::Gemm { tile, .. } = specialisation
+            && tile >= tiles
+        {
+            return Err(CudaError::Unsupported(format!("tile {tile} for {architecture}, which has {tiles}")));
+        }
         Ok(Kernel { specialisation, format, architecture })
     }
 
@@ -235,7 +252,7 @@ impl Kernel {
             all.extend(CODE_BITS.map(|bits| Specialisation::Norm { hidden, bits }));
         }
         all.extend(CODE_BITS.into_iter().filter(|&bits| bits > 0).map(|bits| Specialisation::Quantise { bits }));
-        for tile in 0..TILES.len() {
+        for tile in 0..Tile::all(architecture).len() {
             for codes in [false, true] {
                 let gemm = |activation, wide| Specialisation::Gemm { codes, activation, tile, wide };
                 all.extend(GEMM_ACTIVATIONS.map(|activation| gemm(activation, false)));
@@ -259,10 +276,21 @@ impl Kernel {
             .collect()
     }
 
+    /// Threads of a block.
+    pub fn threads(self) -> usize {
+        32 * self.specialisation.warps(self.architecture)
+    }
+
+    /// How a matrix product is cut; other kernels are not.
+    pub(crate) fn tile(self) -> Tile {
+        let tiles = Tile::all(self.architecture);
+        if let Specialisation::Gemm { tile, .. } = self.specialisation { tiles[tile] } else { tiles[0] }
+    }
+
     /// Tiles or keys that are copied while others are used, and the one in use.
     fn stages(self) -> usize {
         match self.specialisation {
-            Specialisation::Gemm { tile, .. } if self.architecture.is_ampere() => TILES[tile].stages,
+            Specialisation::Gemm { .. } if self.architecture.is_ampere() => self.tile().stages,
             Specialisation::Gemm { .. } => 2,
             Specialisation::Attention { .. } if self.architecture.is_ampere() => 2,
             Specialisation::Attention { .. }
@@ -283,17 +311,18 @@ impl Kernel {
     /// The constants that its file asks for.
     pub fn constants(self) -> Vec<(&'static str, usize)> {
         let mut constants = vec![("BF16", usize::from(self.format == Format::Bf16))];
-        let warps = self.specialisation.warps();
+        let warps = self.specialisation.warps(self.architecture);
         match self.specialisation {
             Specialisation::Norm { hidden, bits } => {
                 constants.extend([("HIDDEN", hidden), ("BITS", usize::from(bits)), ("WARPS", warps)]);
             }
             Specialisation::Quantise { bits } => constants.extend([("BITS", usize::from(bits)), ("WARPS", warps)]),
-            Specialisation::Gemm { codes, activation, tile, wide } => {
-                let Tile { rows, columns, warps: [warps_m, warps_n], .. } = TILES[tile];
+            Specialisation::Gemm { codes, activation, wide, .. } => {
+                let Tile { rows, columns, warps: [warps_m, warps_n], .. } = self.tile();
                 constants.extend([("TILE_M", rows), ("TILE_N", columns), ("WARPS_M", warps_m), ("WARPS_N", warps_n)]);
                 constants.extend([("STAGES", self.stages()), ("CODES", usize::from(codes))]);
                 constants.extend([("ACTIVATION", activation as usize), ("WIDE", usize::from(wide))]);
+                constants.push(("WARPGROUPS", usize::from(self.architecture.has_warpgroups())));
             }
             Specialisation::Attention { head_dim, paged, warps } => {
                 constants.extend([("HEAD_DIM", head_dim), ("PAGED", usize::from(paged))]);
@@ -365,7 +394,7 @@ impl Kernel {
     /// Bytes of dynamic shared memory of a block.
     pub fn shared_bytes(self) -> usize {
         match self.specialisation {
-            Specialisation::Gemm { tile, .. } => self.stages() * (TILES[tile].rows + TILES[tile].columns) * 128,
+            Specialisation::Gemm { .. } => self.stages() * (self.tile().rows + self.tile().columns) * 128,
             Specialisation::Attention { head_dim, warps, .. } => {
                 (16 * warps + self.stages() * 2 * KEYS) * head_dim * size_of::<u16>()
             }
@@ -405,10 +434,13 @@ mod tests {
 
     #[test]
     fn old_devices_are_refused() {
-        let pascal = Architecture { major: 6, minor: 1 };
+        let pascal = Architecture::of(6, 1);
         let error = Kernel::new(Specialisation::Widen, Format::F16, pascal).unwrap_err().to_string();
         assert!(error.contains("7.5") && error.contains("6.1"), "{error}");
         let error = Kernel::new(Specialisation::Widen, Format::Bf16, Architecture::OLDEST).unwrap_err().to_string();
         assert!(error.contains("bf16"), "{error}");
+        let gemm = Specialisation::Gemm { codes: false, activation: Activation::Identity, tile: 4, wide: false };
+        let error = Kernel::new(gemm, Format::F16, Architecture::OLDEST).unwrap_err().to_string();
+        assert!(error.contains("tile 4") && error.contains("sm_75"), "{error}");
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::ffi::{CString, c_int, c_void};
 
-use super::calls::{Handle, Resource, Status};
+use super::calls::{Handle, LaunchShape, Resource, Status};
 use super::{DeviceInfo, Driver};
 use crate::device::{Device, GraphId};
 use crate::error::{CudaError, Result};
@@ -26,6 +26,8 @@ pub struct CudaDevice {
     staging: *mut u8,
     /// Whether the stream may still read the staging memory.
     busy: bool,
+    /// Whether kernels may overlap.
+    overlaps: bool,
     store: KernelStore,
     functions: HashMap<Kernel, Handle>,
     graphs: Vec<Handle>,
@@ -52,6 +54,7 @@ impl CudaDevice {
             stream: Handle::NULL,
             staging: std::ptr::null_mut(),
             busy: false,
+            overlaps: true,
             store,
             functions: HashMap::new(),
             graphs: Vec::new(),
@@ -68,6 +71,13 @@ impl CudaDevice {
         device.staging = staging;
         device.resources.push(Resource::HostMemory(staging));
         Ok(device)
+    }
+
+    /// Has each kernel begin when the one before it has ended, on GPUs too where they may overlap.
+    #[must_use]
+    pub fn in_turn(mut self) -> CudaDevice {
+        self.overlaps = false;
+        self
     }
 
     /// What is known of the GPU.
@@ -128,20 +138,21 @@ impl CudaDevice {
         Ok(())
     }
 
-    /// Gives one launch to the stream.
-    fn launch(&self, launch: &Launch) -> Result<()> {
+    /// Gives one launch to the stream: behind another kernel, or else behind copies, whose end no kernel waits for by itself.
+    fn launch(&self, launch: &Launch, behind_kernel: bool) -> Result<()> {
         let Some(&function) = self.functions.get(&launch.kernel) else {
             return Err(CudaError::Unsupported(format!("{}, which was not prepared", launch.kernel.name())));
         };
         let mut words: Vec<u64> = launch.arguments.iter().map(|argument| argument.word()).collect();
         let mut places: Vec<*mut c_void> = words.iter_mut().map(|word| std::ptr::from_mut(word).cast()).collect();
-        let (threads, shared) = (launch.kernel.specialisation.threads(), launch.kernel.shared_bytes());
-        let [threads, shared] = [threads, shared].map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+        let numbers = [launch.kernel.threads(), launch.kernel.shared_bytes()];
+        let [threads, shared_bytes] = numbers.map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+        let overlaps = self.overlaps && behind_kernel && launch.kernel.architecture.overlaps_kernels();
+        let shape = LaunchShape { grid: launch.grid, threads, shared_bytes, overlaps };
         // SAFETY: `Launch` has an argument for each parameter of its kernel, of the parameter's type, as the emulator of the
         // tests shows; on a little-endian machine each lies at the beginning of its word.
-        let status =
-            unsafe { self.driver.calls.launch(function, launch.grid, threads, shared, self.stream, &mut places) };
-        self.driver.check("cuLaunchKernel", status)
+        let status = unsafe { self.driver.calls.launch(function, shape, self.stream, &mut places) };
+        self.driver.check("cuLaunchKernelEx", status)
     }
 
     fn check_pointer(pointer: Pointer) -> Result<()> {
@@ -153,7 +164,7 @@ impl Argument {
     /// The argument's bytes, at the beginning of a word.
     pub fn word(self) -> u64 {
         match self {
-            Argument::Pointer(pointer) => pointer.0,
+            Argument::Pointer(pointer) | Argument::Weight(pointer) => pointer.0,
             Argument::Int(number) => u64::from(number.cast_unsigned()),
             Argument::Float(number) => u64::from(number.to_bits()),
         }
@@ -231,7 +242,8 @@ impl Device for CudaDevice {
         self.wait()?;
         let calls = &self.driver.calls;
         self.driver.check("cuStreamBeginCapture", calls.capture_begin(self.stream))?;
-        let launched = launches.iter().try_for_each(|launch| self.launch(launch));
+        let mut numbered = launches.iter().enumerate();
+        let launched = numbered.try_for_each(|(number, launch)| self.launch(launch, number > 0));
         // A capture has to be ended whatever came of it.
         let mut graph = Handle::NULL;
         let ended: Status = calls.capture_end(self.stream, &mut graph);

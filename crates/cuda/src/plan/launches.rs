@@ -9,7 +9,7 @@ use crate::launch::{
     AttentionOperands, Capacity, CodePointers, Columns, DenseOperands, Distances, GemmOperands, HeadNormOperands,
     Launch, NormOperands, Pointer, RotaryOperands, Rows, WideNormOperands,
 };
-use crate::specialisation::{ATTENTION_WARPS, Kernel, Specialisation, TILES};
+use crate::specialisation::{ATTENTION_WARPS, Kernel, Specialisation, Tile};
 
 /// A plan with the addresses of all that it uses.
 pub(crate) struct Addresses<'a> {
@@ -33,8 +33,8 @@ pub(crate) fn attention_warps(capacity: Capacity) -> usize {
 
 /// The tile of a matrix product: the largest one that still gives each multiprocessor a block.
 fn tile(tokens: usize, n: usize, target: Target) -> usize {
-    let blocks = |tile: &usize| tokens.div_ceil(TILES[*tile].rows) * n.div_ceil(TILES[*tile].columns);
-    (1..TILES.len()).rev().find(|tile| blocks(tile) >= target.multiprocessors).unwrap_or(0)
+    let blocks = |tile: &Tile| tokens.div_ceil(tile.rows) * n.div_ceil(tile.columns);
+    Tile::all(target.architecture).iter().rposition(|tile| blocks(tile) >= target.multiprocessors).unwrap_or(0)
 }
 
 impl Addresses<'_> {

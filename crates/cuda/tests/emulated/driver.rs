@@ -7,7 +7,7 @@ use std::process::Command;
 
 use centuple_cuda::{
     Activation, Architecture, CacheRoom, Capacity, CubinPack, CudaDevice, CudaError, Device, Driver, Format, Kernel,
-    KernelStore, Launch, Pointer, Pooling, Session, Specialisation, TILES, lower, pack,
+    KernelStore, Launch, Pointer, Pooling, Session, Specialisation, Tile, lower, pack,
 };
 use libloading::Library;
 use tempfile::TempDir;
@@ -16,6 +16,7 @@ use crate::emulator;
 use crate::encoders::{self, Failure, Input, Maker, SMALL};
 
 const TURING: Architecture = Architecture::BUILT[0];
+const HOPPER: Architecture = Architecture::BUILT[5];
 
 /// A driver's library, and a pack whose binaries are what it takes for such.
 pub(crate) struct Machine {
@@ -23,17 +24,19 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn new() -> Result<Machine, Failure> {
+    /// A machine with a GPU that runs kernels of an architecture.
+    pub(crate) fn new(architecture: Architecture) -> Result<Machine, Failure> {
         let machine = Machine { folder: tempfile::tempdir()? };
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("emulator/driver.cpp");
         let mut compiler = Command::new("c++");
         compiler.args(["-std=c++17", "-O1", "-Wall", "-Werror", "-shared", "-fPIC"]).arg(source);
+        compiler.args([format!("-DMAJOR={}", architecture.major), format!("-DMINOR={}", architecture.minor)]);
         let status = compiler.arg("-o").arg(machine.library()).status();
         let status = status.map_err(|error| format!("`c++` doesn't run ({error}); install g++"))?;
         assert!(status.success(), "{compiler:?}");
         let mut kernels = Vec::new();
-        for specialisation in specialisations() {
-            let kernel = Kernel::new(specialisation, Format::F16, TURING)?;
+        for specialisation in specialisations(architecture) {
+            let kernel = Kernel::new(specialisation, Format::F16, architecture)?;
             let mut image = emulator::compiled(kernel).as_os_str().as_bytes().to_vec();
             image.push(0);
             kernels.push((kernel, image));
@@ -63,16 +66,25 @@ impl Machine {
 
     /// What was not given back.
     fn live(&self) -> Result<i32, Failure> {
+        self.count("emulated_live")
+    }
+
+    /// Captured kernels that wait for the one before to end before they begin.
+    fn in_turn(&self) -> Result<i32, Failure> {
+        self.count("emulated_in_turn")
+    }
+
+    fn count(&self, function: &str) -> Result<i32, Failure> {
         // SAFETY: the library has no initialisers but those of C++'s own types, and the function takes nothing.
         unsafe {
             let library = Library::new(self.library())?;
-            Ok(library.get::<unsafe extern "C" fn() -> i32>("emulated_live")?())
+            Ok(library.get::<unsafe extern "C" fn() -> i32>(function)?())
         }
     }
 }
 
 /// What the plans of a small encoder and of a small decoder ask for, in f16 and in int8.
-fn specialisations() -> Vec<Specialisation> {
+fn specialisations(architecture: Architecture) -> Vec<Specialisation> {
     let mut all = vec![
         Specialisation::Pool(Pooling::Mean),
         Specialisation::Quantise { bits: 8 },
@@ -85,7 +97,7 @@ fn specialisations() -> Vec<Specialisation> {
     for paged in [false, true] {
         all.extend([1, 4].map(|warps| Specialisation::Attention { head_dim: 32, paged, warps }));
     }
-    for tile in 0..TILES.len() {
+    for tile in 0..Tile::all(architecture).len() {
         for codes in [false, true] {
             let gemm = |activation, wide| Specialisation::Gemm { codes, activation, tile, wide };
             all.extend([Activation::Identity, Activation::Gelu].map(|activation| gemm(activation, false)));
@@ -98,7 +110,7 @@ fn specialisations() -> Vec<Specialisation> {
 /// One test: the emulated driver has one state per thread, and the machine is made once.
 #[test]
 fn encoders_run_on_a_driver() -> Result<(), Failure> {
-    let machine = Machine::new()?;
+    let machine = Machine::new(TURING)?;
     let driver = machine.driver()?;
     assert_eq!(driver.version()?, (13, 1));
     let devices = driver.devices()?;
@@ -108,6 +120,7 @@ fn encoders_run_on_a_driver() -> Result<(), Failure> {
     let maker = Maker { make: &|| machine.open().expect("a device"), architecture: TURING };
     encoders::embeddings_are_the_references(&maker)?;
     assert_eq!(machine.live()?, 0, "everything is given back");
+    assert!(machine.in_turn()? > 0, "kernels of 7.5 don't overlap");
 
     let (graph, _) = centuple_passes::optimize(&encoders::embedding(SMALL)?)?;
     let capacity = Capacity { tokens: 32, sequences: 4 };
@@ -121,6 +134,20 @@ fn encoders_run_on_a_driver() -> Result<(), Failure> {
 
     refusals(&machine, &driver)?;
     assert_eq!(machine.live()?, 0, "everything is given back after failures too");
+    Ok(())
+}
+
+/// From 9.0 on kernels overlap, unless the device is told otherwise.
+#[test]
+fn kernels_overlap_on_a_driver() -> Result<(), Failure> {
+    let machine = Machine::new(HOPPER)?;
+    assert_eq!(machine.driver()?.devices()?[0].capability.target(), HOPPER);
+    let maker = Maker { make: &|| machine.open().expect("a device"), architecture: HOPPER };
+    encoders::embeddings_in_f16_are_the_references(&maker)?;
+    assert_eq!((machine.live()?, machine.in_turn()?), (0, 0));
+    let in_turn = || machine.open().expect("a device").in_turn();
+    encoders::embeddings_in_f16_are_the_references(&Maker { make: &in_turn, architecture: HOPPER })?;
+    assert!(machine.live()? == 0 && machine.in_turn()? > 0);
     Ok(())
 }
 

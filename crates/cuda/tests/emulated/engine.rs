@@ -7,6 +7,7 @@ use centuple::generation::{Logits, Parameters, Request, Scheduler, Step, StepEng
 use centuple::kernels::KvPrecision;
 use centuple::tasks::{Engine, Output, Sequence};
 use centuple::{CudaFiles, Device, Error, GenerationOptions, Host, HostOptions, LoadOptions, Precision};
+use centuple_cuda::Architecture;
 use centuple_testkit::{FamilyGolden, Golden, Random};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -122,7 +123,7 @@ pub(crate) fn cosine(a: &Output, b: &Output) -> f64 {
 
 #[test]
 fn checkpoints_run_on_gpus() -> Result<(), Failure> {
-    let (machine, folder) = (Machine::new()?, checkpoint()?);
+    let (machine, folder) = (Machine::new(Architecture::OLDEST)?, checkpoint()?);
     let host = Host::new(&HostOptions { threads: Some(2), isa: None })?;
     let cuda = CudaFiles { driver: Some(machine.library()), kernels: Some(machine.kernels()), cache: None };
     let on_cpu = LoadOptions { max_batch_tokens: 64, ..LoadOptions::default() };
@@ -260,7 +261,7 @@ fn answers(engine: &mut dyn StepEngine, requests: &[Request]) -> Result<Vec<Answ
 
 #[test]
 fn decoders_run_on_gpus() -> Result<(), Failure> {
-    let (machine, folder) = (Machine::new()?, llama()?);
+    let (machine, folder) = (Machine::new(Architecture::OLDEST)?, llama()?);
     let host = Host::new(&HostOptions { threads: Some(2), isa: None })?;
     let cuda = CudaFiles { driver: Some(machine.library()), kernels: Some(machine.kernels()), cache: None };
     let on_gpu = LoadOptions { device: Device::Cuda(None), cuda, ..LoadOptions::default() };

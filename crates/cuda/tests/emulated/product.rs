@@ -11,7 +11,7 @@ use centuple::receipt::data::DataOptions;
 use centuple::receipt::metrics::Metric;
 use centuple::tasks::{Engine, Output};
 use centuple::{Choice, CudaFiles, Device, Error, Host, HostOptions, LoadOptions, Precision};
-use centuple_cuda::{Format, lower};
+use centuple_cuda::{Architecture, Format, lower};
 use centuple_onnx::File;
 
 use crate::driver::Machine;
@@ -53,7 +53,7 @@ fn layers(path: &Path) -> Result<Vec<[Vec<u8>; 2]>, Failure> {
 /// A layer's codes and scales reach the device as the file has them, alone or joined with those of others.
 #[test]
 fn quantised_files_run_with_their_codes() -> Result<(), Failure> {
-    let (machine, folder, host) = (Machine::new()?, checkpoint()?, host()?);
+    let (machine, folder, host) = (Machine::new(Architecture::OLDEST)?, checkpoint()?, host()?);
     let out = tempfile::tempdir()?;
     let texts = out.path().join("texts.txt");
     std::fs::write(&texts, TEXTS.join("\n"))?;
@@ -111,7 +111,7 @@ fn evaluation(device: Device, cuda: CudaFiles) -> EvaluateOptions {
 
 #[test]
 fn precisions_of_gpus_are_evaluated_beside_f32_on_the_cpu() -> Result<(), Failure> {
-    let (machine, host) = (Machine::new()?, host()?);
+    let (machine, host) = (Machine::new(Architecture::OLDEST)?, host()?);
     let pairs = TEXTS.iter().zip(TEXTS.iter().skip(1)).enumerate();
     let pair = |(index, (a, b)): (usize, (&&str, &&str))| {
         format!("{{\"sentence1\": \"{a}\", \"sentence2\": \"{b}\", \"score\": {}}}\n", index * 3 % 5)
@@ -148,7 +148,7 @@ fn precisions_of_gpus_are_evaluated_beside_f32_on_the_cpu() -> Result<(), Failur
 /// The emulator is far slower than the CPU.
 #[test]
 fn the_fastest_device_computes() -> Result<(), Failure> {
-    let (machine, host) = (Machine::new()?, host()?);
+    let (machine, host) = (Machine::new(Architecture::OLDEST)?, host()?);
     let options = LoadOptions {
         device: GPU,
         or_cpu: true,

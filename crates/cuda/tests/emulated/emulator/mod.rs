@@ -7,14 +7,22 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use centuple_cuda::{CudaError, Device, GraphId, Kernel, Launch, Pointer, Result};
+use centuple_cuda::{Argument, CudaError, Device, GraphId, Kernel, Launch, Pointer, Result};
 use libloading::Library;
 use sha2::{Digest, Sha256};
 
 const HEADER: &str = include_str!("../../../emulator/emulator.hpp");
 const FOOTER: &str = include_str!("../../../emulator/footer.hpp");
 
-type Emulate = unsafe extern "C" fn(u32, u32, u32, usize, *mut *mut c_void, u64) -> *const c_char;
+type Emulate = unsafe extern "C" fn(u32, u32, u32, usize, *mut *mut c_void, u64, *const Pages, usize) -> *const c_char;
+
+/// Pages that a kernel may not touch while the one before it runs.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Pages {
+    first: *mut c_void,
+    bytes: usize,
+}
 
 /// Memory, compiled kernels and captured launches.
 pub(crate) struct Emulator {
@@ -36,13 +44,15 @@ impl Emulator {
         self.seed = self.seed.wrapping_add(0x9e37_79b9);
         let mut words: Vec<u64> = launch.arguments.iter().map(|argument| argument.word()).collect();
         let mut places: Vec<*mut c_void> = words.iter_mut().map(|word| std::ptr::from_mut(word).cast()).collect();
-        let (threads, shared) = (launch.kernel.specialisation.threads() as u32, launch.kernel.shared_bytes());
+        let (threads, shared) = (launch.kernel.threads() as u32, launch.kernel.shared_bytes());
+        let pages = self.pages(launch);
         // SAFETY: the library was made of emulator.hpp, whose function has this type; each argument lies in its word's
-        // first bytes, and the pointers are into regions of this device.
+        // first bytes, and the pointers are into regions of this device, whose own the pages are.
         let message = unsafe {
             let emulate: libloading::Symbol<Emulate> =
                 self.kernels[&launch.kernel].get("emulate").expect("the emulator's function");
-            emulate(launch.grid[0], launch.grid[1], threads, shared, places.as_mut_ptr(), self.seed)
+            let [x, y] = launch.grid;
+            emulate(x, y, threads, shared, places.as_mut_ptr(), self.seed, pages.as_ptr(), pages.len())
         };
         if message.is_null() {
             return Ok(());
@@ -50,6 +60,24 @@ impl Emulator {
         // SAFETY: it is a C string of the library's.
         let message = unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned();
         Err(CudaError::Batch(format!("{}: {message}", launch.kernel.name())))
+    }
+
+    /// The pages of all that a launch uses but weights.
+    fn pages(&self, launch: &Launch) -> Vec<Pages> {
+        let find = |pointer: &Pointer| {
+            self.memory.iter().find(|region| (region.data as u64..region.end()).contains(&pointer.0)).map(Region::pages)
+        };
+        let mut pages: Vec<Pages> = Vec::new();
+        let mut weights = Vec::new();
+        for argument in &launch.arguments {
+            match argument {
+                Argument::Pointer(pointer) => pages.extend(find(pointer)),
+                Argument::Weight(pointer) => weights.extend(find(pointer)),
+                Argument::Int(_) | Argument::Float(_) => {}
+            }
+        }
+        assert!(weights.iter().all(|weight| !pages.contains(weight)), "weights lie beside what kernels write");
+        pages
     }
 
     fn region(&self, pointer: Pointer, bytes: usize) -> Result<*mut u8> {
@@ -170,6 +198,16 @@ impl Region {
             mapping.cast::<u8>().add(room - padded)
         };
         Region { mapping, length, data, bytes: padded }
+    }
+
+    /// The address behind its last byte.
+    fn end(&self) -> u64 {
+        self.data as u64 + self.bytes as u64
+    }
+
+    /// All of its pages but the one that nobody has.
+    fn pages(&self) -> Pages {
+        Pages { first: self.mapping, bytes: self.end() as usize - self.mapping as usize }
     }
 }
 
