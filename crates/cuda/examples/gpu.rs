@@ -166,7 +166,7 @@ const GOALS: [Goal; 6] = [
 fn latency(pack: PathBuf) -> Result<(), Failure> {
     println!("kernels\tbegin\tmodel\tprecision\tshape\tGPU median us\tGPU p99 us\tcall median us");
     let mut variants: Vec<(Architecture, bool)> = Vec::new();
-    for architecture in architectures(&open(&pack)?) {
+    for architecture in architectures(&device) {
         variants.push((architecture, false));
         variants.extend(architecture.overlaps_kernels().then_some((architecture, true)));
     }
@@ -210,7 +210,30 @@ fn latency(pack: PathBuf) -> Result<(), Failure> {
             }
         }
     }
-    judge(&medians, &open(&pack)?.info().name)
+    judge(&medians, &gpu)
+}
+
+/// Microseconds of a batch: median and 99th percentile on the GPU, and the median of calls.
+fn times(
+    encoder: &mut Session<CudaDevice>,
+    (sequences, tokens, ragged): (usize, usize, bool),
+) -> Result<[f32; 3], Failure> {
+    let mut random = Random::new(7);
+    let length = |_| if ragged { 1 + random.below(tokens) } else { tokens };
+    let input = Input::new(&(0..sequences).map(length).collect::<Vec<_>>(), 3)?;
+    let ids: [(&str, &[i64]); 2] = [("input_ids", &input.ids), ("token_type_ids", &input.types)];
+    let repeat = if sequences == 1 { 1000 } else { 100 };
+    encoder.time(&input.layout, &ids, 50)?;
+    let mut times = encoder.time(&input.layout, &ids, repeat)?;
+    let mut calls = Vec::with_capacity(repeat);
+    for _ in 0..repeat {
+        let start = Instant::now();
+        encoder.run(&input.layout, &ids)?;
+        calls.push(start.elapsed().as_secs_f32() * 1e6);
+    }
+    times.sort_by(f32::total_cmp);
+    calls.sort_by(f32::total_cmp);
+    Ok([times[repeat / 2], times[repeat * 99 / 100], calls[repeat / 2]])
 }
 
 /// Prints which targets medians by row meet. An error where a GPU that they are for misses one.
