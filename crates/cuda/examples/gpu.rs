@@ -165,13 +165,15 @@ const GOALS: [Goal; 6] = [
 
 fn latency(pack: PathBuf) -> Result<(), Failure> {
     println!("kernels\tbegin\tmodel\tprecision\tshape\tGPU median us\tGPU p99 us\tcall median us");
+    let device = open(&pack)?;
     let mut variants: Vec<(Architecture, bool)> = Vec::new();
     for architecture in architectures(&device) {
         variants.push((architecture, false));
         variants.extend(architecture.overlaps_kernels().then_some((architecture, true)));
     }
-    let used = open(&pack)?.target().architecture;
+    let (used, gpu) = (device.target().architecture, device.info().name.clone());
     let used = (used, used.overlaps_kernels());
+    drop(device);
     let mut medians = HashMap::new();
     for (name, sizes) in [("MiniLM-L6", MINILM), ("BERT-base", BERT_BASE)] {
         let (graph, _) = optimize(&encoders::embedding(sizes)?)?;
