@@ -55,6 +55,8 @@ impl fmt::Display for Device {
 pub struct CudaFiles {
     /// NVIDIA's driver, where it isn't the one that the system's loader finds.
     pub driver: Option<PathBuf>,
+    /// NVIDIA's cuBLASLt, which only fp8 needs, where it isn't the one that the system's loader finds.
+    pub cublas: Option<PathBuf>,
     /// A pack of compiled kernels, with which no compiler is needed.
     pub kernels: Option<PathBuf>,
     /// A folder for kernels that are compiled here.

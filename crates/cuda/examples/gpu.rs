@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use centuple_cuda::{
     Architecture, CacheRoom, Capacity, CubinPack, CudaDevice, Driver, Format, Kernel, KernelStore, Nvrtc, Session,
-    lower, pack,
+    lower, lower_fp8, pack,
 };
 use centuple_passes::optimize;
 use checks::Subject;
@@ -24,7 +24,8 @@ const USAGE: &str = "usage: gpu pack OUT NVRTC_FOLDER   every kernel for every a
        gpu probe               what the driver has
        gpu kernels PACK        each kernel against its contract
        gpu encoders PACK       whole encoders against the reference evaluator, sequences alone and in company
-       gpu latency PACK        microseconds of MiniLM-L6 and BERT-base, medians of 1000";
+       gpu latency PACK        microseconds of MiniLM-L6 and BERT-base in f16, medians of 1000; int8 and fp8 beside it
+libcublasLt.so.13 is needed for fp8, which GPUs older than compute capability 8.9 skip";
 
 const MINILM: Sizes = Sizes { layers: 6, hidden: 384, inner: 1536, heads: 12, vocabulary: 30522, positions: 512 };
 const BERT_BASE: Sizes = Sizes { layers: 12, hidden: 768, inner: 3072, heads: 12, vocabulary: 30522, positions: 512 };
@@ -79,7 +80,7 @@ fn kernels(pack: PathBuf) -> Result<(), Failure> {
     let device = open(&pack)?;
     let architectures = vec![device.target().architecture];
     let subject = Subject { device: RefCell::new(device), sums: Some([2e-3, 1e-2]), architectures };
-    let all: [(&str, Check); 15] = [
+    let all: [(&str, Check); 16] = [
         ("norm", checks::norm_is_its_contract),
         ("quantise", checks::quantise_is_its_contract),
         ("gemm", checks::gemm_is_its_contract),
@@ -95,12 +96,23 @@ fn kernels(pack: PathBuf) -> Result<(), Failure> {
         ("head norm", checks::head_norm_is_its_contract),
         ("wide gemm", checks::wide_gemm_is_its_contract),
         ("paged attention", checks::paged_attention_is_its_contract),
+        ("epilogue", checks::epilogue_is_its_contract),
     ];
     for (name, check) in all {
         // A check panics where it fails; so does the program.
         check(&subject);
         println!("{name} ok");
     }
+    Ok(())
+}
+
+/// cuBLASLt's products, where the GPU has them.
+fn products(pack: &Path) -> Result<(), Failure> {
+    let device = open(pack)?;
+    let architectures = vec![device.target().architecture];
+    let subject = Subject { device: RefCell::new(device), sums: Some([2e-3, 1e-2]), architectures };
+    checks::matmul_is_its_contract(&subject);
+    println!("fp8 products ok");
     Ok(())
 }
 
@@ -121,33 +133,62 @@ fn encoders(pack: PathBuf) -> Result<(), Failure> {
         check(&maker)?;
         println!("{name} ok");
     }
+    if !architecture.has_fp8() {
+        println!("fp8 left out: {architecture} has none");
+        return Ok(());
+    }
+    products(&pack)?;
+    encoders::fp8_layers_are_the_references(&maker)?;
+    println!("fp8 layers ok");
     Ok(())
 }
 
+/// Shapes that are timed in f16.
+const SHAPES: [[usize; 2]; 4] = [[1, 16], [1, 128], [32, 256], [128, 128]];
+/// The shape at which int8 and fp8 are timed too.
+const LARGE: [usize; 2] = SHAPES[3];
+
 fn latency(pack: PathBuf) -> Result<(), Failure> {
-    println!("model\tshape\tGPU median us\tGPU p99 us\tcall median us");
+    println!("model\tprecision\tshape\tGPU median us\tGPU p99 us\tcall median us\ttimes as fast as f16");
     for (name, sizes) in [("MiniLM-L6", MINILM), ("BERT-base", BERT_BASE)] {
         let (graph, _) = optimize(&encoders::embedding(sizes)?)?;
-        let (device, capacity) = (open(&pack)?, Capacity { tokens: 16384, sequences: 256 });
-        let target = device.target();
-        let mut encoder = Session::new(device, lower(&graph, Format::F16)?, target, capacity, CacheRoom::default())?;
-        for [sequences, tokens] in [[1, 16], [1, 128], [32, 256], [128, 128]] {
-            let input = Input::new(&vec![tokens; sequences], 3)?;
-            let ids: [(&str, &[i64]); 2] = [("input_ids", &input.ids), ("token_type_ids", &input.types)];
-            let repeat = if sequences == 1 { 1000 } else { 100 };
-            encoder.time(&input.layout, &ids, 50)?;
-            let mut times = encoder.time(&input.layout, &ids, repeat)?;
-            let mut calls = Vec::with_capacity(repeat);
-            for _ in 0..repeat {
-                let start = Instant::now();
-                encoder.run(&input.layout, &ids)?;
-                calls.push(start.elapsed().as_secs_f32() * 1e6);
+        let mut plans = vec![("f16", lower(&graph, Format::F16)?, &SHAPES[..])];
+        plans.push(("int8", lower(&encoders::quantised(&graph)?, Format::F16)?, &[LARGE]));
+        if open(&pack)?.target().architecture.has_fp8() {
+            plans.push(("fp8", lower_fp8(&graph, Format::F16)?, &[LARGE]));
+        }
+        let mut of_f16 = 0.0;
+        for (precision, plan, shapes) in plans {
+            let (device, capacity) = (open(&pack)?, Capacity { tokens: 16384, sequences: 256 });
+            let target = device.target();
+            let mut encoder = Session::new(device, plan, target, capacity, CacheRoom::default())?;
+            for &[sequences, tokens] in shapes {
+                let [median, p99, call] = microseconds(&mut encoder, [sequences, tokens])?;
+                if precision == "f16" {
+                    of_f16 = median;
+                }
+                let times = of_f16 / median;
+                println!("{name}\t{precision}\t{sequences}x{tokens}\t{median:.1}\t{p99:.1}\t{call:.1}\t{times:.2}");
             }
-            times.sort_by(f32::total_cmp);
-            calls.sort_by(f32::total_cmp);
-            let (median, p99) = (times[repeat / 2], times[repeat * 99 / 100]);
-            println!("{name}\t{sequences}x{tokens}\t{median:.1}\t{p99:.1}\t{:.1}", calls[repeat / 2]);
         }
     }
     Ok(())
+}
+
+/// Of batches of that many sequences and tokens: median and p99 on the GPU, and the median of calls with their copies.
+fn microseconds(encoder: &mut Session<CudaDevice>, [sequences, tokens]: [usize; 2]) -> Result<[f32; 3], Failure> {
+    let input = Input::new(&vec![tokens; sequences], 3)?;
+    let ids: [(&str, &[i64]); 2] = [("input_ids", &input.ids), ("token_type_ids", &input.types)];
+    let repeat = if sequences == 1 { 1000 } else { 100 };
+    encoder.time(&input.layout, &ids, 50)?;
+    let mut times = encoder.time(&input.layout, &ids, repeat)?;
+    let mut calls = Vec::with_capacity(repeat);
+    for _ in 0..repeat {
+        let start = Instant::now();
+        encoder.run(&input.layout, &ids)?;
+        calls.push(start.elapsed().as_secs_f32() * 1e6);
+    }
+    times.sort_by(f32::total_cmp);
+    calls.sort_by(f32::total_cmp);
+    Ok([times[repeat / 2], times[repeat * 99 / 100], calls[repeat / 2]])
 }

@@ -29,6 +29,11 @@ impl Architecture {
         self.major >= 8
     }
 
+    /// Whether there are conversions to 8-bit floats, and matrix products of them.
+    pub fn has_fp8(self) -> bool {
+        self >= Architecture { major: 8, minor: 9 }
+    }
+
     /// Bytes of shared memory that one block may have.
     pub fn shared_bytes(self) -> usize {
         match (self.major, self.minor) {

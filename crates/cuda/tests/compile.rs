@@ -26,6 +26,7 @@ fn expected(kernel: Kernel) -> Vec<&'static str> {
         Specialisation::Attention { .. } => vec![product, "LDSM.16.M88.4 ", "LDSM.16.MT88.4 ", "MUFU.EX2 "],
         Specialisation::Norm { .. }
         | Specialisation::Quantise { .. }
+        | Specialisation::Epilogue { .. }
         | Specialisation::Dense
         | Specialisation::Append
         | Specialisation::Pool(_)

@@ -14,7 +14,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use centuple_cuda::Format;
 use centuple_generate::{StepEngine, StepLimits};
 use centuple_kernels::KvPrecision;
 use centuple_tasks::text_generation::{Defaults, TextGenerator};
@@ -23,7 +22,7 @@ use centuple_tasks::{Head, Model};
 pub(crate) use likelihoods::Likelihoods;
 pub use steps::PlanSteps;
 
-use crate::cuda::CudaSteps;
+use crate::cuda::{self, CudaSteps};
 use crate::device::{Device, DeviceSteps};
 use crate::error::Error;
 use crate::host::Host;
@@ -55,7 +54,7 @@ impl Default for GenerationOptions {
 pub(crate) fn kept_by(precision: Precision) -> KvPrecision {
     match precision {
         Precision::F32 => KvPrecision::F32,
-        Precision::F16 | Precision::Int8 | Precision::Int4 => KvPrecision::F16,
+        Precision::F16 | Precision::Int8 | Precision::Int4 | Precision::Fp8 => KvPrecision::F16,
     }
 }
 
@@ -128,7 +127,7 @@ impl Host {
         let vocabulary = card.dimension();
         let positions = compiled.description.max_tokens;
         if let Device::Cuda(number) = compiled.target.device {
-            let plan = centuple_cuda::lower(&compiled.graph, Format::F16)?;
+            let plan = cuda::plan(&compiled.graph, compiled.precision)?;
             let files = &compiled.target.cuda;
             let steps = CudaSteps::new(plan, number, files, positions, vocabulary, generation)?;
             let (model, precision) = (Arc::clone(&compiled.model), compiled.precision);

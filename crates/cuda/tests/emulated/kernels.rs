@@ -7,9 +7,10 @@ use centuple_cuda::Architecture;
 use crate::checks::{self, Subject};
 use crate::emulator::Emulator;
 
-/// An emulator of both kinds of machines: with asynchronous copies, and without.
+/// An emulator of three kinds of machines: without asynchronous copies, with them, and with 8-bit floats too.
 fn subject(seed: u64) -> Subject<Emulator> {
-    let architectures = Architecture::BUILT[..2].to_vec();
+    let [turing, ampere, _, ada, _] = Architecture::BUILT;
+    let architectures = vec![turing, ampere, ada];
     Subject { device: RefCell::new(Emulator::new(seed)), sums: None, architectures }
 }
 
@@ -40,4 +41,5 @@ tests! {
     wide_gemm_is_its_contract
     paged_attention_is_its_contract
     head_norm_is_its_contract
+    epilogue_is_its_contract
 }
