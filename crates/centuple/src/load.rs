@@ -294,7 +294,9 @@ impl Host {
     /// As for [`Host::load`].
     pub fn compile_folder(&self, folder: &Path, id: &str, options: &LoadOptions) -> Result<Compiled, Error> {
         match options.device {
-            Device::Cuda(number) => drop(cuda::probe(number, &options.cuda)?),
+            Device::Cuda(number) => {
+                cuda::probe(number, &options.cuda)?;
+            }
             Device::Cpu => options.precision.map_or(Ok(()), Precision::on_cpu)?,
         }
         if artefact::is_artefact(folder) {

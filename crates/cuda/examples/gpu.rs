@@ -134,11 +134,12 @@ fn encoders(pack: PathBuf) -> Result<(), Failure> {
         println!("{name} ok");
     }
     if !architecture.has_fp8() {
-        println!("fp8 left out: {architecture} has none");
+        encoders::fp8::needs_a_newer_gpu(&maker)?;
+        println!("fp8 refused, as {architecture} has none");
         return Ok(());
     }
     products(&pack)?;
-    encoders::fp8_layers_are_the_references(&maker)?;
+    encoders::fp8::layers_are_the_references(&maker)?;
     println!("fp8 layers ok");
     Ok(())
 }

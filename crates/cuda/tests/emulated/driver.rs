@@ -188,7 +188,7 @@ fn fp8_runs_on_a_driver() -> Result<(), Failure> {
         let subject = |device| Subject { device: RefCell::new(device), sums: None, architectures: vec![architecture] };
         checks::matmul_is_its_contract(&subject(machine.open()?));
         let maker = Maker { make: &|| machine.open().expect("a device"), architecture };
-        encoders::fp8_embeddings_are_the_references(&maker)?;
+        encoders::fp8::embeddings_are_the_references(&maker)?;
 
         let (graph, _) = centuple_passes::optimize(&encoders::embedding(SMALL)?)?;
         let capacity = Capacity { tokens: 32, sequences: 4 };

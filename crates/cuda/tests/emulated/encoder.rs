@@ -42,14 +42,14 @@ fn quantised_layers_are_the_references() -> Result<(), Failure> {
 #[test]
 fn fp8_layers_are_the_references() -> Result<(), Failure> {
     for &architecture in &Architecture::BUILT[3..] {
-        encoders::fp8_layers_are_the_references(&Maker { make: &|| Emulator::new(13), architecture })?;
+        encoders::fp8::layers_are_the_references(&Maker { make: &|| Emulator::new(13), architecture })?;
     }
     Ok(())
 }
 
 #[test]
 fn fp8_needs_a_newer_gpu() -> Result<(), Failure> {
-    encoders::fp8_needs_a_newer_gpu(&Maker { make: &|| Emulator::new(14), architecture: Architecture::BUILT[2] })
+    encoders::fp8::needs_a_newer_gpu(&Maker { make: &|| Emulator::new(14), architecture: Architecture::BUILT[2] })
 }
 
 #[test]

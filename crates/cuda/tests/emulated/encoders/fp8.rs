@@ -13,18 +13,18 @@ use super::{Failure, Input, Maker, Positions, SMALL, check_plan, embedding, enco
 /// everything else.
 const LEAST_TO_F32: f64 = 0.99;
 
-pub(crate) fn fp8_layers_are_the_references<D: Device>(maker: &Maker<D>) -> Result<(), Failure> {
-    fp8_embeddings_are_the_references(maker)?;
+pub(crate) fn layers_are_the_references<D: Device>(maker: &Maker<D>) -> Result<(), Failure> {
+    embeddings_are_the_references(maker)?;
     check(maker, &embedding(SMALL)?, Format::Bf16, 0.997)?;
     check(maker, &heads()?, Format::F16, 0.999)?;
     check(maker, &modern(Positions::Rotary { interleaved: false })?, Format::F16, 0.995)
 }
 
-pub(crate) fn fp8_embeddings_are_the_references<D: Device>(maker: &Maker<D>) -> Result<(), Failure> {
+pub(crate) fn embeddings_are_the_references<D: Device>(maker: &Maker<D>) -> Result<(), Failure> {
     check(maker, &embedding(SMALL)?, Format::F16, 0.999)
 }
 
-pub(crate) fn fp8_needs_a_newer_gpu<D: Device>(maker: &Maker<D>) -> Result<(), Failure> {
+pub(crate) fn needs_a_newer_gpu<D: Device>(maker: &Maker<D>) -> Result<(), Failure> {
     let (optimised, _) = optimize(&embedding(SMALL)?)?;
     let made = encoder((maker.make)(), lower_fp8(&optimised, Format::F16)?, maker.architecture);
     let error = made.err().ok_or("it has no 8-bit floats")?.to_string();
@@ -67,12 +67,11 @@ fn rounded_reference(graph: &Graph, input: &Input) -> Result<Vec<Tensor>, Failur
             value => Ok(value.clone()),
         });
         let operands = operands.collect::<Result<Vec<Tensor>, Failure>>()?;
-        values.push(match &node.op {
-            Op::Input { .. } => {
-                let ids = if node.name == "input_ids" { &input.ids } else { &input.types };
-                Tensor::from_i64(&[ids.len()], ids)?
-            }
-            op => apply(op, &operands.iter().collect::<Vec<_>>(), &mut batch)?,
+        values.push(if matches!(node.op, Op::Input { .. }) {
+            let ids = if node.name == "input_ids" { &input.ids } else { &input.types };
+            Tensor::from_i64(&[ids.len()], ids)?
+        } else {
+            apply(&node.op, &operands.iter().collect::<Vec<_>>(), &mut batch)?
         });
     }
     Ok(graph.outputs().iter().map(|(_, id)| values[id.index()].clone()).collect())

@@ -1,6 +1,6 @@
 //! Whole encoders on a device: a graph, its plan, its outputs, against the reference evaluator.
 
-mod fp8;
+pub(crate) mod fp8;
 
 use std::collections::HashMap;
 
@@ -12,8 +12,6 @@ use centuple_passes::{Channels, Moments, Quantization, optimize, quantize};
 use centuple_reference::{Batch, Cache, evaluate};
 use centuple_tensor::{DType, Dim, Layout, PAGE_TOKENS, Span, Symbol, Tensor};
 use centuple_testkit::{Random, distance};
-
-pub(crate) use fp8::{fp8_embeddings_are_the_references, fp8_layers_are_the_references, fp8_needs_a_newer_gpu};
 
 pub(crate) type Failure = Box<dyn std::error::Error>;
 
