@@ -158,6 +158,7 @@ pub(crate) fn compile(host: &Host, folder: &Path, id: &str, options: &LoadOption
         }
         (Purpose::Own, _) => {}
     }
+    found.on_cpu()?;
     manifest.check_side_files(folder)?;
     let mut model = model_of(folder, id, &manifest.description, &manifest.text, options)?;
     model.card.dtype = found.dtype().to_owned();

@@ -28,7 +28,7 @@ pub enum Device {
 }
 
 impl Device {
-    /// The precisions that checkpoints are computed in.
+    /// The precisions that checkpoints are computed in wherever there is the device; fp8 needs more of a GPU.
     pub fn precisions(self) -> &'static [Precision] {
         match self {
             Device::Cpu => &[Precision::F32, Precision::F16, Precision::Int8, Precision::Int4],
@@ -41,11 +41,12 @@ impl Device {
         if let Device::Cuda(number) = self {
             cuda::probe(number, files)?;
         }
-        match precision {
-            Some(asked) if !self.precisions().contains(&asked) => {
+        match (self, precision) {
+            (Device::Cpu, Some(asked)) => asked.on_cpu(),
+            (Device::Cuda(_), Some(asked)) if asked != Precision::Fp8 && !self.precisions().contains(&asked) => {
                 Err(Error::OnlyCpu { what: format!("a model in {asked}") })
             }
-            Some(_) | None => Ok(()),
+            _ => Ok(()),
         }
     }
 }
@@ -82,6 +83,8 @@ impl fmt::Display for Device {
 pub struct CudaFiles {
     /// NVIDIA's driver, where it isn't the one that the system's loader finds.
     pub driver: Option<PathBuf>,
+    /// NVIDIA's cuBLASLt, which only fp8 needs, where it isn't the one that the system's loader finds.
+    pub cublas: Option<PathBuf>,
     /// A pack of compiled kernels, with which no compiler is needed.
     pub kernels: Option<PathBuf>,
     /// A folder for kernels that are compiled here.

@@ -67,6 +67,14 @@ pub enum Error {
         /// What is wanted.
         what: String,
     },
+    /// What is wanted runs on GPUs only.
+    #[error(
+        "{what} runs on GPUs of compute capability 8.9 or newer only; add --device cuda, or take another precision"
+    )]
+    OnlyCuda {
+        /// What is wanted.
+        what: String,
+    },
     /// The model is made for something else.
     #[error("model `{model}` does not generate text; it does {offers}")]
     NotGenerating {

@@ -5,7 +5,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use centuple_cuda::Format;
 use centuple_graph::Graph;
 use centuple_models::checkpoint::gguf::{Gguf, is_gguf};
 use centuple_models::checkpoint::hub;
@@ -40,6 +39,8 @@ pub enum Precision {
     Int8,
     /// Integers: 4-bit weights in groups along the depth, of [`INT4_GROUP`] elements where [`Quantization::groups`] doesn't say.
     Int4,
+    /// 8-bit floats (e4m3) with a scale per token and column, on GPUs only; what follows no linear layer over tokens is f16.
+    Fp8,
 }
 
 /// Weights that share a scale in [`Precision::Int4`].
@@ -53,7 +54,13 @@ impl Precision {
             Precision::F16 => "float16",
             Precision::Int8 => "int8",
             Precision::Int4 => "int4",
+            Precision::Fp8 => "float8_e4m3fn",
         }
+    }
+
+    /// Refuses what no CPU computes.
+    pub(crate) fn on_cpu(self) -> Result<(), Error> {
+        if self == Precision::Fp8 { Err(Error::OnlyCuda { what: "fp8".to_owned() }) } else { Ok(()) }
     }
 
     /// Whether its weights are codes in groups, rounded by the products of their inputs' channels.
@@ -68,7 +75,7 @@ impl Precision {
         let usual = Quantization::default();
         let finer = |bits: u8, usual: u8, finer: u8| if generates && bits == usual { finer } else { bits };
         let (groups, selected_bits) = match self {
-            Precision::F32 | Precision::F16 => return None,
+            Precision::F32 | Precision::F16 | Precision::Fp8 => return None,
             Precision::Int8 => (None, options.selected_bits),
             Precision::Int4 => (Some(options.groups.unwrap_or(INT4_GROUP)), options.selected_bits.or(Some(8))),
         };
@@ -89,6 +96,7 @@ impl fmt::Display for Precision {
             Precision::F16 => "f16",
             Precision::Int8 => "int8",
             Precision::Int4 => "int4",
+            Precision::Fp8 => "fp8",
         })
     }
 }
@@ -250,7 +258,7 @@ impl Compiled {
         Ok(match self.target.device {
             Device::Cpu => DevicePlan::Cpu(Arc::clone(&self.plan)),
             Device::Cuda(number) => {
-                let plan = Box::new(centuple_cuda::lower(&self.graph, Format::F16)?);
+                let plan = Box::new(cuda::plan(&self.graph, self.precision)?);
                 DevicePlan::Cuda { plan, number, files: self.target.cuda.clone() }
             }
         })

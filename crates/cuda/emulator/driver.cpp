@@ -68,6 +68,8 @@ struct State {
 
 thread_local State state;
 char context;
+// Of all threads.
+int capability[2] = {7, 5};
 
 int ready() {
     if (!state.initialised) return NOT_INITIALIZED;
@@ -131,6 +133,25 @@ int emulated_live() { return static_cast<int>(state.live.size()) + state.context
 
 // Captured kernels that begin when the one before them has ended, by now.
 int emulated_in_turn() { return state.in_turn; }
+// Whether this thread has a context; 0 where it has.
+int emulated_ready() { return ready(); }
+
+// Makes the GPU one of that compute capability.
+void emulated_become(int major, int minor) {
+    capability[0] = major;
+    capability[1] = minor;
+}
+
+void emulated_capability(int* numbers) { memcpy(numbers, capability, sizeof(capability)); }
+
+// Gives a library's work to a stream, or to what is captured of it.
+int emulated_give(void* stream, const Task& task) {
+    if (int code = ready()) return code;
+    if (!state.live.count(stream)) return INVALID_VALUE;
+    if (!state.capturing) return give(task);
+    state.captured.tasks.push_back(task);
+    return SUCCESS;
+}
 
 int cuInit(unsigned) {
     state.initialised = true;
@@ -155,7 +176,7 @@ int cuDeviceGetName(char* name, int length, int device) {
 }
 int cuDeviceGetAttribute(int* value, int attribute, int device) {
     if (device != 40) return INVALID_VALUE;
-    *value = attribute == 16 ? 6 : attribute == 75 ? MAJOR : attribute == 76 ? MINOR : -1;
+    *value = attribute == 16 ? 6 : attribute == 75 || attribute == 76 ? capability[attribute - 75] : -1;
     return SUCCESS;
 }
 int cuMemGetInfo_v2(size_t* free, size_t* total) {
@@ -254,7 +275,8 @@ int cuModuleGetFunction(void** function, void* module, const char* name) {
     return SUCCESS;
 }
 int cuFuncSetAttribute(void* function, int attribute, int value) {
-    if (attribute != 8 || !state.live.count(function) || value < 0 || value > (MAJOR < 9 ? 64 : 227) << 10) return INVALID_VALUE;
+    int most = capability[0] == 9 ? 227 << 10 : capability[0] == 8 ? 99 << 10 : 64 << 10;
+    if (attribute != 8 || !state.live.count(function) || value < 0 || value > most) return INVALID_VALUE;
     static_cast<Module*>(function)->allowed = value;
     return SUCCESS;
 }
@@ -268,7 +290,7 @@ int cuLaunchKernelEx(const LaunchConfig* config, void* function, void** argument
     }
     // From 9.0 on kernels may overlap, all but the first one of a graph.
     bool behind_kernel = state.capturing && !state.captured.tasks.empty();
-    if (config->attribute_count > (MAJOR >= 9 && behind_kernel)) return INVALID_VALUE;
+    if (config->attribute_count > (capability[0] >= 9 && behind_kernel)) return INVALID_VALUE;
     if (config->attribute_count == 0) {
         state.in_turn += behind_kernel;
     } else if (config->attributes->id != PROGRAMMATIC_STREAM_SERIALIZATION || config->attributes->value.allowed != 1) {

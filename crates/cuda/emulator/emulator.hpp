@@ -409,6 +409,17 @@ DEVICE u16 narrow(float x) {
 
 DEVICE u32 narrow_pair(float low, float high) { return narrow(low) | static_cast<u32>(narrow(high)) << 16; }
 
+// A code counts steps of 2^-9, which double with each power of two from 2^-5 on.
+DEVICE u32 narrow_e4m3(float x) {
+    if (isnan(x)) return 0x7f;
+    float size = fminf(fabsf(x), 448.0f);
+    int exponent = 0;
+    frexpf(size, &exponent);
+    int step = size == 0.0f || exponent < -5 ? -9 : exponent - 4;
+    u32 count = static_cast<u32>(lrintf(ldexpf(size, -step)));
+    return (signbit(x) ? 0x80 : 0) | (static_cast<u32>(step + 9) * 8 + count);
+}
+
 DEVICE float exp2_fast(float x) {
     float result = exp2f(x);
     return result < 1.17549435e-38f ? 0.0f : result;

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use centuple_cuda::{
     Architecture, CacheRoom, Capacity, CubinPack, CudaDevice, Driver, Format, Kernel, KernelStore, Nvrtc, Session,
-    Target, lower, pack,
+    Target, lower, lower_fp8, pack,
 };
 use centuple_passes::{Quantization, optimize};
 use centuple_testkit::Random;
@@ -29,7 +29,8 @@ const USAGE: &str = "usage: gpu pack OUT NVRTC_FOLDER   every kernel for every a
        gpu latency PACK        microseconds of MiniLM-L6 and BERT-base, medians of 1000, and whether targets are met
 
 Kernels and latency are those of each architecture with the GPU's numbers: of sm_90 as of sm_90a. Where kernels can begin before the
-ones before them have ended, latency is measured with that and without.";
+ones before them have ended, latency is measured with that and without. libcublasLt.so.13 is needed
+for fp8, which GPUs older than compute capability 8.9 skip.";
 
 const MINILM: Sizes = Sizes { layers: 6, hidden: 384, inner: 1536, heads: 12, vocabulary: 30522, positions: 512 };
 const BERT_BASE: Sizes = Sizes { layers: 12, hidden: 768, inner: 3072, heads: 12, vocabulary: 30522, positions: 512 };
@@ -108,12 +109,23 @@ fn kernels(pack: PathBuf) -> Result<(), Failure> {
         ("head norm", checks::head_norm_is_its_contract),
         ("wide gemm", checks::wide_gemm_is_its_contract),
         ("paged attention", checks::paged_attention_is_its_contract),
+        ("epilogue", checks::epilogue_is_its_contract),
     ];
     for (name, check) in all {
         // A check panics where it fails; so does the program.
         check(&subject);
         println!("{name} ok");
     }
+    Ok(())
+}
+
+/// cuBLASLt's products, where the GPU has them.
+fn products(pack: &Path) -> Result<(), Failure> {
+    let device = open(pack)?;
+    let architectures = vec![device.target().architecture];
+    let subject = Subject { device: RefCell::new(device), sums: Some([2e-3, 1e-2]), architectures };
+    checks::matmul_is_its_contract(&subject);
+    println!("fp8 products ok");
     Ok(())
 }
 
@@ -134,6 +146,14 @@ fn encoders(pack: PathBuf) -> Result<(), Failure> {
         check(&maker)?;
         println!("{name} ok");
     }
+    if !architecture.has_fp8() {
+        encoders::fp8::needs_a_newer_gpu(&maker)?;
+        println!("fp8 refused, as {architecture} has none");
+        return Ok(());
+    }
+    products(&pack)?;
+    encoders::fp8::layers_are_the_references(&maker)?;
+    println!("fp8 layers ok");
     Ok(())
 }
 
@@ -160,7 +180,7 @@ const GOALS: [Goal; 6] = [
     // 20,000 sequences a second.
     Goal { rows: &["BERT-base f16 128x128"], most: Most::Microseconds(6400.0) },
     Goal { rows: &["BERT-base f16 128x1-128"], most: Most::Of("BERT-base f16 128x128", 1.7) },
-    Goal { rows: &["BERT-base int8 128x128"], most: Most::Of("BERT-base f16 128x128", 1.4) },
+    Goal { rows: &["BERT-base int8 128x128", "BERT-base fp8 128x128"], most: Most::Of("BERT-base f16 128x128", 1.4) },
 ];
 
 fn latency(pack: PathBuf) -> Result<(), Failure> {
@@ -176,13 +196,17 @@ fn latency(pack: PathBuf) -> Result<(), Failure> {
     let mut medians = HashMap::new();
     for (name, sizes) in [("MiniLM-L6", MINILM), ("BERT-base", BERT_BASE)] {
         let (graph, _) = optimize(&encoders::embedding(sizes)?)?;
-        for (precision, graph) in [("f16", &graph), ("int8", &encoders::quantised(&graph, &Quantization::default())?)] {
+        let quantised = encoders::quantised(&graph, &Quantization::default())?;
+        let mut plans = vec![("f16", lower(&graph, Format::F16)?), ("int8", lower(&quantised, Format::F16)?)];
+        if usual.has_fp8() {
+            plans.push(("fp8", lower_fp8(&graph, Format::F16)?));
+        }
+        for (precision, plan) in plans {
             for &(architecture, overlap) in &variants {
                 let (device, capacity) = (open(&pack)?, Capacity { tokens: 16384, sequences: 256 });
                 let device = if overlap { device } else { device.in_turn() };
                 let target = Target { architecture, ..device.target() };
-                let plan = lower(graph, Format::F16)?;
-                let mut encoder = Session::new(device, plan, target, capacity, CacheRoom::default())?;
+                let mut encoder = Session::new(device, plan.clone(), target, capacity, CacheRoom::default())?;
                 let begin = if overlap { "early" } else { "in turn" };
                 // What the program itself runs is what targets are for.
                 let counts = architecture == usual && overlap == usual.overlaps_kernels();
@@ -233,8 +257,8 @@ fn judge(medians: &HashMap<String, f32>, gpu: &str) -> Result<(), Failure> {
             Most::Microseconds(most) => (*most, String::new()),
             Most::Of(row, times) => (of(row)? / times, format!(", {times} times as fast as {row}")),
         };
-        let median =
-            rows.iter().map(|row| of(row)).try_fold(f32::INFINITY, |least, one| one.map(|one| least.min(one)))?;
+        // What a GPU doesn't have is not measured.
+        let median = rows.iter().filter_map(|row| medians.get(*row)).copied().fold(f32::INFINITY, f32::min);
         let is_met = median <= most;
         missed += usize::from(!is_met);
         let verdict = if is_met { "met" } else { "missed" };
@@ -248,4 +272,22 @@ fn judge(medians: &HashMap<String, f32>, gpu: &str) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+/// Of batches of that many sequences and tokens: median and p99 on the GPU, and the median of calls with their copies.
+fn microseconds(encoder: &mut Session<CudaDevice>, [sequences, tokens]: [usize; 2]) -> Result<[f32; 3], Failure> {
+    let input = Input::new(&vec![tokens; sequences], 3)?;
+    let ids: [(&str, &[i64]); 2] = [("input_ids", &input.ids), ("token_type_ids", &input.types)];
+    let repeat = if sequences == 1 { 1000 } else { 100 };
+    encoder.time(&input.layout, &ids, 50)?;
+    let mut times = encoder.time(&input.layout, &ids, repeat)?;
+    let mut calls = Vec::with_capacity(repeat);
+    for _ in 0..repeat {
+        let start = Instant::now();
+        encoder.run(&input.layout, &ids)?;
+        calls.push(start.elapsed().as_secs_f32() * 1e6);
+    }
+    times.sort_by(f32::total_cmp);
+    calls.sort_by(f32::total_cmp);
+    Ok([times[repeat / 2], times[repeat * 99 / 100], calls[repeat / 2]])
 }

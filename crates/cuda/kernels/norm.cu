@@ -1,6 +1,7 @@
 // Embedding, residual sum, layer norm and quantisation of rows; one warp has one row in its registers.
 //
-// Constants: ROOM (the most elements of a row, a multiple of 256), BITS (of a code; 0: none), WARPS (rows per block).
+// Constants: ROOM (the most elements of a row, a multiple of 256), BITS (of a code; 0: none), E4M3 (codes are floats), WARPS (rows per
+// block).
 
 #define CHUNKS_PER_LANE (ROOM / 256)
 
@@ -23,8 +24,8 @@ DEVICE void add_chunk(float (&row)[8], const u16* from) {
 
 // A row is the sum of those that are not null of: x [tokens, hidden]; the rows ids0..2 [tokens] of table0..2 [rows,
 // hidden]; residual [tokens, hidden]. It is normalised where gamma [hidden] is not null: by mean and deviation where beta [hidden]
-// isn't either (Ba et al. 2016), else by its root mean square (Zhang & Sennrich 2019). y [tokens, hidden]; factor [hidden]; codes
-// [tokens, hidden]; scales, zero_points [tokens]. The number of columns, hidden, is a multiple of 8 and at most ROOM.
+// isn't either (Ba et al. 2016), else by its root mean square (Zhang & Sennrich 2019). y [tokens, hidden]; codes [tokens, hidden]; scales
+// [tokens]; of integers also factor [hidden] and zero_points [tokens]. The number of columns, hidden, is a multiple of 8 and at most ROOM.
 KERNEL(32 * WARPS)(const u16* x, const u16* table0, const u16* table1, const u16* table2, const int* ids0, const int* ids1,
                    const int* ids2, const u16* residual, const float* gamma, const float* beta, float epsilon, u16* y,
                    const float* factor, u8* codes, float* scales, int* zero_points, const int* rows, int hidden) {
@@ -72,7 +73,7 @@ KERNEL(32 * WARPS)(const u16* x, const u16* table0, const u16* table1, const u16
         *reinterpret_cast<Chunk*>(y + static_cast<i64>(token) * hidden + column) = chunk;
         if constexpr (BITS > 0) {
             UNROLL for (int j = 0; j < 8; j++) {
-                row[i][j] *= factor[column + j];
+                if (!E4M3) row[i][j] *= factor[column + j];
                 low = fminf(low, row[i][j]);
                 high = fmaxf(high, row[i][j]);
             }
@@ -91,7 +92,7 @@ KERNEL(32 * WARPS)(const u16* x, const u16* table0, const u16* table1, const u16
         }
         if (lane == 0) {
             scales[token] = quantised.scale;
-            zero_points[token] = static_cast<int>(quantised.zero_point);
+            if (!E4M3) zero_points[token] = static_cast<int>(quantised.zero_point);
         }
     }
 }

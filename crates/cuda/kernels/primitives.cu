@@ -14,6 +14,7 @@ typedef unsigned long long u64;
 #define UNROLL _Pragma("unroll")
 
 #define HAS_AMPERE (__CUDA_ARCH__ >= 800)
+#define HAS_FP8 (__CUDA_ARCH__ >= 890)
 #define HAS_HOPPER (__CUDA_ARCH__ >= 900)
 
 // Of loops that copy: addresses, and without asynchronous copies what is under way, are in registers.
@@ -85,6 +86,15 @@ DEVICE u32 narrow_pair(float low, float high) {
     return narrow(low) | static_cast<u32>(narrow(high)) << 16;
 #endif
 }
+
+#if HAS_FP8
+// The nearest e4m3 float, halves to even; at most 448 in size, NaN for NaN.
+DEVICE u32 narrow_e4m3(float x) {
+    u16 pair;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(0.0f), "f"(x));
+    return pair;
+}
+#endif
 
 // 2^x, with an error of about 2 ulp; 0 for -infinity.
 DEVICE float exp2_fast(float x) {

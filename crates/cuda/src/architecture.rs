@@ -47,6 +47,11 @@ impl Architecture {
         self.major >= 9
     }
 
+    /// Whether there are conversions to 8-bit floats, and matrix products of them.
+    pub fn has_fp8(self) -> bool {
+        (self.major, self.minor) >= (8, 9)
+    }
+
     /// Bytes of shared memory that one block may have.
     pub fn shared_bytes(self) -> usize {
         match (self.major, self.minor) {

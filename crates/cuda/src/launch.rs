@@ -109,14 +109,14 @@ impl BatchPointers {
     }
 }
 
-/// Codes of a quantised matrix of activations, `[tokens, width]` u8, and what they mean.
+/// Codes of a quantised matrix of activations, `[tokens, width]` bytes, and what they mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CodePointers {
     /// `[tokens, width]` u8.
     pub codes: Pointer,
     /// `[tokens]` f32.
     pub scales: Pointer,
-    /// `[tokens]` i32.
+    /// `[tokens]` i32; null for floats.
     pub zero_points: Pointer,
 }
 
@@ -139,7 +139,7 @@ pub struct NormOperands {
     pub hidden: usize,
     /// `[tokens, hidden]`: the result.
     pub y: Pointer,
-    /// `[hidden]` f32: what each column is multiplied by before it is quantised.
+    /// `[hidden]` f32: what each column is multiplied by before it becomes integers; null otherwise.
     pub factor: Pointer,
     /// The result's codes.
     pub codes: CodePointers,
@@ -168,6 +168,25 @@ pub struct GemmOperands {
     pub n: usize,
     /// Depth, a multiple of 16 bytes.
     pub k: usize,
+}
+
+/// Operands of [`Specialisation::Epilogue`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EpilogueOperands {
+    /// `[tokens, n]`: sums, and the results where those are no codes.
+    pub y: Pointer,
+    /// `[tokens]` f32.
+    pub x_scales: Pointer,
+    /// `[n]` f32.
+    pub weight_scales: Pointer,
+    /// `[n]` f32, or null.
+    pub bias: Pointer,
+    /// `[tokens, n]`, or null.
+    pub residual: Pointer,
+    /// The codes of the results, or null.
+    pub codes: CodePointers,
+    /// Columns, a multiple of 8.
+    pub n: usize,
 }
 
 /// Columns of a matrix: the address of the first one, and the elements from row to row, a multiple of 8.
@@ -347,6 +366,15 @@ impl Launch {
         arguments.extend(pointers(&[weight_scales, weight_sums, rows.count]));
         arguments.extend([int(n), int(k)]);
         Launch { kernel, grid: [blocks(n, tile.columns), blocks(rows.most, tile.rows)], arguments }
+    }
+
+    /// [`Specialisation::Epilogue`].
+    pub fn epilogue(kernel: Kernel, rows: Extent, operands: &EpilogueOperands) -> Launch {
+        let EpilogueOperands { y, x_scales, weight_scales, bias, residual, codes, n } = *operands;
+        let mut arguments = pointers(&[y, x_scales, weight_scales, bias, residual]);
+        arguments.extend(pointers(&[codes.codes, codes.scales, rows.count]));
+        arguments.push(int(n));
+        Launch::row_wise(kernel, rows, arguments)
     }
 
     /// [`Specialisation::Attention`].

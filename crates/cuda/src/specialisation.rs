@@ -52,6 +52,18 @@ pub enum Pooling {
     WeightedMean = 5,
 }
 
+/// What the codes of a row are; each takes a byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CodeType {
+    /// Unsigned integers, with a scale and a zero point for each row.
+    Integer {
+        /// Bits of a code.
+        bits: u8,
+    },
+    /// Floats of 4 bits of exponent and 3 of mantissa, with a scale for each row; they need compute capability 8.9.
+    E4m3,
+}
+
 /// How a matrix product is cut into blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tile {
@@ -91,8 +103,8 @@ impl Tile {
 pub const NORM_ROOMS: [usize; 6] = [256, 512, 768, 1024, 2048, 4096];
 /// Widths of an attention head for which there are kernels.
 pub const HEAD_DIMS: [usize; 3] = [32, 64, 128];
-/// Bits of an activation's code; 0 where there are no codes.
-pub const CODE_BITS: [u8; 3] = [0, 7, 8];
+/// Types of an activation's codes.
+pub const CODE_TYPES: [CodeType; 3] = [CodeType::Integer { bits: 7 }, CodeType::Integer { bits: 8 }, CodeType::E4m3];
 /// Warps of an attention block, each of which has 16 queries.
 pub const ATTENTION_WARPS: [usize; 2] = [1, 4];
 /// Activation functions that a matrix product over tokens can end with.
@@ -115,13 +127,20 @@ pub enum Specialisation {
     Norm {
         /// The most elements of a row, one of [`NORM_ROOMS`].
         room: usize,
-        /// Bits of a code; 0 for none.
-        bits: u8,
+        /// What its codes are, where it writes some.
+        codes: Option<CodeType>,
     },
     /// Quantisation of rows that no norm yields.
     Quantise {
-        /// Bits of a code.
-        bits: u8,
+        /// What its codes are.
+        codes: CodeType,
+    },
+    /// What follows a matrix product of a library's: scales, bias, activation function, residual.
+    Epilogue {
+        /// Applied before the residual is added.
+        activation: Activation,
+        /// Whether the results are e4m3 codes.
+        codes: bool,
     },
     /// A linear layer over tokens.
     Gemm {
@@ -166,6 +185,18 @@ pub enum Specialisation {
     Select,
 }
 
+impl CodeType {
+    /// The constants that kernels ask for.
+    fn constants(codes: Option<CodeType>) -> [(&'static str, usize); 2] {
+        let (bits, e4m3) = match codes {
+            None => (0, 0),
+            Some(CodeType::Integer { bits }) => (usize::from(bits), 0),
+            Some(CodeType::E4m3) => (8, 1),
+        };
+        [("BITS", bits), ("E4M3", e4m3)]
+    }
+}
+
 const PRIMITIVES: &str = include_str!("../kernels/primitives.cu");
 const ARITHMETIC: &str = include_str!("../kernels/arithmetic.cu");
 
@@ -175,6 +206,7 @@ impl Specialisation {
         match self {
             Specialisation::Norm { .. } => ("norm.cu", include_str!("../kernels/norm.cu")),
             Specialisation::Quantise { .. } => ("quantise.cu", include_str!("../kernels/quantise.cu")),
+            Specialisation::Epilogue { .. } => ("epilogue.cu", include_str!("../kernels/epilogue.cu")),
             Specialisation::Gemm { .. } => ("gemm.cu", include_str!("../kernels/gemm.cu")),
             Specialisation::Attention { .. } => ("attention.cu", include_str!("../kernels/attention.cu")),
             Specialisation::Pool(_) => ("pool.cu", include_str!("../kernels/pool.cu")),
@@ -196,6 +228,7 @@ impl Specialisation {
             Specialisation::Pool(_) => POOL_WARPS,
             Specialisation::Norm { .. }
             | Specialisation::Quantise { .. }
+            | Specialisation::Epilogue { .. }
             | Specialisation::Dense
             | Specialisation::Append
             | Specialisation::Widen
@@ -204,6 +237,26 @@ impl Specialisation {
             | Specialisation::Gate
             | Specialisation::Rotary { .. }
             | Specialisation::Select => ROWS_PER_BLOCK,
+        }
+    }
+
+    /// Whether it writes e4m3 codes.
+    fn is_fp8(self) -> bool {
+        match self {
+            Specialisation::Norm { codes, .. } => codes == Some(CodeType::E4m3),
+            Specialisation::Quantise { codes } => codes == CodeType::E4m3,
+            Specialisation::Epilogue { codes, .. } => codes,
+            Specialisation::Gemm { .. }
+            | Specialisation::Attention { .. }
+            | Specialisation::Pool(_)
+            | Specialisation::Dense
+            | Specialisation::Append
+            | Specialisation::Widen
+            | Specialisation::WideNorm
+            | Specialisation::HeadNorm
+            | Specialisation::Gate
+            | Specialisation::Rotary { .. }
+            | Specialisation::Select => false,
         }
     }
 }
@@ -242,6 +295,9 @@ impl Kernel {
         {
             return Err(CudaError::Unsupported(format!("tile {tile} for {architecture}, which has {tiles}")));
         }
+        if specialisation.is_fp8() && !architecture.has_fp8() {
+            return Err(too_old("fp8", "8.9"));
+        }
         Ok(Kernel { specialisation, format, architecture })
     }
 
@@ -249,9 +305,13 @@ impl Kernel {
     pub fn all(architecture: Architecture) -> Vec<Kernel> {
         let mut all = Vec::new();
         for room in NORM_ROOMS {
-            all.extend(CODE_BITS.map(|bits| Specialisation::Norm { room, bits }));
+            all.push(Specialisation::Norm { room, codes: None });
+            all.extend(CODE_TYPES.map(|codes| Specialisation::Norm { room, codes: Some(codes) }));
         }
-        all.extend(CODE_BITS.into_iter().filter(|&bits| bits > 0).map(|bits| Specialisation::Quantise { bits }));
+        all.extend(CODE_TYPES.map(|codes| Specialisation::Quantise { codes }));
+        for codes in [false, true] {
+            all.extend(GEMM_ACTIVATIONS.map(|activation| Specialisation::Epilogue { activation, codes }));
+        }
         for tile in 0..Tile::all(architecture).len() {
             for codes in [false, true] {
                 let gemm = |activation, wide| Specialisation::Gemm { codes, activation, tile, wide };
@@ -296,6 +356,7 @@ impl Kernel {
             Specialisation::Attention { .. }
             | Specialisation::Norm { .. }
             | Specialisation::Quantise { .. }
+            | Specialisation::Epilogue { .. }
             | Specialisation::Pool(_)
             | Specialisation::Dense
             | Specialisation::Append
@@ -313,10 +374,18 @@ impl Kernel {
         let mut constants = vec![("BF16", usize::from(self.format == Format::Bf16))];
         let warps = self.specialisation.warps(self.architecture);
         match self.specialisation {
-            Specialisation::Norm { room, bits } => {
-                constants.extend([("ROOM", room), ("BITS", usize::from(bits)), ("WARPS", warps)]);
+            Specialisation::Norm { room, codes } => {
+                constants.push(("ROOM", room));
+                constants.extend(CodeType::constants(codes));
+                constants.push(("WARPS", warps));
             }
-            Specialisation::Quantise { bits } => constants.extend([("BITS", usize::from(bits)), ("WARPS", warps)]),
+            Specialisation::Quantise { codes } => {
+                constants.extend(CodeType::constants(Some(codes)));
+                constants.push(("WARPS", warps));
+            }
+            Specialisation::Epilogue { activation, codes } => {
+                constants.extend([("ACTIVATION", activation as usize), ("E4M3", usize::from(codes)), ("WARPS", warps)]);
+            }
             Specialisation::Gemm { codes, activation, wide, .. } => {
                 let Tile { rows, columns, warps: [warps_m, warps_n], .. } = self.tile();
                 constants.extend([("TILE_M", rows), ("TILE_N", columns), ("WARPS_M", warps_m), ("WARPS_N", warps_n)]);
@@ -401,6 +470,7 @@ impl Kernel {
             Specialisation::Pool(_) => POOL_WARPS * size_of::<f32>(),
             Specialisation::Norm { .. }
             | Specialisation::Quantise { .. }
+            | Specialisation::Epilogue { .. }
             | Specialisation::Dense
             | Specialisation::Append
             | Specialisation::Widen
@@ -442,5 +512,8 @@ mod tests {
         let gemm = Specialisation::Gemm { codes: false, activation: Activation::Identity, tile: 4, wide: false };
         let error = Kernel::new(gemm, Format::F16, Architecture::OLDEST).unwrap_err().to_string();
         assert!(error.contains("tile 4") && error.contains("sm_75"), "{error}");
+        let quantise = Specialisation::Quantise { codes: CodeType::E4m3 };
+        let error = Kernel::new(quantise, Format::F16, Architecture::BUILT[2]).unwrap_err().to_string();
+        assert!(error.contains("fp8") && error.contains("8.9") && error.contains("8.6"), "{error}");
     }
 }

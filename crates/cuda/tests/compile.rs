@@ -50,6 +50,7 @@ fn products(kernel: Kernel) -> Vec<String> {
         Specialisation::Attention { .. } => vec![product, "LDSM.16.M88.4 ", "LDSM.16.MT88.4 ", "MUFU.EX2 "],
         Specialisation::Norm { .. }
         | Specialisation::Quantise { .. }
+        | Specialisation::Epilogue { .. }
         | Specialisation::Dense
         | Specialisation::Append
         | Specialisation::Pool(_)
@@ -62,6 +63,9 @@ fn products(kernel: Kernel) -> Vec<String> {
     };
     if ampere && !expected.is_empty() {
         expected.push("LDGSTS.E.BYPASS.128");
+    }
+    if kernel.name().contains("e4m31") {
+        expected.push("F2FP.SATFINITE.E4M3.F32");
     }
     expected.into_iter().map(str::to_owned).collect()
 }

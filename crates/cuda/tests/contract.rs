@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use centuple_cuda::contract::{
-    Affine, Attention, Codes, Dense, Gemm, HeadNorm, Heads, Norm, Pool, Rotary, Weight, gate, pool, quantise, wide_norm,
+    Affine, Attention, Codes, Dense, Epilogue, Gemm, HeadNorm, Heads, Matmul, Norm, Pool, Rotary, Scaling, Weight,
+    from_e4m3, gate, pool, quantise, wide_norm,
 };
 use centuple_cuda::{Activation, Format, HEAD_DIMS, POOLINGS, Pooling};
 use centuple_graph as graph;
@@ -258,6 +259,55 @@ proptest! {
         let operands = [tensor(format, [tokens, k], &x), weight, wide(&[n], &scales), wide(&[k], &factor)];
         let ulp = if format == Format::F16 { 5e-4 } else { 4e-3 };
         check(&format.widened(&found), &backends(&op, &operands, &one_sequence(tokens)), ulp)?;
+    }
+
+    /// The reference multiplies what the codes mean, so only sums and the result's rounding differ; those of the sums are rounded
+    /// to 16 bits before their scales and after.
+    #[test]
+    fn e4m3_codes_are_a_linear(
+        format in formats(),
+        [tokens, sixteenths, n] in [1usize..7, 1usize..20, 1usize..3],
+        of_activation in 0..ACTIVATIONS.len(),
+        [biased, with_residual] in any::<[bool; 2]>(),
+        seed in any::<u64>(),
+    ) {
+        let (mut random, k, n) = (Random::new(seed), sixteenths * 16, n * 16);
+        let (activation, of_graph) = ACTIVATIONS[of_activation];
+        let x = Codes::e4m3(&floats(&mut random, tokens * k, 2.0), k);
+        let weight = Codes::e4m3(&floats(&mut random, n * k, 1.0 / (k as f32).sqrt()), k);
+        // f16 has room for bf16's bias.
+        let narrow_bias = stored(&mut random, Format::Bf16, n, 1.0);
+        let bias = Format::Bf16.widened(&narrow_bias);
+        let residual = stored(&mut random, format, tokens * n, 1.0);
+        let factor = 2f32.powi(-13);
+        let mut product = Matmul { format, x: &x.codes, weight: &weight.codes, k, n, factor, scaling: None };
+        let sums = product.run();
+        let weight_scales: Vec<f32> = weight.scales.iter().map(|scale| scale / factor).collect();
+        let epilogue = Epilogue {
+            format,
+            sums: &sums,
+            x_scales: &x.scales,
+            weight_scales: &weight_scales,
+            bias: biased.then_some(&bias[..]),
+            activation,
+            residual: with_residual.then_some(&residual[..]),
+        };
+        let floats = |codes: &Codes, rows: usize| {
+            let float = |(place, &code): (usize, &u8)| from_e4m3(code) * codes.scales[place / k];
+            wide(&[rows, k], &codes.codes.iter().enumerate().map(float).collect::<Vec<_>>())
+        };
+        let mut operands = vec![floats(&x, tokens), floats(&weight, n)];
+        operands.extend(biased.then(|| wide(&[n], &bias)));
+        let op = Op::Linear { bias: biased, activation: None, residual: false };
+        let narrowed = format.narrowed(&bias);
+        product.scaling =
+            Some(Scaling { x: &x.scales, weight: &weight_scales, bias: biased.then_some(&narrowed[..]) });
+        let expected = reference(&op, &operands, &Layout::default());
+        check(&format.widened(&product.run()), &expected, tolerance(format))?;
+        operands.extend(with_residual.then(|| tensor(format, [tokens, n], &residual)));
+        let op = Op::Linear { bias: biased, activation: of_graph, residual: with_residual };
+        let expected = reference(&op, &operands, &Layout::default());
+        check(&format.widened(&format.narrowed(&epilogue.run())), &expected, tolerance(format))?;
     }
 
     #[test]

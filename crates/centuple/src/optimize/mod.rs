@@ -233,6 +233,7 @@ impl Host {
         progress: &dyn Progress,
     ) -> Result<Optimized, OptimizeError> {
         artefact::check_target(target)?;
+        options.precision.map_or(Ok(()), Precision::on_cpu)?;
         progress.begin("reading the model", 0);
         let folder = options.load.find(name)?;
         if artefact::is_artefact(&folder) {
@@ -281,6 +282,8 @@ impl Bench<'_> {
                     let (halved, _) = centuple_passes::halve_weights(plain).map_err(Error::from)?;
                     self.candidate(precision, halved, &verdict)?
                 }
+                // No artefact runs on a GPU.
+                Precision::Fp8 => return Err(Error::OnlyCuda { what: "fp8".to_owned() }.into()),
                 Precision::Int8 | Precision::Int4 => {
                     self.search(precision, plain, &data.examples, &split, (&search, &searched), &verdict)?
                 }

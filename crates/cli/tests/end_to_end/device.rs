@@ -45,6 +45,18 @@ fn fastest_device_is_told() {
 }
 
 #[test]
+fn fp8_needs_a_gpu() {
+    let model = Tiny::new("bert-tiny");
+    for command in [&["bench"][..], &["inspect"], &["serve"], &["run", "feature-extraction"]] {
+        let finished =
+            finish(centuple(command[0]).args(&command[1..]).arg(model.path()).args(["--precision", "fp8"]), b"");
+        let error = finished.failure(1);
+        assert!(error.contains("fp8 runs on GPUs") && error.contains("8.9"), "{error}");
+        assert!(error.contains("--device cuda") && error.trim_end().lines().count() == 1, "{error}");
+    }
+}
+
+#[test]
 fn devices_have_names() {
     let model = Tiny::new("bert-tiny");
     for device in ["gpu", "cuda:x", "cuda:-1", ""] {

@@ -3,12 +3,15 @@
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_int, c_void};
+use std::path::PathBuf;
 
 use super::calls::{Handle, LaunchShape, Resource, Status};
+use super::cublas::{Cublas, WORKSPACE};
 use super::{DeviceInfo, Driver};
-use crate::device::{Device, GraphId};
+use crate::device::{Device, GraphId, Operation};
 use crate::error::{CudaError, Result};
 use crate::launch::{Argument, Launch, Pointer};
+use crate::matmul::Matmul;
 use crate::plan::Target;
 use crate::specialisation::Kernel;
 use crate::store::KernelStore;
@@ -30,6 +33,9 @@ pub struct CudaDevice {
     overlaps: bool,
     store: KernelStore,
     functions: HashMap<Kernel, Handle>,
+    cublas_path: Option<PathBuf>,
+    /// There once a product is prepared.
+    cublas: Option<Cublas>,
     graphs: Vec<Handle>,
     /// What is given back at the end, the last one first.
     resources: Vec<Resource>,
@@ -57,6 +63,8 @@ impl CudaDevice {
             overlaps: true,
             store,
             functions: HashMap::new(),
+            cublas_path: None,
+            cublas: None,
             graphs: Vec::new(),
             resources: Vec::new(),
         };
@@ -77,6 +85,13 @@ impl CudaDevice {
     #[must_use]
     pub fn in_turn(mut self) -> CudaDevice {
         self.overlaps = false;
+        self
+    }
+
+    /// Takes cuBLASLt from a path and not from where the system's loader finds it.
+    #[must_use]
+    pub fn with_cublas(mut self, path: PathBuf) -> CudaDevice {
+        self.cublas_path = Some(path);
         self
     }
 
@@ -153,6 +168,17 @@ impl CudaDevice {
         // tests shows; on a little-endian machine each lies at the beginning of its word.
         let status = unsafe { self.driver.calls.launch(function, shape, self.stream, &mut places) };
         self.driver.check("cuLaunchKernelEx", status)
+    }
+
+    /// Gives one operation to the stream, which may follow a kernel.
+    fn operate(&self, operation: &Operation, behind_kernel: bool) -> Result<()> {
+        match (operation, &self.cublas) {
+            (Operation::Launch(launch), _) => self.launch(launch, behind_kernel),
+            (Operation::Matmul(matmul), Some(cublas)) => cublas.run(matmul, self.stream),
+            (Operation::Matmul(_), None) => {
+                Err(CudaError::Unsupported("a matrix product, which was not prepared".to_owned()))
+            }
+        }
     }
 
     fn check_pointer(pointer: Pointer) -> Result<()> {
@@ -237,20 +263,32 @@ impl Device for CudaDevice {
         Ok(())
     }
 
-    fn capture(&mut self, launches: &[Launch]) -> Result<GraphId> {
+    fn prepare_matmul(&mut self, matmul: &Matmul) -> Result<()> {
+        self.enter()?;
+        let cublas = match self.cublas.take() {
+            Some(cublas) => cublas,
+            None => {
+                let workspace = self.allocate(WORKSPACE)?;
+                Cublas::load(self.cublas_path.as_deref(), workspace)?
+            }
+        };
+        self.cublas.insert(cublas).prepare(matmul, self.stream)
+    }
+
+    fn capture(&mut self, operations: &[Operation]) -> Result<GraphId> {
         self.enter()?;
         self.wait()?;
         let calls = &self.driver.calls;
         self.driver.check("cuStreamBeginCapture", calls.capture_begin(self.stream))?;
-        let mut numbered = launches.iter().enumerate();
-        let launched = numbered.try_for_each(|(number, launch)| self.launch(launch, number > 0));
+        let mut numbered = operations.iter().enumerate();
+        let given = numbered.try_for_each(|(number, operation)| self.operate(operation, number > 0));
         // A capture has to be ended whatever came of it.
         let mut graph = Handle::NULL;
         let ended: Status = calls.capture_end(self.stream, &mut graph);
         if graph != Handle::NULL {
             self.resources.push(Resource::Graph(graph));
         }
-        launched?;
+        given?;
         self.driver.check("cuStreamEndCapture", ended)?;
         let mut executable = Handle::NULL;
         self.driver.check("cuGraphInstantiate", calls.graph_instantiate(&mut executable, graph))?;
@@ -275,6 +313,7 @@ impl Drop for CudaDevice {
         }
         // What fails here fails again with the process's end.
         let _ = self.wait();
+        self.cublas = None;
         for resource in std::mem::take(&mut self.resources).into_iter().rev() {
             // SAFETY: the stream has done with all that it was given, and the device is gone after this.
             unsafe { self.driver.calls.release(resource) };

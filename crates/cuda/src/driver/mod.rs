@@ -3,6 +3,7 @@
 //! No test of this crate runs it on a GPU; `scripts/gpu/` has what does.
 
 mod calls;
+mod cublas;
 mod device;
 
 use std::ffi::{CStr, c_char, c_int};

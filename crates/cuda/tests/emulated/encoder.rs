@@ -37,6 +37,20 @@ fn quantised_layers_are_the_references() -> Result<(), Failure> {
     on_all(encoders::quantised_layers_are_the_references)
 }
 
+/// On a machine whose library multiplies by scales, and on one whose library doesn't.
+#[test]
+fn fp8_layers_are_the_references() -> Result<(), Failure> {
+    for &architecture in &Architecture::BUILT[3..] {
+        encoders::fp8::layers_are_the_references(&Maker { make: &|| Emulator::new(13), architecture })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn fp8_needs_a_newer_gpu() -> Result<(), Failure> {
+    encoders::fp8::needs_a_newer_gpu(&Maker { make: &|| Emulator::new(14), architecture: Architecture::BUILT[2] })
+}
+
 #[test]
 fn what_does_not_fit_is_an_error() -> Result<(), Failure> {
     on_all(encoders::what_does_not_fit_is_an_error)

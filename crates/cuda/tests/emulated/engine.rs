@@ -123,9 +123,9 @@ pub(crate) fn cosine(a: &Output, b: &Output) -> f64 {
 
 #[test]
 fn checkpoints_run_on_gpus() -> Result<(), Failure> {
-    let (machine, folder) = (Machine::new(Architecture::OLDEST)?, checkpoint()?);
+    let (machine, folder) = (Machine::new(Architecture::OLDEST, false)?, checkpoint()?);
     let host = Host::new(&HostOptions { threads: Some(2), isa: None })?;
-    let cuda = CudaFiles { driver: Some(machine.library()), kernels: Some(machine.kernels()), cache: None };
+    let cuda = machine.files();
     let on_cpu = LoadOptions { max_batch_tokens: 64, ..LoadOptions::default() };
     let on_gpu = LoadOptions { device: Device::Cuda(None), cuda, ..on_cpu.clone() };
     let load = |options: &LoadOptions| host.load_folder(folder.path(), "model", options);
@@ -136,8 +136,14 @@ fn checkpoints_run_on_gpus() -> Result<(), Failure> {
         .iter()
         .map(|sequence| Ok(reference.engine.run(&[sequence])?.remove(0)))
         .collect::<Result<_, Failure>>()?;
-    for (precision, is, least) in [(None, Precision::F16, 0.99999), (Some(Precision::Int8), Precision::Int8, 0.999)] {
-        let mut loaded = load(&LoadOptions { precision, ..on_gpu.clone() })?;
+    let newer = Machine::new(Architecture::BUILT[3], true)?;
+    let on_newer = LoadOptions { cuda: newer.files(), ..on_gpu.clone() };
+    for (precision, is, least, options) in [
+        (None, Precision::F16, 0.99999, &on_gpu),
+        (Some(Precision::Int8), Precision::Int8, 0.999, &on_gpu),
+        (Some(Precision::Fp8), Precision::Fp8, 0.998, &on_newer),
+    ] {
+        let mut loaded = load(&LoadOptions { precision, ..options.clone() })?;
         assert_eq!((loaded.precision, loaded.model.card.dtype.as_str()), (is, is.dtype()));
         let gpus = loaded.engine.gpus();
         assert_eq!((gpus.len(), gpus[0].number, gpus[0].name.as_str()), (1, 0, "Emulated GPU"));
@@ -162,6 +168,13 @@ fn checkpoints_run_on_gpus() -> Result<(), Failure> {
         assert_eq!(loaded.engine.run(&[&small[1]])?, alone[1..2], "and the next batch is answered");
     }
 
+    let fp8 = |options: &LoadOptions| load(&LoadOptions { precision: Some(Precision::Fp8), ..options.clone() });
+    assert!(fp8(&on_gpu).err().is_some_and(|error| error.to_string().contains("8.9")));
+    let cuda = CudaFiles { cublas: Some("/nonexistent/libcublasLt.so.13".into()), ..newer.files() };
+    let error = fp8(&LoadOptions { cuda, ..on_gpu.clone() }).err().ok_or("there is no such library")?.to_string();
+    assert!(error.contains("nvidia-cublas") && !error.contains('\n'), "{error}");
+    let error = fp8(&on_cpu).err().ok_or("the CPU has no fp8")?.to_string();
+    assert!(error.contains("--device cuda") && error.contains("8.9"), "{error}");
     let f32 = load(&LoadOptions { precision: Some(Precision::F32), ..on_gpu.clone() });
     assert!(matches!(f32, Err(Error::OnlyCpu { .. })));
     let second = load(&LoadOptions { device: Device::Cuda(Some(1)), ..on_gpu.clone() });
@@ -261,9 +274,18 @@ fn answers(engine: &mut dyn StepEngine, requests: &[Request]) -> Result<Vec<Answ
 
 #[test]
 fn decoders_run_on_gpus() -> Result<(), Failure> {
-    let (machine, folder) = (Machine::new(Architecture::OLDEST)?, llama()?);
+    for (architecture, fp8) in [(Architecture::BUILT[0], false), (Architecture::BUILT[4], true)] {
+        let precisions =
+            if fp8 { vec![(Some(Precision::Fp8), 0.99)] } else { vec![(None, 0.9999), (Some(Precision::Int8), 0.99)] };
+        decoder_runs(&Machine::new(architecture, fp8)?, &precisions)?;
+    }
+    Ok(())
+}
+
+fn decoder_runs(machine: &Machine, precisions: &[(Option<Precision>, f64)]) -> Result<(), Failure> {
+    let folder = llama()?;
     let host = Host::new(&HostOptions { threads: Some(2), isa: None })?;
-    let cuda = CudaFiles { driver: Some(machine.library()), kernels: Some(machine.kernels()), cache: None };
+    let cuda = machine.files();
     let on_gpu = LoadOptions { device: Device::Cuda(None), cuda, ..LoadOptions::default() };
     let name = folder.path().to_str().ok_or("a path of text")?;
     let options = GenerationOptions {
@@ -275,7 +297,7 @@ fn decoders_run_on_gpus() -> Result<(), Failure> {
     let ids = tokens(40, 1);
     let roomy = GenerationOptions { kv_memory: Some(1 << 20), ..options };
     let expected = prompt(&mut host.load_generating(name, &LoadOptions::default(), &roomy)?.engine, &ids, &[20])?;
-    for (precision, least) in [(None, 0.9999), (Some(Precision::Int8), 0.99)] {
+    for &(precision, least) in precisions {
         let load = LoadOptions { precision, ..on_gpu.clone() };
         let mut engine = host.load_generating(name, &load, &options)?.engine;
         assert_eq!(engine.limits().pages, (64 << 10) / (16 * 2 * 64 * 2));
@@ -310,6 +332,7 @@ fn decoders_run_on_gpus() -> Result<(), Failure> {
             assert_eq!(&alone, together, "{precision:?}: {:?}", request.parameters);
         }
     }
+    let on_gpu = LoadOptions { precision: precisions[0].0, ..on_gpu };
     let int8 = GenerationOptions { kv_precision: Some(KvPrecision::Int8), ..options };
     assert!(matches!(host.load_generating(name, &on_gpu, &int8), Err(Error::OnlyCpu { .. })));
     let none = GenerationOptions { kv_memory: Some(100), ..options };

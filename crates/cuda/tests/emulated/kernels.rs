@@ -39,4 +39,5 @@ tests! {
     wide_gemm_is_its_contract
     paged_attention_is_its_contract
     head_norm_is_its_contract
+    epilogue_is_its_contract
 }

@@ -28,8 +28,6 @@ fn host() -> Result<Host, Failure> {
     Ok(Host::new(&HostOptions { threads: Some(2), isa: None })?)
 }
 
-fn files(machine: &Machine) -> CudaFiles {
-    CudaFiles { driver: Some(machine.library()), kernels: Some(machine.kernels()), cache: None }
 }
 
 /// The codes of linear layers in an ONNX file, `[outputs, inputs]`, and their scales.
@@ -53,7 +51,7 @@ fn layers(path: &Path) -> Result<Vec<[Vec<u8>; 2]>, Failure> {
 /// A layer's codes and scales reach the device as the file has them, alone or joined with those of others.
 #[test]
 fn quantised_files_run_with_their_codes() -> Result<(), Failure> {
-    let (machine, folder, host) = (Machine::new(Architecture::OLDEST)?, checkpoint()?, host()?);
+    let (machine, folder, host) = (Machine::new(Architecture::OLDEST, false)?, checkpoint()?, host()?);
     let out = tempfile::tempdir()?;
     let texts = out.path().join("texts.txt");
     std::fs::write(&texts, TEXTS.join("\n"))?;
@@ -65,7 +63,7 @@ fn quantised_files_run_with_their_codes() -> Result<(), Failure> {
     let exported = out.path().join("exported");
     host.export(&folder.path().display().to_string(), &exported, &options, &Silent)?;
     let on_cpu = LoadOptions { max_batch_tokens: 64, ..LoadOptions::default() };
-    let on_gpu = LoadOptions { device: GPU, cuda: files(&machine), ..on_cpu.clone() };
+    let on_gpu = LoadOptions { device: GPU, cuda: machine.files(), ..on_cpu.clone() };
     for file in [ExportFile::Quantized, ExportFile::Qdq] {
         let path = exported.join(file.name());
         let compiled = host.compile_folder(&path, "model", &on_gpu)?;
@@ -111,7 +109,7 @@ fn evaluation(device: Device, cuda: CudaFiles) -> EvaluateOptions {
 
 #[test]
 fn precisions_of_gpus_are_evaluated_beside_f32_on_the_cpu() -> Result<(), Failure> {
-    let (machine, host) = (Machine::new(Architecture::OLDEST)?, host()?);
+    let (machine, host) = (Machine::new(Architecture::OLDEST, false)?, host()?);
     let pairs = TEXTS.iter().zip(TEXTS.iter().skip(1)).enumerate();
     let pair = |(index, (a, b)): (usize, (&&str, &&str))| {
         format!("{{\"sentence1\": \"{a}\", \"sentence2\": \"{b}\", \"score\": {}}}\n", index * 3 % 5)
@@ -124,7 +122,7 @@ fn precisions_of_gpus_are_evaluated_beside_f32_on_the_cpu() -> Result<(), Failur
         (llama()?, &texts, Metric::Perplexity),
     ] {
         let on_cpu = evaluated(&host, folder.path(), examples, evaluation(Device::Cpu, CudaFiles::default()))?;
-        let on_gpu = evaluated(&host, folder.path(), examples, evaluation(GPU, files(&machine)))?;
+        let on_gpu = evaluated(&host, folder.path(), examples, evaluation(GPU, machine.files()))?;
         assert_eq!(on_gpu.metric, metric);
         let kinds: Vec<_> = on_gpu.precisions.iter().map(|one| (one.precision, one.device)).collect();
         assert_eq!(kinds, [(Precision::F32, Device::Cpu), (Precision::F16, GPU), (Precision::Int8, GPU)]);
@@ -138,7 +136,7 @@ fn precisions_of_gpus_are_evaluated_beside_f32_on_the_cpu() -> Result<(), Failur
         assert!(eighth.weights < half.weights && half.weights < on_gpu.precisions[0].weights);
     }
     let int4 = LoadOptions { precision: Some(Precision::Int4), ..LoadOptions::default() };
-    let options = EvaluateOptions { precisions: vec![int4], ..evaluation(GPU, files(&machine)) };
+    let options = EvaluateOptions { precisions: vec![int4], ..evaluation(GPU, machine.files()) };
     let refused = evaluated(&host, checkpoint()?.path(), &texts, options);
     let refused = refused.err().ok_or("there are no such kernels")?.to_string();
     assert!(refused.starts_with("a model in int4 runs on the CPU only") && !refused.contains('\n'), "{refused}");
@@ -148,11 +146,11 @@ fn precisions_of_gpus_are_evaluated_beside_f32_on_the_cpu() -> Result<(), Failur
 /// The emulator is far slower than the CPU.
 #[test]
 fn the_fastest_device_computes() -> Result<(), Failure> {
-    let (machine, host) = (Machine::new(Architecture::OLDEST)?, host()?);
+    let (machine, host) = (Machine::new(Architecture::OLDEST, false)?, host()?);
     let options = LoadOptions {
         device: GPU,
         or_cpu: true,
-        cuda: files(&machine),
+        cuda: machine.files(),
         max_batch_tokens: 64,
         ..LoadOptions::default()
     };
@@ -165,7 +163,7 @@ fn the_fastest_device_computes() -> Result<(), Failure> {
         assert!(other.alone > cpu.alone && other.queued > cpu.queued, "{cpu}, {other}");
     }
     let folder = checkpoint()?;
-    let nowhere = CudaFiles { driver: Some("/nonexistent/libcuda.so.1".into()), ..files(&machine) };
+    let nowhere = CudaFiles { driver: Some("/nonexistent/libcuda.so.1".into()), ..machine.files() };
     let without_driver = LoadOptions { cuda: nowhere, ..options.clone() };
     let compiled = host.compile_folder(folder.path(), "model", &without_driver)?;
     let told = compiled.choice.as_ref().ok_or("nothing was chosen")?.to_string();

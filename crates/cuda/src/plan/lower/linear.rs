@@ -3,10 +3,10 @@
 use centuple_graph::{self as graph, Node, NodeId, Op};
 
 use super::operands::{codes, group_weight, quantised_weight, stored};
-use super::{Lowered, Lowering, stored_whole, width};
+use super::{Coding, Lowered, Lowering, stored_whole, width};
 use crate::error::Result;
 use crate::plan::{Codes, Product, Quantisation, Step, Value, ValueId, View, WeightId, unsupported};
-use crate::specialisation::{Activation, GEMM_ACTIVATIONS};
+use crate::specialisation::{Activation, CodeType, GEMM_ACTIVATIONS};
 
 impl Lowering<'_> {
     /// A layer whose weight is floats; its bias is an input of the node.
@@ -49,15 +49,8 @@ impl Lowering<'_> {
             return self.linear(id, node, weight, bias.then_some(4), activation, residual);
         }
         let ((_, n), (_, k)) = (width(node)?, width(self.graph.node(node.inputs[0]))?);
-        let (x, factor) = (self.matrix(node.inputs[0])?, node.inputs[3]);
-        let x = match self.codes.get(&(x, factor, bits)) {
-            Some(codes) => *codes,
-            None => {
-                let quantisation = self.quantisation(x, factor, bits)?;
-                self.plan.steps.push(Step::Quantise { x, quantisation });
-                quantisation.to
-            }
-        };
+        let x = self.matrix(node.inputs[0])?;
+        let x = self.coded(x, Coding::Integers { factor: node.inputs[3], bits })?;
         let [weight, sums] = codes(self.graph, node.inputs[1], k)?.map(|bytes| self.weight(bytes));
         let scales = self.wide_weight(node.inputs[2])?;
         let bias = if bias { Some(self.wide_weight(node.inputs[4])?) } else { None };
@@ -101,48 +94,72 @@ impl Lowering<'_> {
         if !(wide || n.is_multiple_of(8)) || !k.is_multiple_of(step) {
             return unsupported(format!("a linear layer of {k} by {n}: they have to be multiples of {step} and 8"));
         }
-        // Others follow in a kernel of their own.
-        let (ending, later) = match GEMM_ACTIVATIONS.contains(&activation) {
-            true => (activation, None),
-            false => (Activation::Identity, Some(activation)),
-        };
-        if later.is_some() && residual.is_some() {
-            return unsupported(format!("{activation:?} after a linear layer with a residual"));
-        }
+        let (ending, later) = ending(activation, residual.is_some())?;
         let residual = residual.map(|residual| self.matrix(residual)).transpose()?;
         let rows = match product {
             Product::Floats { x, .. } | Product::Codes { x: Codes { codes: x, .. }, .. } => self.plan.values[x].rows,
         };
         let y = self.value(rows, n, if wide { 4 } else { 2 });
         self.plan.steps.push(Step::Gemm { product, bias, activation: ending, residual, y, n, k, wide });
-        if let Some(activation) = later {
-            let a = View { value: y, first: 0, columns: n };
-            let y = self.value(rows, n, 2);
-            self.plan.steps.push(Step::Gate { a, b: None, activation, y });
-            return Ok(stored_whole(y, n));
-        }
-        Ok(if wide { Lowered::Wide(y) } else { stored_whole(y, n) })
+        Ok(if wide { Lowered::Wide(y) } else { self.followed(y, later) })
     }
 
-    /// What the first quantised reader of a value multiplies it by, and its bits.
-    pub(super) fn quantised_reader(&self, id: NodeId) -> Option<(NodeId, u8)> {
-        self.graph.nodes().iter().find_map(|node| {
-            let Op::QuantizedLinear { bits: bits @ (7 | 8), .. } = node.op else { return None };
-            (node.inputs[0] == id).then_some((node.inputs[3], bits))
+    /// A 16-bit result, or what a function that follows makes of it.
+    pub(super) fn followed(&mut self, y: ValueId, later: Option<Activation>) -> Lowered {
+        let Value { rows, columns, .. } = self.plan.values[y];
+        let Some(activation) = later else { return stored_whole(y, columns) };
+        let a = View { value: y, first: 0, columns };
+        let y = self.value(rows, columns, 2);
+        self.plan.steps.push(Step::Gate { a, b: None, activation, y });
+        stored_whole(y, columns)
+    }
+
+    /// The codes of a value, made here unless they are there.
+    pub(super) fn coded(&mut self, x: ValueId, coding: Coding) -> Result<Codes> {
+        if let Some(codes) = self.codes.get(&(x, coding)) {
+            return Ok(*codes);
+        }
+        let quantisation = self.quantisation(x, coding)?;
+        self.plan.steps.push(Step::Quantise { x, quantisation });
+        Ok(quantisation.to)
+    }
+
+    /// The codes that the first reader of a value that wants some asks for.
+    pub(super) fn coded_reader(&self, id: NodeId) -> Option<Coding> {
+        self.graph.iter().filter(|(_, node)| node.inputs.first() == Some(&id)).find_map(|(reader, node)| {
+            if let Op::QuantizedLinear { bits: bits @ (7 | 8), .. } = node.op {
+                return Some(Coding::Integers { factor: node.inputs[3], bits });
+            }
+            self.is_fp8(reader, node).then_some(Coding::E4m3)
         })
     }
 
     /// Room for the codes of a value.
-    pub(super) fn quantisation(&mut self, x: ValueId, factor: NodeId, bits: u8) -> Result<Quantisation> {
+    pub(super) fn quantisation(&mut self, x: ValueId, coding: Coding) -> Result<Quantisation> {
         let Value { rows, columns, .. } = self.plan.values[x];
+        let (codes, factor) = match coding {
+            Coding::Integers { factor, bits } => (CodeType::Integer { bits }, Some(self.wide_weight(factor)?)),
+            Coding::E4m3 => (CodeType::E4m3, None),
+        };
         let to = Codes {
             codes: self.value(rows, columns, 1),
             scales: self.value(rows, 1, 4),
-            zero_points: self.value(rows, 1, 4),
+            zero_points: factor.map(|_| self.value(rows, 1, 4)),
         };
-        self.codes.insert((x, factor, bits), to);
-        Ok(Quantisation { factor: self.wide_weight(factor)?, bits, to })
+        self.codes.insert((x, coding), to);
+        Ok(Quantisation { factor, codes, to })
     }
+}
+
+/// What of an activation function a linear layer ends with, and what follows in a kernel of its own.
+pub(super) fn ending(activation: Activation, residual: bool) -> Result<(Activation, Option<Activation>)> {
+    if GEMM_ACTIVATIONS.contains(&activation) {
+        return Ok((activation, None));
+    }
+    if residual {
+        return unsupported(format!("{activation:?} after a linear layer with a residual"));
+    }
+    Ok((Activation::Identity, Some(activation)))
 }
 
 pub(super) fn activation_of(activation: Option<graph::Activation>) -> Result<Activation> {

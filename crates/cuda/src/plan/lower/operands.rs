@@ -3,6 +3,7 @@
 use centuple_graph::{Graph, Node, NodeId, Op};
 use centuple_tensor::Tensor;
 
+use crate::contract::Codes;
 use crate::error::{CudaError, Result};
 use crate::plan::unsupported;
 use crate::specialisation::Format;
@@ -78,4 +79,14 @@ pub(super) fn group_weight(graph: &Graph, node: &Node, group: usize, zero_points
         }
     }
     Ok(weight)
+}
+
+/// The bytes of a weight's e4m3 codes `[n, k]`, and those of what their rows are multiplied by, times a factor.
+pub(super) fn e4m3_codes(graph: &Graph, id: NodeId, k: usize, factor: f32) -> Result<[Vec<u8>; 2]> {
+    let weight = floats(graph, id)?;
+    if let Some(x) = weight.iter().find(|x| !x.is_finite()) {
+        return unsupported(format!("`{}` in fp8: it has {x}", graph.node(id).name));
+    }
+    let Codes { codes, scales, .. } = Codes::e4m3(&weight, k);
+    Ok([codes, scales.iter().flat_map(|scale| (scale * factor).to_le_bytes()).collect()])
 }

@@ -2,19 +2,22 @@
 //!
 //! The device is the emulator of the tests, or a GPU (`examples/gpu.rs`).
 
+mod fp8;
+
 use std::cell::{RefCell, RefMut};
 
 use bytemuck::{AnyBitPattern, NoUninit};
 use centuple_cuda::contract::{
-    Affine, Attention, Codes, Dense, Gemm, HeadNorm, Heads, Norm, Pool, Rotary, Weight, gate, pool, quantise, select,
-    wide_norm,
+    Affine, Attention, Codes, Coding, Dense, Gemm, HeadNorm, Heads, Norm, Pool, Rotary, Weight, gate, pool, quantise,
+    select, wide_norm,
 };
 use centuple_cuda::{
-    Activation, Architecture, AttentionOperands, BatchPointers, CachePointers, Capacity, CodePointers, Columns,
-    DenseOperands, Device, Distances, Extent, Format, GEMM_ACTIVATIONS, GemmOperands, HEAD_DIMS, HeadNormOperands,
-    Kernel, Launch, NORM_ROOMS, NormOperands, POOLINGS, Pointer, RotaryOperands, Rows, Specialisation, Tile,
-    WideNormOperands, attention_blocks,
+    Activation, Architecture, AttentionOperands, BatchPointers, CODE_TYPES, CachePointers, Capacity, CodePointers,
+    CodeType, Columns, DenseOperands, Device, Distances, Extent, Format, GEMM_ACTIVATIONS, GemmOperands, HEAD_DIMS,
+    HeadNormOperands, Kernel, Launch, NORM_ROOMS, NormOperands, Operation, POOLINGS, Pointer, RotaryOperands, Rows,
+    Specialisation, Tile, WideNormOperands, attention_blocks,
 };
+pub(crate) use fp8::{epilogue_is_its_contract, matmul_is_its_contract};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -55,11 +58,16 @@ pub(crate) struct Subject<D> {
 impl<D> Subject<D> {
     /// One of the architectures that have a format, by a number.
     fn architecture(&self, format: Format, number: u64) -> Option<Architecture> {
+        self.able(Specialisation::Widen, format, number)
+    }
+
+    /// One of the architectures that have a kernel, by a number.
+    fn able(&self, specialisation: Specialisation, format: Format, number: u64) -> Option<Architecture> {
         let able: Vec<Architecture> = self
             .architectures
             .iter()
             .copied()
-            .filter(|&architecture| Kernel::new(Specialisation::Widen, format, architecture).is_ok())
+            .filter(|&architecture| Kernel::new(specialisation, format, architecture).is_ok())
             .collect();
         able.get(number as usize % able.len().max(1)).copied()
     }
@@ -132,25 +140,41 @@ impl<'d, D: Device> Bench<'d, D> {
         }
     }
 
-    fn space_for_codes(&mut self, tokens: usize, width: usize) -> CodePointers {
+    fn space_for_codes(&mut self, tokens: usize, width: usize, of: CodeType) -> CodePointers {
+        let zero_points = match of {
+            CodeType::Integer { .. } => self.device.hold(&vec![0i32; tokens]),
+            CodeType::E4m3 => Pointer::NULL,
+        };
         CodePointers {
             codes: self.device.hold(&vec![0u8; tokens * width]),
             scales: self.device.hold(&vec![0f32; tokens]),
-            zero_points: self.device.hold(&vec![0i32; tokens]),
+            zero_points,
         }
     }
 
     fn held_codes(&mut self, codes: CodePointers, tokens: usize, width: usize) -> Codes {
+        let zero_points = match codes.zero_points {
+            Pointer::NULL => Vec::new(),
+            there => self.device.held(there, tokens),
+        };
         Codes {
             codes: self.device.held(codes.codes, tokens * width),
             scales: self.device.held(codes.scales, tokens),
-            zero_points: self.device.held(codes.zero_points, tokens),
+            zero_points,
         }
     }
 
     fn run(&mut self, launch: &Launch) {
+        self.operate(&Operation::Launch(launch.clone()));
+    }
+
+    fn operate(&mut self, operation: &Operation) {
         let device = &mut *self.device;
-        let run = device.prepare(launch.kernel).and_then(|()| device.capture(std::slice::from_ref(launch)));
+        let prepared = match operation {
+            Operation::Launch(launch) => device.prepare(launch.kernel),
+            Operation::Matmul(matmul) => device.prepare_matmul(matmul),
+        };
+        let run = prepared.and_then(|()| device.capture(std::slice::from_ref(operation)));
         run.and_then(|graph| device.replay(graph)).unwrap_or_else(|error| panic!("{error}"));
     }
 }
@@ -161,6 +185,10 @@ fn kernel(specialisation: Specialisation, format: Format, architecture: Architec
 
 fn formats() -> impl Strategy<Value = Format> {
     prop_oneof![Just(Format::F16), Just(Format::Bf16)]
+}
+
+fn code_types() -> impl Strategy<Value = CodeType> {
+    proptest::sample::select(CODE_TYPES.to_vec())
 }
 
 /// Cases of a property, each with a seed of its own; few, since each compiles kernels.
@@ -203,12 +231,12 @@ impl<D> Subject<D> {
 pub(crate) fn norm_is_its_contract<D: Device>(subject: &Subject<D>) {
     let shapes =
         (formats(), prop_oneof![1usize..40, 60usize..130, Just(320)], 1usize..9, 0usize..4, any::<[bool; 4]>());
-    let all = (shapes, prop_oneof![Just(0u8), Just(7), Just(8)], any::<u64>());
-    cases(24, all, |((format, eighths, tokens, tables, [x, residual, norm, by_square]), bits, seed)| {
-        let Some(architecture) = subject.architecture(format, seed) else { return Ok(()) };
+    let all = (shapes, proptest::option::of(code_types()), any::<u64>());
+    cases(32, all, |((format, eighths, tokens, tables, [x, residual, norm, by_square]), codes, seed)| {
         let hidden = 8 * eighths;
         let rooms: Vec<usize> = NORM_ROOMS.into_iter().filter(|&room| room >= hidden).collect();
-        let room = rooms[(seed % 7) as usize % rooms.len()];
+        let specialisation = Specialisation::Norm { room: rooms[(seed % 7) as usize % rooms.len()], codes };
+        let Some(architecture) = subject.able(specialisation, format, seed) else { return Ok(()) };
         let (mut random, mut bench) = (Random(seed), Bench::tokens(subject, tokens));
         let held: Vec<(Vec<u16>, Vec<i32>)> =
             (0..tables).map(|_| (random.stored(format, 10 * hidden, 1.0), random.ids(tokens, 10))).collect();
@@ -224,7 +252,10 @@ pub(crate) fn norm_is_its_contract<D: Device>(subject: &Subject<D>) {
             tables: &borrowed,
             residual: residual.as_deref(),
             affine: norm.then_some(Affine { gamma: &gamma, beta: (!by_square).then_some(&beta[..]), epsilon: 1e-5 }),
-            codes: (bits > 0).then_some((&factor[..], bits)),
+            codes: codes.map(|codes| match codes {
+                CodeType::Integer { bits } => Coding::Integers { factor: &factor, bits },
+                CodeType::E4m3 => Coding::E4m3,
+            }),
         };
         let (expected, expected_codes) = contract.run();
 
@@ -241,11 +272,13 @@ pub(crate) fn norm_is_its_contract<D: Device>(subject: &Subject<D>) {
             operands.beta = if by_square { Pointer::NULL } else { device.hold(&beta) };
         }
         operands.y = device.hold(&vec![0u16; tokens * hidden]);
-        operands.codes = bench.space_for_codes(tokens, hidden);
-        let kernel = kernel(Specialisation::Norm { room, bits }, format, architecture);
+        if let Some(codes) = codes {
+            operands.codes = bench.space_for_codes(tokens, hidden, codes);
+        }
+        let kernel = kernel(specialisation, format, architecture);
         bench.run(&Launch::norm(kernel, bench.extent(Rows::Tokens), &operands));
         prop_assert_eq!(bench.device.held::<u16>(operands.y, tokens * hidden), expected);
-        if bits > 0 {
+        if codes.is_some() {
             prop_assert_eq!(bench.held_codes(operands.codes, tokens, hidden), expected_codes);
         }
         Ok(())
@@ -253,19 +286,24 @@ pub(crate) fn norm_is_its_contract<D: Device>(subject: &Subject<D>) {
 }
 
 pub(crate) fn quantise_is_its_contract<D: Device>(subject: &Subject<D>) {
-    let all = (formats(), 1usize..9, 1usize..80, prop_oneof![Just(7u8), Just(8)], any::<u64>());
-    cases(12, all, |(format, tokens, eighths, bits, seed)| {
-        let Some(architecture) = subject.architecture(format, seed) else { return Ok(()) };
+    let all = (formats(), 1usize..9, 1usize..80, code_types(), any::<u64>());
+    cases(24, all, |(format, tokens, eighths, codes, seed)| {
+        let specialisation = Specialisation::Quantise { codes };
+        let Some(architecture) = subject.able(specialisation, format, seed) else { return Ok(()) };
         let (mut random, mut bench, width) = (Random(seed), Bench::tokens(subject, tokens), eighths * 8);
         let mut x = random.stored(format, tokens * width, 3.0);
         // A row without a range has codes of nothing.
         x[..width].fill(0);
         let factor = random.floats(width, 2.0);
         let operands = [bench.device.hold(&x), bench.device.hold(&factor)];
-        let codes = bench.space_for_codes(tokens, width);
-        let kernel = kernel(Specialisation::Quantise { bits }, format, architecture);
-        bench.run(&Launch::quantise(kernel, bench.extent(Rows::Tokens), operands, codes, width));
-        prop_assert_eq!(bench.held_codes(codes, tokens, width), quantise(format, &x, &factor, bits));
+        let place = bench.space_for_codes(tokens, width, codes);
+        let kernel = kernel(specialisation, format, architecture);
+        bench.run(&Launch::quantise(kernel, bench.extent(Rows::Tokens), operands, place, width));
+        let expected = match codes {
+            CodeType::Integer { bits } => quantise(format, &x, &factor, bits),
+            CodeType::E4m3 => Codes::e4m3(&format.widened(&x), width),
+        };
+        prop_assert_eq!(bench.held_codes(place, tokens, width), expected);
         Ok(())
     });
 }

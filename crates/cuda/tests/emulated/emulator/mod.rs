@@ -7,7 +7,10 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use centuple_cuda::{Argument, CudaError, Device, GraphId, Kernel, Launch, Pointer, Result};
+use bytemuck::{AnyBitPattern, NoUninit};
+use centuple_cuda::{
+    Argument, CudaError, Device, GraphId, Kernel, Launch, Matmul, Operation, Pointer, Result, contract,
+};
 use libloading::Library;
 use sha2::{Digest, Sha256};
 
@@ -28,7 +31,7 @@ struct Pages {
 pub(crate) struct Emulator {
     memory: Vec<Region>,
     kernels: HashMap<Kernel, Library>,
-    graphs: Vec<Vec<Launch>>,
+    graphs: Vec<Vec<Operation>>,
     /// Of the order in which threads run; it changes with each launch.
     seed: u64,
 }
@@ -78,6 +81,31 @@ impl Emulator {
         }
         assert!(weights.iter().all(|weight| !pages.contains(weight)), "weights lie beside what kernels write");
         pages
+    }
+
+    /// Computes a product by its definition.
+    fn multiply(&mut self, matmul: &Matmul) -> Result<()> {
+        let Matmul { format, rows, n, k, factor, scaling, .. } = *matmul;
+        let (x, weight) = (self.elements(matmul.x, rows * k)?, self.elements(matmul.weight, n * k)?);
+        let scales = match scaling {
+            None => None,
+            Some(scaling) => {
+                let bias = match scaling.bias {
+                    Pointer::NULL => None,
+                    bias => Some(self.elements::<u16>(bias, n)?),
+                };
+                Some((self.elements::<f32>(scaling.x, rows)?, self.elements::<f32>(scaling.weight, n)?, bias))
+            }
+        };
+        let scaling = scales.as_ref().map(|(x, weight, bias)| contract::Scaling { x, weight, bias: bias.as_deref() });
+        let y = contract::Matmul { format, x: &x, weight: &weight, k, n, factor, scaling }.run();
+        self.write(matmul.y, bytemuck::cast_slice(&y))
+    }
+
+    fn elements<T: AnyBitPattern + NoUninit>(&mut self, from: Pointer, count: usize) -> Result<Vec<T>> {
+        let mut elements = vec![T::zeroed(); count];
+        self.read(from, bytemuck::cast_slice_mut(&mut elements))?;
+        Ok(elements)
     }
 
     fn region(&self, pointer: Pointer, bytes: usize) -> Result<*mut u8> {
@@ -130,14 +158,23 @@ impl Device for Emulator {
         Ok(())
     }
 
-    fn capture(&mut self, launches: &[Launch]) -> Result<GraphId> {
-        self.graphs.push(launches.to_vec());
+    fn prepare_matmul(&mut self, matmul: &Matmul) -> Result<()> {
+        let Matmul { n, k, .. } = *matmul;
+        assert!(n.is_multiple_of(16) && k.is_multiple_of(16), "{k} by {n}: a library refuses that");
+        Ok(())
+    }
+
+    fn capture(&mut self, operations: &[Operation]) -> Result<GraphId> {
+        self.graphs.push(operations.to_vec());
         Ok(GraphId(self.graphs.len() - 1))
     }
 
     fn replay(&mut self, graph: GraphId) -> Result<()> {
-        let launches = self.graphs[graph.0].clone();
-        launches.iter().try_for_each(|launch| self.launch(launch))
+        let operations = self.graphs[graph.0].clone();
+        operations.iter().try_for_each(|operation| match operation {
+            Operation::Launch(launch) => self.launch(launch),
+            Operation::Matmul(matmul) => self.multiply(matmul),
+        })
     }
 }
 

@@ -1,8 +1,12 @@
 //! Whole encoders on a device: a graph, its plan, its outputs, against the reference evaluator.
 
+pub(crate) mod fp8;
+
 use std::collections::HashMap;
 
-use centuple_cuda::{Architecture, CacheRoom, Capacity, Device, Format, Rows, Session, SessionOutput, Target, lower};
+use centuple_cuda::{
+    Architecture, CacheRoom, Capacity, Device, Format, Plan, Rows, Session, SessionOutput, Target, lower,
+};
 use centuple_graph::{Activation, Attention, Binary, Graph, NodeId, Op, Pooling, PositionScores};
 use centuple_passes::{Channels, Moments, Quantization, optimize, quantize};
 use centuple_reference::{Batch, Cache, evaluate};
@@ -349,15 +353,10 @@ impl Input {
     }
 }
 
-fn encoder<D: Device>(
-    device: D,
-    graph: &Graph,
-    format: Format,
-    architecture: Architecture,
-) -> Result<Session<D>, Failure> {
+fn encoder<D: Device>(device: D, plan: Plan, architecture: Architecture) -> Result<Session<D>, Failure> {
     let target = Target { architecture, multiprocessors: 6 };
     let capacity = Capacity { tokens: 150, sequences: 5 };
-    Ok(Session::new(device, lower(graph, format)?, target, capacity, CacheRoom::default())?)
+    Ok(Session::new(device, plan, target, capacity, CacheRoom::default())?)
 }
 
 /// Makes a device for each encoder; its kernels are compiled for an architecture.
@@ -374,14 +373,26 @@ fn check<D: Device>(
     tolerance: f32,
 ) -> Result<(), Failure> {
     let architecture = maker.architecture;
-    let mut encoder = encoder((maker.make)(), optimised, format, architecture)?;
+    check_plan(maker, lower(optimised, format)?, |input, found| {
+        for (found, expected) in found.iter().zip(input.reference(graph)?) {
+            let distance = distance(&found.data, expected.as_f32()?);
+            assert!(distance <= tolerance, "{format:?} of {architecture}, {:?}: {distance}", input.layout);
+        }
+        Ok(())
+    })
+}
+
+/// The same of a plan, whose outputs are judged.
+fn check_plan<D: Device>(
+    maker: &Maker<D>,
+    plan: Plan,
+    judge: impl Fn(&Input, &[SessionOutput]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut encoder = encoder((maker.make)(), plan, maker.architecture)?;
     for lengths in [&[5][..], &[9, 20], &[70, 1, 66]] {
         let input = Input::new(lengths, lengths.len() as u64)?;
         let found = input.run(&mut encoder)?;
-        for (found, expected) in found.iter().zip(input.reference(graph)?) {
-            let distance = distance(&found.data, expected.as_f32()?);
-            assert!(distance <= tolerance, "{format:?} of {architecture}, {lengths:?}: {distance}");
-        }
+        judge(&input, &found)?;
         for (sequence, span) in input.layout.spans().iter().enumerate() {
             let alone = input.alone(sequence)?.run(&mut encoder)?;
             for (found, alone) in found.iter().zip(&alone) {
@@ -465,7 +476,7 @@ pub(crate) fn quantised_layers_are_the_references<D: Device>(maker: &Maker<D>) -
 
 pub(crate) fn what_does_not_fit_is_an_error<D: Device>(maker: &Maker<D>) -> Result<(), Failure> {
     let (optimised, _) = optimize(&embedding(SMALL)?)?;
-    let mut encoder = encoder((maker.make)(), &optimised, Format::F16, maker.architecture)?;
+    let mut encoder = encoder((maker.make)(), lower(&optimised, Format::F16)?, maker.architecture)?;
     let mut error = |input: Input| input.run(&mut encoder).map_err(|error| error.to_string()).unwrap_err();
     assert!(error(Input::new(&[151], 1)?).contains("151 tokens"));
     assert!(error(Input::new(&[1; 6], 1)?).contains("6 sequences"));
