@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::artefact::{self, Artefact, Draft, Manifest, Origin};
 use crate::calibrate;
+use crate::cuda;
 use crate::device::{CudaFiles, Device, DeviceEngine, DevicePlan};
 use crate::engine;
 use crate::error::Error;

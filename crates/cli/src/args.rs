@@ -784,7 +784,7 @@ pub(crate) struct Cuda {
 
 impl Cuda {
     fn files(&self) -> CudaFiles {
-        CudaFiles { driver: None, kernels: self.cuda_kernels.clone(), cache: cuda_cache() }
+        CudaFiles { kernels: self.cuda_kernels.clone(), cache: cuda_cache(), ..CudaFiles::default() }
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) struct Addresses<'a> {
 const MANY_TOKENS: usize = 64;
 
 /// Where a library's matrix products multiply by the scales of rows and columns.
-const SCALING: Architecture = Architecture { major: 9, minor: 0 };
+const SCALING: Architecture = Architecture::of(9, 0);
 
 /// Warps of an attention block for batches of that size.
 pub(crate) fn attention_warps(capacity: Capacity) -> usize {
@@ -225,7 +225,7 @@ impl Addresses<'_> {
             return None;
         };
         let ends = *activation == Activation::Identity && residual.is_none() && to.is_none();
-        let scaling = (ends && target.architecture == SCALING).then(|| Scaling {
+        let scaling = (ends && target.architecture.major == SCALING.major).then(|| Scaling {
             x: self.value(x.scales),
             weight: self.weights[*scales],
             bias: self.weight(*narrow_bias),

@@ -28,8 +28,6 @@ fn host() -> Result<Host, Failure> {
     Ok(Host::new(&HostOptions { threads: Some(2), isa: None })?)
 }
 
-}
-
 /// The codes of linear layers in an ONNX file, `[outputs, inputs]`, and their scales.
 fn layers(path: &Path) -> Result<Vec<[Vec<u8>; 2]>, Failure> {
     let file = File::open(path)?;
