@@ -43,7 +43,7 @@ impl Machine {
             std::mem::forget(library);
         }
         let mut kernels = Vec::new();
-        for specialisation in if fp8 { fp8_specialisations() } else { specialisations(architecture) } {
+        for specialisation in if fp8 { fp8_specialisations(architecture) } else { specialisations(architecture) } {
             let kernel = Kernel::new(specialisation, Format::F16, architecture)?;
             let mut image = emulator::compiled(kernel).as_os_str().as_bytes().to_vec();
             image.push(0);
@@ -137,7 +137,7 @@ fn specialisations(architecture: Architecture) -> Vec<Specialisation> {
 }
 
 /// What the same ask for in fp8.
-fn fp8_specialisations() -> Vec<Specialisation> {
+fn fp8_specialisations(architecture: Architecture) -> Vec<Specialisation> {
     let e4m3 = CodeType::E4m3;
     let mut all = vec![
         Specialisation::Pool(Pooling::Mean),
@@ -149,12 +149,12 @@ fn fp8_specialisations() -> Vec<Specialisation> {
         Specialisation::Epilogue { activation: Activation::Identity, codes: false },
         Specialisation::Epilogue { activation: Activation::Gelu, codes: true },
     ];
-    all.extend([None, Some(e4m3)].map(|codes| Specialisation::Norm { hidden: 128, codes }));
+    all.extend([None, Some(e4m3)].map(|codes| Specialisation::Norm { room: 256, codes }));
     for paged in [false, true] {
         all.extend([1, 4].map(|warps| Specialisation::Attention { head_dim: 32, paged, warps }));
     }
     let head = |tile| Specialisation::Gemm { codes: false, activation: Activation::Identity, tile, wide: true };
-    all.extend((0..TILES.len()).map(head));
+    all.extend((0..Tile::all(architecture).len()).map(head));
     all
 }
 

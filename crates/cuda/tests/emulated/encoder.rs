@@ -1,5 +1,7 @@
 //! Whole encoders in the emulator.
 
+use centuple_cuda::Architecture;
+
 use crate::KINDS;
 use crate::emulator::Emulator;
 use crate::encoders::{self, Failure, Maker};
