@@ -92,7 +92,7 @@ fn kernels(pack: PathBuf) -> Result<(), Failure> {
     let device = open(&pack)?;
     let architectures = architectures(&device);
     let subject = Subject { device: RefCell::new(device), sums: Some([2e-3, 1e-2]), architectures };
-    let all: [(&str, Check); 16] = [
+    let all: [(&str, Check); 17] = [
         ("norm", checks::norm_is_its_contract),
         ("quantise", checks::quantise_is_its_contract),
         ("gemm", checks::gemm_is_its_contract),

@@ -302,11 +302,11 @@ proptest! {
         let narrowed = format.narrowed(&bias);
         product.scaling =
             Some(Scaling { x: &x.scales, weight: &weight_scales, bias: biased.then_some(&narrowed[..]) });
-        let expected = reference(&op, &operands, &Layout::default());
+        let expected = backends(&op, &operands, &one_sequence(tokens));
         check(&format.widened(&product.run()), &expected, tolerance(format))?;
         operands.extend(with_residual.then(|| tensor(format, [tokens, n], &residual)));
         let op = Op::Linear { bias: biased, activation: of_graph, residual: with_residual };
-        let expected = reference(&op, &operands, &Layout::default());
+        let expected = backends(&op, &operands, &one_sequence(tokens));
         check(&format.widened(&format.narrowed(&epilogue.run())), &expected, tolerance(format))?;
     }
 
