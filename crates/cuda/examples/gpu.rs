@@ -273,21 +273,3 @@ fn judge(medians: &HashMap<String, f32>, gpu: &str) -> Result<(), Failure> {
         }
     }
 }
-
-/// Of batches of that many sequences and tokens: median and p99 on the GPU, and the median of calls with their copies.
-fn microseconds(encoder: &mut Session<CudaDevice>, [sequences, tokens]: [usize; 2]) -> Result<[f32; 3], Failure> {
-    let input = Input::new(&vec![tokens; sequences], 3)?;
-    let ids: [(&str, &[i64]); 2] = [("input_ids", &input.ids), ("token_type_ids", &input.types)];
-    let repeat = if sequences == 1 { 1000 } else { 100 };
-    encoder.time(&input.layout, &ids, 50)?;
-    let mut times = encoder.time(&input.layout, &ids, repeat)?;
-    let mut calls = Vec::with_capacity(repeat);
-    for _ in 0..repeat {
-        let start = Instant::now();
-        encoder.run(&input.layout, &ids)?;
-        calls.push(start.elapsed().as_secs_f32() * 1e6);
-    }
-    times.sort_by(f32::total_cmp);
-    calls.sort_by(f32::total_cmp);
-    Ok([times[repeat / 2], times[repeat * 99 / 100], calls[repeat / 2]])
-}
