@@ -11,5 +11,5 @@ for precision in f16 int8; do
 done
 timeout 60 python3 beside_cpu.py ./centuple "$model"
 most=
-case $(./gpu probe) in *H100*) most==250 ;; esac
+case $(./gpu probe) in *H100*) most='=250' ;; esac
 timeout 120 python3 over_http.py ./centuple "$model" cuda-f16 "16$most" 128

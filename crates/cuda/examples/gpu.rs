@@ -177,12 +177,12 @@ fn latency(pack: PathBuf) -> Result<(), Failure> {
     for (name, sizes) in [("MiniLM-L6", MINILM), ("BERT-base", BERT_BASE)] {
         let (graph, _) = optimize(&encoders::embedding(sizes)?)?;
         for (precision, graph) in [("f16", &graph), ("int8", &encoders::quantised(&graph, &Quantization::default())?)] {
+            let plan = lower(graph, Format::F16)?;
             for &(architecture, overlap) in &variants {
                 let (device, capacity) = (open(&pack)?, Capacity { tokens: 16384, sequences: 256 });
                 let device = if overlap { device } else { device.in_turn() };
                 let target = Target { architecture, ..device.target() };
-                let plan = lower(graph, Format::F16)?;
-                let mut encoder = Session::new(device, plan, target, capacity, CacheRoom::default())?;
+                let mut encoder = Session::new(device, plan.clone(), target, capacity, CacheRoom::default())?;
                 let begin = if overlap { "early" } else { "in turn" };
                 // What the program itself runs is what targets are for.
                 let counts = architecture == usual && overlap == usual.overlaps_kernels();

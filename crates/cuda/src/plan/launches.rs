@@ -3,13 +3,13 @@
 use super::arena::Arena;
 use super::batch::BatchLayout;
 use super::session::Target;
-use super::{Affine, Codes, IdsId, Plan, Product, Quantisation, Step, ValueId, View, WeightId, unsupported};
+use super::{Affine, Codes, IdsId, Plan, Product, Quantisation, Step, ValueId, View, WeightId};
 use crate::error::Result;
 use crate::launch::{
     AttentionOperands, Capacity, CodePointers, Columns, DenseOperands, Distances, GemmOperands, HeadNormOperands,
     Launch, NormOperands, Pointer, RotaryOperands, Rows, WideNormOperands,
 };
-use crate::specialisation::{ATTENTION_WARPS, Kernel, NORM_ROOMS, Specialisation, Tile};
+use crate::specialisation::{ATTENTION_WARPS, Kernel, Specialisation, Tile, norm_room};
 
 /// A plan with the addresses of all that it uses.
 pub(crate) struct Addresses<'a> {
@@ -62,10 +62,8 @@ impl Addresses<'_> {
                     }),
                     ..self.norm(*x, *residual, *norm, *y, *quantisation)
                 };
-                let Some(room) = NORM_ROOMS.into_iter().find(|&room| room >= width) else {
-                    return unsupported(format!("rows of {width} elements"));
-                };
-                Ok(Launch::norm(kernel(Specialisation::Norm { room, bits })?, rows, &operands))
+                let specialisation = Specialisation::Norm { room: norm_room(width)?, bits };
+                Ok(Launch::norm(kernel(specialisation)?, rows, &operands))
             }
             Step::Quantise { x, quantisation: Quantisation { factor, bits, to } } => {
                 let operands = [self.value(*x), self.weights[*factor]];

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use centuple::CudaFiles;
 use centuple_cuda::{
     Activation, Architecture, CacheRoom, Capacity, CubinPack, CudaDevice, CudaError, Device, Driver, Format, Kernel,
     KernelStore, Launch, Pointer, Pooling, Session, Specialisation, Tile, lower, pack,
@@ -45,11 +46,16 @@ impl Machine {
         Ok(machine)
     }
 
-    pub(crate) fn library(&self) -> PathBuf {
+    /// All of its files.
+    pub(crate) fn files(&self) -> CudaFiles {
+        CudaFiles { driver: Some(self.library()), kernels: Some(self.kernels()), cache: None }
+    }
+
+    fn library(&self) -> PathBuf {
         self.folder.path().join("libcuda.so.1")
     }
 
-    pub(crate) fn kernels(&self) -> PathBuf {
+    fn kernels(&self) -> PathBuf {
         self.folder.path().join("cubins")
     }
 

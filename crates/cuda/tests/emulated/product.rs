@@ -10,27 +10,19 @@ use centuple::receipt::Bootstrap;
 use centuple::receipt::data::DataOptions;
 use centuple::receipt::metrics::Metric;
 use centuple::tasks::{Engine, Output};
-use centuple::{Choice, CudaFiles, Device, Error, Host, HostOptions, LoadOptions, Precision};
+use centuple::{Choice, CudaFiles, Device, Error, Host, LoadOptions, Precision};
 use centuple_cuda::{Architecture, Format, lower};
 use centuple_onnx::File;
 
 use crate::driver::Machine;
 use crate::encoders::Failure;
-use crate::engine::{HIDDEN, INNER, checkpoint, cosine, llama, sequences};
+use crate::engine::{HIDDEN, INNER, checkpoint, cosine, host, llama, sequences};
 
 const GPU: Device = Device::Cuda(None);
 /// The type of a tensor's elements in ONNX.
 const INT8: i32 = 3;
 const TEXTS: [&str; 6] =
     ["a happy person", "the cat sat on the mat", "it is raining", "one two three", "nobody knows why", "good morning"];
-
-fn host() -> Result<Host, Failure> {
-    Ok(Host::new(&HostOptions { threads: Some(2), isa: None })?)
-}
-
-fn files(machine: &Machine) -> CudaFiles {
-    CudaFiles { driver: Some(machine.library()), kernels: Some(machine.kernels()), cache: None }
-}
 
 /// The codes of linear layers in an ONNX file, `[outputs, inputs]`, and their scales.
 fn layers(path: &Path) -> Result<Vec<[Vec<u8>; 2]>, Failure> {
@@ -65,7 +57,7 @@ fn quantised_files_run_with_their_codes() -> Result<(), Failure> {
     let exported = out.path().join("exported");
     host.export(&folder.path().display().to_string(), &exported, &options, &Silent)?;
     let on_cpu = LoadOptions { max_batch_tokens: 64, ..LoadOptions::default() };
-    let on_gpu = LoadOptions { device: GPU, cuda: files(&machine), ..on_cpu.clone() };
+    let on_gpu = LoadOptions { device: GPU, cuda: machine.files(), ..on_cpu.clone() };
     for file in [ExportFile::Quantized, ExportFile::Qdq] {
         let path = exported.join(file.name());
         let compiled = host.compile_folder(&path, "model", &on_gpu)?;
@@ -124,7 +116,7 @@ fn precisions_of_gpus_are_evaluated_beside_f32_on_the_cpu() -> Result<(), Failur
         (llama()?, &texts, Metric::Perplexity),
     ] {
         let on_cpu = evaluated(&host, folder.path(), examples, evaluation(Device::Cpu, CudaFiles::default()))?;
-        let on_gpu = evaluated(&host, folder.path(), examples, evaluation(GPU, files(&machine)))?;
+        let on_gpu = evaluated(&host, folder.path(), examples, evaluation(GPU, machine.files()))?;
         assert_eq!(on_gpu.metric, metric);
         let kinds: Vec<_> = on_gpu.precisions.iter().map(|one| (one.precision, one.device)).collect();
         assert_eq!(kinds, [(Precision::F32, Device::Cpu), (Precision::F16, GPU), (Precision::Int8, GPU)]);
@@ -138,7 +130,7 @@ fn precisions_of_gpus_are_evaluated_beside_f32_on_the_cpu() -> Result<(), Failur
         assert!(eighth.weights < half.weights && half.weights < on_gpu.precisions[0].weights);
     }
     let int4 = LoadOptions { precision: Some(Precision::Int4), ..LoadOptions::default() };
-    let options = EvaluateOptions { precisions: vec![int4], ..evaluation(GPU, files(&machine)) };
+    let options = EvaluateOptions { precisions: vec![int4], ..evaluation(GPU, machine.files()) };
     let refused = evaluated(&host, checkpoint()?.path(), &texts, options);
     let refused = refused.err().ok_or("there are no such kernels")?.to_string();
     assert!(refused.starts_with("a model in int4 runs on the CPU only") && !refused.contains('\n'), "{refused}");
@@ -152,7 +144,7 @@ fn the_fastest_device_computes() -> Result<(), Failure> {
     let options = LoadOptions {
         device: GPU,
         or_cpu: true,
-        cuda: files(&machine),
+        cuda: machine.files(),
         max_batch_tokens: 64,
         ..LoadOptions::default()
     };
@@ -165,7 +157,7 @@ fn the_fastest_device_computes() -> Result<(), Failure> {
         assert!(other.alone > cpu.alone && other.queued > cpu.queued, "{cpu}, {other}");
     }
     let folder = checkpoint()?;
-    let nowhere = CudaFiles { driver: Some("/nonexistent/libcuda.so.1".into()), ..files(&machine) };
+    let nowhere = CudaFiles { driver: Some("/nonexistent/libcuda.so.1".into()), ..machine.files() };
     let without_driver = LoadOptions { cuda: nowhere, ..options.clone() };
     let compiled = host.compile_folder(folder.path(), "model", &without_driver)?;
     let told = compiled.choice.as_ref().ok_or("nothing was chosen")?.to_string();
