@@ -12,5 +12,5 @@ for precision in ${PRECISIONS:=f16 int8 fp8}; do
 done
 timeout 90 python3 beside_cpu.py ./centuple "$model" $PRECISIONS
 most=
-case $(./gpu probe) in *H100*) most==250 ;; esac
+case $(./gpu probe) in *H100*) most='=250' ;; esac
 timeout 120 python3 over_http.py ./centuple "$model" cuda-f16 "16$most" 128

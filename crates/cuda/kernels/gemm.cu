@@ -2,7 +2,7 @@
 //
 // Constants: TILE_M, TILE_N (rows and columns of a block's tile), WARPS_M, WARPS_N (how the warps divide it), STAGES (tiles
 // of the depth under way), CODES (x and weight are bytes), ACTIVATION, WIDE (y is f32), WARPGROUPS (four warps multiply 64 rows
-// together, out of shared memory).
+// together, out of shared memory), OVERLAPS (the kernel may begin before the one before it has ended).
 //
 // Each element of y is one accumulator that sums 32 bytes of the depth at a time, in ascending order, whatever the tile
 // and the number of tokens: so a token's row has the same bits in every batch. A row of a tile in shared memory has 128
@@ -67,10 +67,16 @@ KERNEL(THREADS)(const u8* x, const u8* weight, const float* bias, const u16* res
     int depth = k * ELEMENT_BYTES;
     int steps = (depth + DEPTH_BYTES - 1) / DEPTH_BYTES;
 
+#if !OVERLAPS
+    wait_for_previous();
+    int tokens = *rows;
+    if (first_row >= tokens) return;
+#endif
     UNROLL for (int stage = 0; stage < AHEAD; stage++) {
         u8* tile = shared + stage * STAGE_BYTES + TILE_M * DEPTH_BYTES;
         if (stage < steps) load_tile<TILE_N>(tile, weight, first_column, n, stage * DEPTH_BYTES, depth);
     }
+#if OVERLAPS
     wait_for_previous();
     int tokens = *rows;
     if (first_row >= tokens) {
@@ -78,6 +84,7 @@ KERNEL(THREADS)(const u8* x, const u8* weight, const float* bias, const u16* res
         copies_wait<0>();
         return;
     }
+#endif
 
     Accumulator sums[BLOCKS_M][BLOCKS_N][4];
     UNROLL for (int i = 0; i < BLOCKS_M; i++) {

@@ -101,6 +101,18 @@ impl Tile {
 
 /// The most elements of a row that each kernel of norms has room for, ascending. Which one is taken changes no bit of a result.
 pub const NORM_ROOMS: [usize; 6] = [256, 512, 768, 1024, 2048, 4096];
+
+/// The least room that rows of so many elements have in a kernel of norms.
+pub(crate) fn norm_room(elements: usize) -> Result<usize> {
+    let room = NORM_ROOMS.into_iter().find(|&room| room >= elements && elements.is_multiple_of(8));
+    room.ok_or_else(|| {
+        let most = NORM_ROOMS[NORM_ROOMS.len() - 1];
+        CudaError::Unsupported(format!(
+            "rows of {elements} elements; there are kernels for multiples of 8 up to {most}"
+        ))
+    })
+}
+
 /// Widths of an attention head for which there are kernels.
 pub const HEAD_DIMS: [usize; 3] = [32, 64, 128];
 /// Types of an activation's codes.
@@ -392,6 +404,7 @@ impl Kernel {
                 constants.extend([("STAGES", self.stages()), ("CODES", usize::from(codes))]);
                 constants.extend([("ACTIVATION", activation as usize), ("WIDE", usize::from(wide))]);
                 constants.push(("WARPGROUPS", usize::from(self.architecture.has_warpgroups())));
+                constants.push(("OVERLAPS", usize::from(self.architecture.overlaps_kernels())));
             }
             Specialisation::Attention { head_dim, paged, warps } => {
                 constants.extend([("HEAD_DIM", head_dim), ("PAGED", usize::from(paged))]);

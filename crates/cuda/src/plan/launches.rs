@@ -3,7 +3,7 @@
 use super::arena::Arena;
 use super::batch::BatchLayout;
 use super::session::Target;
-use super::{Affine, Codes, IdsId, Plan, Product, Quantisation, Step, ValueId, View, WeightId, unsupported};
+use super::{Affine, Codes, IdsId, Plan, Product, Quantisation, Step, ValueId, View, WeightId};
 use crate::architecture::Architecture;
 use crate::device::Operation;
 use crate::error::Result;
@@ -12,7 +12,7 @@ use crate::launch::{
     HeadNormOperands, Launch, NormOperands, Pointer, RotaryOperands, Rows, WideNormOperands,
 };
 use crate::matmul::{Matmul, Scaling, sum_factor};
-use crate::specialisation::{ATTENTION_WARPS, Activation, Kernel, NORM_ROOMS, Specialisation, Tile};
+use crate::specialisation::{ATTENTION_WARPS, Activation, Kernel, Specialisation, Tile, norm_room};
 
 /// A plan with the addresses of all that it uses.
 pub(crate) struct Addresses<'a> {
@@ -78,10 +78,8 @@ impl Addresses<'_> {
                     }),
                     ..self.norm(*x, *residual, *norm, *y, *quantisation)
                 };
-                let Some(room) = NORM_ROOMS.into_iter().find(|&room| room >= width) else {
-                    return unsupported(format!("rows of {width} elements"));
-                };
-                Ok(Launch::norm(kernel(Specialisation::Norm { room, codes })?, rows, &operands))
+                let specialisation = Specialisation::Norm { room: norm_room(width)?, codes };
+                Ok(Launch::norm(kernel(specialisation)?, rows, &operands))
             }
             Step::Quantise { x, quantisation: Quantisation { factor, codes, to } } => {
                 let operands = [self.value(*x), self.weight(*factor)];

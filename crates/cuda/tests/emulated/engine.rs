@@ -21,6 +21,10 @@ pub(crate) const HIDDEN: usize = 128;
 pub(crate) const INNER: usize = 256;
 const POSITIONS: usize = 48;
 
+pub(crate) fn host() -> Result<Host, Failure> {
+    Ok(Host::new(&HostOptions { threads: Some(2), isa: None })?)
+}
+
 /// A sentence embedder of one layer, of a size that kernels are there for.
 pub(crate) fn checkpoint() -> Result<TempDir, Failure> {
     let folder = tempfile::tempdir()?;
@@ -124,7 +128,7 @@ pub(crate) fn cosine(a: &Output, b: &Output) -> f64 {
 #[test]
 fn checkpoints_run_on_gpus() -> Result<(), Failure> {
     let (machine, folder) = (Machine::new(Architecture::OLDEST, false)?, checkpoint()?);
-    let host = Host::new(&HostOptions { threads: Some(2), isa: None })?;
+    let host = host()?;
     let cuda = machine.files();
     let on_cpu = LoadOptions { max_batch_tokens: 64, ..LoadOptions::default() };
     let on_gpu = LoadOptions { device: Device::Cuda(None), cuda, ..on_cpu.clone() };
@@ -284,7 +288,7 @@ fn decoders_run_on_gpus() -> Result<(), Failure> {
 
 fn decoder_runs(machine: &Machine, precisions: &[(Option<Precision>, f64)]) -> Result<(), Failure> {
     let folder = llama()?;
-    let host = Host::new(&HostOptions { threads: Some(2), isa: None })?;
+    let host = host()?;
     let cuda = machine.files();
     let on_gpu = LoadOptions { device: Device::Cuda(None), cuda, ..LoadOptions::default() };
     let name = folder.path().to_str().ok_or("a path of text")?;

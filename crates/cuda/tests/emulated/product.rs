@@ -10,23 +10,19 @@ use centuple::receipt::Bootstrap;
 use centuple::receipt::data::DataOptions;
 use centuple::receipt::metrics::Metric;
 use centuple::tasks::{Engine, Output};
-use centuple::{Choice, CudaFiles, Device, Error, Host, HostOptions, LoadOptions, Precision};
+use centuple::{Choice, CudaFiles, Device, Error, Host, LoadOptions, Precision};
 use centuple_cuda::{Architecture, Format, lower};
 use centuple_onnx::File;
 
 use crate::driver::Machine;
 use crate::encoders::Failure;
-use crate::engine::{HIDDEN, INNER, checkpoint, cosine, llama, sequences};
+use crate::engine::{HIDDEN, INNER, checkpoint, cosine, host, llama, sequences};
 
 const GPU: Device = Device::Cuda(None);
 /// The type of a tensor's elements in ONNX.
 const INT8: i32 = 3;
 const TEXTS: [&str; 6] =
     ["a happy person", "the cat sat on the mat", "it is raining", "one two three", "nobody knows why", "good morning"];
-
-fn host() -> Result<Host, Failure> {
-    Ok(Host::new(&HostOptions { threads: Some(2), isa: None })?)
-}
 
 /// The codes of linear layers in an ONNX file, `[outputs, inputs]`, and their scales.
 fn layers(path: &Path) -> Result<Vec<[Vec<u8>; 2]>, Failure> {

@@ -15,7 +15,7 @@ use operands::{floats, stored, wide};
 use super::{Affine, Codes, IdSource, Ids, IdsId, Output, Plan, Step, Value, ValueId, View, WeightId, unsupported};
 use crate::error::{CudaError, Result};
 use crate::launch::Rows;
-use crate::specialisation::{Format, HEAD_DIMS, NORM_ROOMS, Pooling};
+use crate::specialisation::{Format, HEAD_DIMS, Pooling, norm_room};
 
 /// What a node has become.
 #[derive(Clone, Debug)]
@@ -221,12 +221,7 @@ impl Lowering<'_> {
             self.plan.steps.push(Step::WideNorm { x, norm, y });
             return Ok(Lowered::Wide(y));
         }
-        let most = NORM_ROOMS.into_iter().max().unwrap_or(0);
-        if hidden > most || !hidden.is_multiple_of(8) {
-            return unsupported(format!(
-                "rows of {hidden} elements; there are kernels for multiples of 8 up to {most}"
-            ));
-        }
+        norm_room(hidden)?;
         let source = self.graph.node(x);
         let (x, tables) =
             if source.op == Op::Embedding && matches!(self.nodes.get(x.index()), None | Some(Lowered::Later)) {
