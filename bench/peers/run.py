@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures the latency and the answers of Centuple beside other engines on this machine.
 
-    run.py MODEL [--bert-base] [--precision f32|int8] [--shapes 1x16,8x128] [--rounds 9] [--sts TSV]
+    run.py MODEL [--bert-base] [--precision f32|int8] [--shapes 1x16,8x128] [--rounds 9] [--sts TSV] [--least 32x256=4.5]
 
 Same checkpoint, same shapes, same number of threads. Makes its own Python environment in .env beside this file. Every
 system runs in its own process; in every round all systems of one precision take their turn in random order, with a
@@ -43,6 +43,30 @@ def main() -> None:
     drawing = chart.draw("Time of one batch, less is better", [_panel(section) for section in measured], Product.name)
     report.write(OUT, "report", text, {"title": title, "sections": [one.data() for one in sections]}, drawing)
     print(text)
+    if options.least:
+        _check(sections, *options.least)
+
+
+def _least(text: str):
+    """A shape, and how many times as long as the product its peers have to take."""
+    from systems import Shape
+
+    shape, _, times = text.partition("=")
+    return Shape.parse(shape), float(times)
+
+
+def _check(sections: list, shape, least: float) -> None:
+    """Ends the process unless every peer was measured at the shape and takes that much longer than the product."""
+    from systems import Product
+
+    for section in sections:
+        ratios = {name: section.ratio(shape, name) for name in section.peers}
+        if section.baseline != Product.name or not ratios:
+            sys.exit(f"{section.title}: nobody to compare {Product.name} with; {section.absent}")
+        for name, ratio in ratios.items():
+            print(f"{section.title} {shape}: {name} takes {ratio:.2f}x, at least {least}x")
+        if not min(ratios.values()) >= least:
+            sys.exit(f"{section.title} {shape}: less than {least}x")
 
 
 def _options() -> argparse.Namespace:
@@ -56,10 +80,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=9, help="turns that every system takes at every shape")
     parser.add_argument("--seconds", type=float, default=0.5, help="about how long one turn lasts")
     parser.add_argument("--pause-ms", type=float, default=50, help="pause between two turns (at least 30)")
+    parser.add_argument("--least", metavar="SHAPE=TIMES", type=_least, help="fail unless all peers take so many times as long")
     parser.add_argument("--sts", type=Path, help="TSV file with score, sentence1, sentence2 to judge the answers by")
     options = parser.parse_args()
     check_options(parser, options)
     options.shapes = [Shape.parse(shape) for shape in options.shapes.split(",")]
+    if options.least and options.least[0] not in options.shapes:
+        parser.error("--least needs its shape in --shapes")
     return options
 
 

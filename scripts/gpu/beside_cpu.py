@@ -1,4 +1,4 @@
-"""Answers of a GPU beside the CPU's in f32: `beside_cpu.py BINARY MODEL`. Ends with 1 where they are too far apart."""
+"""Answers of a GPU beside the CPU's in f32: `beside_cpu.py BINARY MODEL PRECISION ...`. Ends with 1 where they are too far apart."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from over_http import WORDS
 from systems import Product
 
 TEXTS = 200
-LEAST = {"cuda-f16": 0.9999, "cuda-int8": 0.99}
+LEAST = {"f16": 0.9999, "int8": 0.99, "fp8": 0.99}
 """The least cosine to the CPU's answer."""
 
 
@@ -19,12 +19,12 @@ def cosine(a: list[float], b: list[float]) -> float:
 
 
 def main() -> None:
-    binary, model = map(Path, sys.argv[1:])
+    binary, model = map(Path, sys.argv[1:3])
     draw = random.Random(1)
     texts = [" ".join(draw.choices(WORDS, k=draw.randint(1, 200))) for _ in range(TEXTS)]
     expected = answers(Product(binary, model, "f32", threads=2), texts)
-    for precision, least in LEAST.items():
-        found = answers(Product(binary, model, precision, threads=2), texts)
+    for precision in sys.argv[3:]:
+        least, found = LEAST[precision], answers(Product(binary, model, f"cuda-{precision}", threads=2), texts)
         worst = min(map(cosine, found, expected))
         print(f"{precision}: the least cosine to the CPU's f32 over {TEXTS} texts is {worst:.6f}")
         if not worst >= least:

@@ -13,6 +13,9 @@ strip -o "$folder/gpu" "$built/examples/gpu"
 strip -o "$folder/centuple" "$built/centuple"
 tools=$(python3 scripts/gpu/toolkit.py)
 "$folder/gpu" pack "$folder/cubins" "${tools%%$'\n'*}"
-cp "$here"/[1-7]-*.sh "$here"/{over_http,beside_cpu}.py bench/peers/{http_client,server,systems}.py "$folder"
+cp "$here"/[1-9]-*.sh "$here"/{over_http,beside_cpu}.py bench/peers/{http_client,server,systems}.py "$folder"
 cp bench/generation/streams.py "$folder"
+mkdir -p "$folder"/{bench/peers,scripts}
+cp -r bench/peers/{engines,*.py,requirements.txt} "$folder/bench/peers"
+cp scripts/environment.py "$folder/scripts"
 du -sh "$folder"

@@ -1,5 +1,6 @@
-"""What one client of the server waits for texts of so many tokens: `over_http.py BINARY MODEL PRECISION TOKENS ...`.
+"""What one client of the server waits for texts of so many tokens: `over_http.py BINARY MODEL PRECISION TOKENS[=MOST] ...`.
 
+Ends with 1 where the median is more than `MOST` microseconds.
 `MODEL` is the folder of an uncased BERT checkpoint, in whose vocabulary the words below are a token each. No text comes twice.
 """
 
@@ -20,16 +21,28 @@ office door health person art war history party result change morning reason res
 
 
 def main() -> None:
-    binary, model, precision, *lengths = sys.argv[1:]
+    binary, model, precision, *asked = sys.argv[1:]
+    missed = False
     product = Product(Path(binary), Path(model), precision, threads=2)
     with Server(product) as server:
-        for tokens in map(int, lengths):
+        for tokens, most in map(read, asked):
             # Two tokens are special.
             draw = random.Random(tokens)
             texts = [" ".join(draw.choices(WORDS, k=tokens - 2)) for _ in range(WARM_UP + REQUESTS)]
             server.embed(texts[:WARM_UP], clients=1)
             load = server.embed(texts[WARM_UP:], clients=1)
             print(f"{precision} 1x{tokens} over HTTP: p50 {1e3 * load.p50:.0f} µs, p99 {1e3 * load.p99:.0f} µs")
+            if most is not None:
+                is_met = 1e3 * load.p50 <= most
+                print(f"at most {most:.0f} µs: {'met' if is_met else 'missed'}")
+                missed |= not is_met
+    sys.exit(missed)
+
+
+def read(asked: str) -> tuple[int, float | None]:
+    """Tokens of a text, and the most microseconds that it may take."""
+    tokens, _, most = asked.partition("=")
+    return int(tokens), float(most) if most else None
 
 
 if __name__ == "__main__":

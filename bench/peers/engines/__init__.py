@@ -14,7 +14,7 @@ from importlib import import_module
 
 @dataclass(frozen=True)
 class Kind:
-    """Where a peer's class is, the precision it computes in (one of `lineup.PRECISIONS`), and the name of the artefact that `prepare.py` makes."""
+    """Where a peer's class is, the precision it is compared with (one of `lineup.PRECISIONS`), and the name of the artefact that `prepare.py` makes."""
 
     module: str
     attribute: str
@@ -36,6 +36,7 @@ PEERS = {
     "pytorch-cuda": Kind("pytorch_cuda", "Eager", "cuda-f16"),
     "pytorch-cuda-sdpa": Kind("pytorch_cuda", "Sdpa", "cuda-f16"),
     "pytorch-cuda-compiled": Kind("pytorch_cuda", "Compiled", "cuda-f16"),
+    "pytorch-cuda-f32": Kind("pytorch_cuda", "Float", "cuda-int8"),
     "onnxruntime-cuda": Kind("onnx_runtime", "CudaSession", "cuda-f16", "optimised.onnx"),
 }
 

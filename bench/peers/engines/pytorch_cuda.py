@@ -1,4 +1,4 @@
-"""PyTorch on a GPU in f16, with the model code of transformers."""
+"""PyTorch on a GPU, with the model code of transformers."""
 
 from pathlib import Path
 
@@ -11,13 +11,14 @@ class Sdpa:
     """Operator by operator, with fused attention."""
 
     attention = "sdpa"
+    dtype = torch.float16
     setting = "f16, eager, sdpa"
 
     def __init__(self, model: Path, artefact: None, threads: int):
         if not torch.cuda.is_available():
             raise RuntimeError("PyTorch finds no CUDA device")
         torch.set_num_threads(threads)
-        encoder = AutoModel.from_pretrained(model, dtype=torch.float16, attn_implementation=self.attention)
+        encoder = AutoModel.from_pretrained(model, dtype=self.dtype, attn_implementation=self.attention)
         self._encoder = self.convert(encoder.eval().cuda())
         self.note = f"torch {torch.__version__}, {self.setting}, {torch.cuda.get_device_name()}"
 
@@ -30,6 +31,13 @@ class Sdpa:
             mask = None if mask.all() else torch.from_numpy(mask).cuda()
             hidden = self._encoder(input_ids=torch.from_numpy(ids).cuda(), attention_mask=mask).last_hidden_state
             return hidden.float().cpu().numpy()
+
+
+class Float(Sdpa):
+    """In f32, products of matrices too."""
+
+    dtype = torch.float32
+    setting = "f32, eager, sdpa"
 
 
 class Eager(Sdpa):

@@ -186,6 +186,7 @@ pub(crate) fn compile(host: &Host, folder: &Path, id: &str, options: &LoadOption
         description,
         precision: found,
         target: Target::of(options),
+        choice: None,
         text,
         plain: None,
         graph,

@@ -6,12 +6,16 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use centuple_generate::{Logits, Step, StepEngine, StepError, StepLimits};
-use centuple_runtime::Memory;
+use centuple_kernels::KvPrecision;
+use centuple_runtime::{KvCache, Memory, Plan};
 use centuple_tasks::{Engine, EngineError, Limits, Output, Sequence};
 
-use crate::cuda::{CudaEngine, CudaSteps, Gpu};
+use crate::cuda::{self, CudaEngine, CudaSteps, Gpu};
 use crate::engine::PlanEngine;
-use crate::generate::PlanSteps;
+use crate::error::Error;
+use crate::generate::{GenerationOptions, PlanSteps};
+use crate::host::Host;
+use crate::load::Precision;
 
 /// What computes a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,10 +27,34 @@ pub enum Device {
     Cuda(Option<usize>),
 }
 
+impl Device {
+    /// The precisions that checkpoints are computed in wherever there is the device; fp8 needs more of a GPU.
+    pub fn precisions(self) -> &'static [Precision] {
+        match self {
+            Device::Cpu => &[Precision::F32, Precision::F16, Precision::Int8, Precision::Int4],
+            Device::Cuda(_) => &[Precision::F16, Precision::Int8],
+        }
+    }
+
+    /// Refuses what can't be computed here: on a device that isn't there, or in a precision that it doesn't have.
+    pub(crate) fn check(self, files: &CudaFiles, precision: Option<Precision>) -> Result<(), Error> {
+        if let Device::Cuda(number) = self {
+            cuda::probe(number, files)?;
+        }
+        match (self, precision) {
+            (Device::Cpu, Some(asked)) => asked.on_cpu(),
+            (Device::Cuda(_), Some(asked)) if asked != Precision::Fp8 && !self.precisions().contains(&asked) => {
+                Err(Error::OnlyCpu { what: format!("a model in {asked}") })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl FromStr for Device {
     type Err = String;
 
-    /// Reads `cpu`, `cuda`, `cuda:N`, and `auto`, which is the CPU: no figure taken on a GPU says otherwise.
+    /// Reads `cpu`, `cuda`, `cuda:N`, and `auto`, which is the CPU until a GPU has shown what it does.
     fn from_str(text: &str) -> Result<Device, String> {
         match text.split_once(':') {
             None if text == "cpu" || text == "auto" => Ok(Device::Cpu),
@@ -55,10 +83,65 @@ impl fmt::Display for Device {
 pub struct CudaFiles {
     /// NVIDIA's driver, where it isn't the one that the system's loader finds.
     pub driver: Option<PathBuf>,
+    /// NVIDIA's cuBLASLt, which only fp8 needs, where it isn't the one that the system's loader finds.
+    pub cublas: Option<PathBuf>,
     /// A pack of compiled kernels, with which no compiler is needed.
     pub kernels: Option<PathBuf>,
     /// A folder for kernels that are compiled here.
     pub cache: Option<PathBuf>,
+}
+
+/// A model as its device computes it.
+pub(crate) enum DevicePlan {
+    /// On the CPU.
+    Cpu(Arc<Plan>),
+    /// On the GPU of a number, or on all.
+    Cuda { plan: Box<centuple_cuda::Plan>, number: Option<usize>, files: CudaFiles },
+}
+
+impl DevicePlan {
+    /// The engine that runs it.
+    ///
+    /// # Errors
+    /// The memory isn't granted, or what the device needs isn't there.
+    pub(crate) fn engine(self, host: &Host, limits: Limits) -> Result<DeviceEngine, Error> {
+        Ok(match self {
+            DevicePlan::Cpu(plan) => DeviceEngine::Cpu(Box::new(PlanEngine::new(host, &plan, limits)?)),
+            DevicePlan::Cuda { plan, number, files } => {
+                DeviceEngine::Cuda(CudaEngine::new(&plan, number, &files, limits)?)
+            }
+        })
+    }
+
+    /// The step engine that runs it, which takes so many `positions`; behind an `encoder` on the CPU only.
+    ///
+    /// # Errors
+    /// As for [`DevicePlan::engine`]; or the device can't keep what the options ask for.
+    pub(crate) fn steps(
+        self,
+        host: &Host,
+        encoder: Option<&Arc<Plan>>,
+        [positions, vocabulary]: [usize; 2],
+        options: &GenerationOptions,
+    ) -> Result<DeviceSteps, Error> {
+        Ok(match self {
+            DevicePlan::Cpu(plan) => {
+                let steps = PlanSteps::new(host, &plan, encoder, positions, vocabulary, options)?;
+                DeviceSteps::Cpu(Box::new(steps))
+            }
+            DevicePlan::Cuda { plan, number, files } => {
+                DeviceSteps::Cuda(CudaSteps::new(*plan, number, &files, positions, vocabulary, options)?)
+            }
+        })
+    }
+
+    /// Bytes of a page of keys and values that are kept in a precision.
+    pub(crate) fn page_bytes(&self, precision: KvPrecision) -> usize {
+        match self {
+            DevicePlan::Cpu(plan) => KvCache::page_bytes(plan.cache_slots(), precision),
+            DevicePlan::Cuda { plan, .. } => plan.page_bytes(),
+        }
+    }
 }
 
 /// The engine of a device.

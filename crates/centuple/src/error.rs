@@ -9,6 +9,7 @@ use centuple_models::ModelError;
 use centuple_models::checkpoint::hub;
 use centuple_passes::PassError;
 use centuple_runtime::RuntimeError;
+use centuple_tasks::EngineError;
 use centuple_text::TextError;
 
 use crate::artefact::ArtefactError;
@@ -54,12 +55,23 @@ pub enum Error {
     /// The graph could not be compiled.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// The model can't be run.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// A GPU can't compute the model.
     #[error(transparent)]
     Cuda(#[from] CudaError),
     /// What is wanted runs on the CPU only.
     #[error("{what} runs on the CPU only; leave --device cuda out")]
     OnlyCpu {
+        /// What is wanted.
+        what: String,
+    },
+    /// What is wanted runs on GPUs only.
+    #[error(
+        "{what} runs on GPUs of compute capability 8.9 or newer only; add --device cuda, or take another precision"
+    )]
+    OnlyCuda {
         /// What is wanted.
         what: String,
     },

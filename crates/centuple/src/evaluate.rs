@@ -1,6 +1,6 @@
 //! What each precision of a model is worth on examples, beside f32.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use centuple_receipt::data::{self, DataOptions};
 use centuple_receipt::metrics::Metric;
@@ -8,6 +8,7 @@ use centuple_receipt::{Bootstrap, Estimate, Paired};
 use centuple_tasks::Head;
 
 use crate::artefact;
+use crate::device::{CudaFiles, Device};
 use crate::host::Host;
 use crate::load::{LoadOptions, Precision, id_of};
 use crate::optimize::{Answers, Judge, OptimizeError, Progress, Runner};
@@ -23,8 +24,12 @@ pub struct EvaluateOptions {
     pub first: Option<usize>,
     /// The metric; by default the usual one of the task, and perplexity for models that generate.
     pub metric: Option<Metric>,
-    /// The precisions, each with how it is quantised. By default all, or an artefact's own.
+    /// The precisions, each with how it is quantised. By default f32 and all that the device has, or an artefact's own.
     pub precisions: Vec<LoadOptions>,
+    /// What computes them, but for f32, which others are compared with: that is always the CPU's.
+    pub device: Device,
+    /// Files for GPUs.
+    pub cuda: CudaFiles,
     /// How intervals are made.
     pub bootstrap: Bootstrap,
 }
@@ -45,6 +50,8 @@ pub struct Evaluated {
 pub struct EvaluatedPrecision {
     /// The precision.
     pub precision: Precision,
+    /// What has computed it.
+    pub device: Device,
     /// Weights of a group, where the precision has groups.
     pub group: Option<usize>,
     /// The metric, a plain number.
@@ -55,8 +62,32 @@ pub struct EvaluatedPrecision {
     pub weights: usize,
 }
 
-/// Precisions that are evaluated where none is asked for.
-const ALL: [Precision; 4] = [Precision::F32, Precision::F16, Precision::Int8, Precision::Int4];
+impl EvaluatedPrecision {
+    /// Points of a metric that are lost against f32; negative where they are gained.
+    pub fn drop(&self, metric: Metric) -> Option<f64> {
+        self.difference.as_ref().map(|paired| metric.drop(0.0, paired.difference))
+    }
+}
+
+impl EvaluateOptions {
+    /// How each precision is loaded; `folder` is the model's.
+    fn loads(&self, folder: &Path) -> Vec<LoadOptions> {
+        let of = |precision| LoadOptions { precision: Some(precision), ..LoadOptions::default() };
+        let wanted = match self.precisions.as_slice() {
+            [] if artefact::is_artefact(folder) => vec![LoadOptions::default()],
+            [] => {
+                let others = self.device.precisions().iter().filter(|precision| **precision != Precision::F32);
+                [Precision::F32].iter().chain(others).map(|&precision| of(precision)).collect()
+            }
+            asked => asked.to_vec(),
+        };
+        let on = |load: LoadOptions| match load.precision {
+            Some(Precision::F32) => load,
+            _ => LoadOptions { device: self.device, cuda: self.cuda.clone(), ..load },
+        };
+        wanted.into_iter().map(on).collect()
+    }
+}
 
 impl Host {
     /// Evaluates a model by folder or hub id.
@@ -75,15 +106,14 @@ impl Host {
         let places: Vec<usize> = (0..examples.len()).collect();
         let usual = LoadOptions::default();
         let folder = options.precisions.first().unwrap_or(&usual).find(name)?;
-        let wanted = match options.precisions.as_slice() {
-            [] if artefact::is_artefact(&folder) => vec![usual],
-            [] => ALL.map(|precision| LoadOptions { precision: Some(precision), ..usual.clone() }).to_vec(),
-            asked => asked.to_vec(),
-        };
         let mut metric = None;
         let mut float: Option<Answers> = None;
         let mut precisions = Vec::new();
-        for load in &wanted {
+        let loads = options.loads(&folder);
+        for load in &loads {
+            load.device.check(&load.cuda, load.precision)?;
+        }
+        for load in &loads {
             progress.begin("loading the model", 0);
             let compiled = self.compile_folder(&folder, &id_of(name, &folder), load)?;
             let generates = matches!(compiled.model.card.head, Head::CausalLm { .. });
@@ -94,7 +124,7 @@ impl Host {
                 return Err(OptimizeError::Cancelled);
             }
             progress.begin(&format!("answering in {}", compiled.precision), 0);
-            let mut runner = Runner::new(self, &compiled.plan, &compiled.model, compiled.precision)?;
+            let mut runner = Runner::new(self, compiled.device_plan()?, &compiled.model, compiled.precision)?;
             let answers = judge.ask(&mut runner)?.answers;
             if compiled.precision == Precision::F32 {
                 float.get_or_insert_with(|| answers.clone());
@@ -114,6 +144,7 @@ impl Host {
             let quantization = compiled.precision.quantization(&load.quantization, generates);
             precisions.push(EvaluatedPrecision {
                 precision: compiled.precision,
+                device: compiled.device(),
                 group: quantization.and_then(|quantization| quantization.groups),
                 value: options.bootstrap.estimate(&*scored)?,
                 difference,

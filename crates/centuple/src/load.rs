@@ -5,7 +5,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use centuple_cuda::Format;
 use centuple_graph::Graph;
 use centuple_models::checkpoint::gguf::{Gguf, is_gguf};
 use centuple_models::checkpoint::hub;
@@ -19,10 +18,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::artefact::{self, Artefact, Draft, Manifest, Origin};
 use crate::calibrate;
-use crate::cuda::{self, CudaEngine};
-use crate::device::{CudaFiles, Device, DeviceEngine};
-use crate::engine::{self, PlanEngine};
+use crate::cuda;
+use crate::device::{CudaFiles, Device, DeviceEngine, DevicePlan};
+use crate::engine;
 use crate::error::Error;
+use crate::fastest::Choice;
 use crate::gguf::{self, GgufSettings};
 use crate::host::Host;
 use crate::onnx::{self, Raised};
@@ -40,6 +40,8 @@ pub enum Precision {
     Int8,
     /// Integers: 4-bit weights in groups along the depth, of [`INT4_GROUP`] elements where [`Quantization::groups`] doesn't say.
     Int4,
+    /// 8-bit floats (e4m3) with a scale per token and column, on GPUs only; what follows no linear layer over tokens is f16.
+    Fp8,
 }
 
 /// Weights that share a scale in [`Precision::Int4`].
@@ -53,7 +55,13 @@ impl Precision {
             Precision::F16 => "float16",
             Precision::Int8 => "int8",
             Precision::Int4 => "int4",
+            Precision::Fp8 => "float8_e4m3fn",
         }
+    }
+
+    /// Refuses what no CPU computes.
+    pub(crate) fn on_cpu(self) -> Result<(), Error> {
+        if self == Precision::Fp8 { Err(Error::OnlyCuda { what: "fp8".to_owned() }) } else { Ok(()) }
     }
 
     /// Whether its weights are codes in groups, rounded by the products of their inputs' channels.
@@ -68,7 +76,7 @@ impl Precision {
         let usual = Quantization::default();
         let finer = |bits: u8, usual: u8, finer: u8| if generates && bits == usual { finer } else { bits };
         let (groups, selected_bits) = match self {
-            Precision::F32 | Precision::F16 => return None,
+            Precision::F32 | Precision::F16 | Precision::Fp8 => return None,
             Precision::Int8 => (None, options.selected_bits),
             Precision::Int4 => (Some(options.groups.unwrap_or(INT4_GROUP)), options.selected_bits.or(Some(8))),
         };
@@ -89,6 +97,7 @@ impl fmt::Display for Precision {
             Precision::F16 => "f16",
             Precision::Int8 => "int8",
             Precision::Int4 => "int4",
+            Precision::Fp8 => "fp8",
         })
     }
 }
@@ -100,6 +109,8 @@ pub struct LoadOptions {
     pub purpose: Purpose,
     /// What computes it.
     pub device: Device,
+    /// Whether the CPU takes the place of `device` where it answers sooner, or where the device can't compute the model.
+    pub or_cpu: bool,
     /// Files for GPUs.
     pub cuda: CudaFiles,
     /// The numbers that it computes with; by default an artefact's own, and f32 for everything else (f16 on GPUs).
@@ -121,6 +132,7 @@ impl Default for LoadOptions {
         LoadOptions {
             purpose: Purpose::Own,
             device: Device::Cpu,
+            or_cpu: false,
             cuda: CudaFiles::default(),
             precision: None,
             quantization: Quantization::default(),
@@ -193,6 +205,8 @@ pub struct Compiled {
     pub precision: Precision,
     /// What is to compute it.
     pub(crate) target: Target,
+    /// Why that, where it was chosen for its speed.
+    pub choice: Option<Choice>,
     /// What tasks need of the folder's text files.
     pub(crate) text: TextSettings,
     /// The graph before the passes; an artefact has none.
@@ -235,6 +249,22 @@ impl Target {
 }
 
 impl Compiled {
+    /// What is to compute it.
+    pub fn device(&self) -> Device {
+        self.target.device
+    }
+
+    /// The model as that computes it, but for an encoder in front of it.
+    pub(crate) fn device_plan(&self) -> Result<DevicePlan, Error> {
+        Ok(match self.target.device {
+            Device::Cpu => DevicePlan::Cpu(Arc::clone(&self.plan)),
+            Device::Cuda(number) => {
+                let plan = Box::new(cuda::plan(&self.graph, self.precision)?);
+                DevicePlan::Cuda { plan, number, files: self.target.cuda.clone() }
+            }
+        })
+    }
+
     /// Multiply-accumulates of a batch: those of the weight matrices and of attention.
     pub fn macs(&self, batch: &[&Sequence]) -> u64 {
         engine::layout(batch).map_or(0, |layout| self.plan.macs(&layout))
@@ -285,9 +315,10 @@ impl Host {
     /// # Errors
     /// As for [`Host::load`].
     pub fn compile_folder(&self, folder: &Path, id: &str, options: &LoadOptions) -> Result<Compiled, Error> {
-        if let Device::Cuda(number) = options.device {
-            cuda::probe(number, &options.cuda)?;
+        if options.or_cpu {
+            return self.compile_fastest(folder, id, options);
         }
+        options.device.check(&options.cuda, options.precision)?;
         if artefact::is_artefact(folder) {
             return artefact::compile(self, folder, id, options);
         }
@@ -301,9 +332,6 @@ impl Host {
         };
         let mut passes = [std::mem::take(&mut source.reports), reports].concat();
         let precision = match (options.precision, options.device, source.precision) {
-            (Some(Precision::F32), Device::Cuda(_), _) => {
-                return Err(Error::OnlyCpu { what: "a model in f32".to_owned() });
-            }
             (None, Device::Cuda(_), Precision::F32) => Precision::F16,
             (asked, _, found) => asked.unwrap_or(found),
         };
@@ -362,12 +390,20 @@ impl Host {
         &self,
         source: Source,
         graph: Graph,
-        passes: Vec<Report>,
+        mut passes: Vec<Report>,
         precision: Precision,
         target: Target,
     ) -> Result<Compiled, Error> {
         let mut plan = lower(&graph, self.isa)?;
         plan.share(&self.weights);
+        let graph = match target.device {
+            Device::Cpu => graph,
+            Device::Cuda(_) => {
+                let (graph, report) = centuple_passes::byte_activations(&graph)?;
+                passes.push(report);
+                graph
+            }
+        };
         let Source { mut model, description, text, plain, encoder, notes, gguf, .. } = source;
         let encoder = match encoder {
             Some(graph) => {
@@ -383,6 +419,7 @@ impl Host {
             description,
             precision,
             target,
+            choice: None,
             text,
             plain: Some(plain),
             graph,
@@ -404,13 +441,7 @@ impl Host {
             return Err(Error::OnlyGenerates { model: compiled.model.card.id.clone() });
         }
         let limits = compiled.model.limits;
-        let engine = match compiled.target.device {
-            Device::Cpu => DeviceEngine::Cpu(Box::new(PlanEngine::new(self, &compiled.plan, limits)?)),
-            Device::Cuda(number) => {
-                let plan = centuple_cuda::lower(&compiled.graph, Format::F16)?;
-                DeviceEngine::Cuda(CudaEngine::new(&plan, number, &compiled.target.cuda, limits)?)
-            }
-        };
+        let engine = compiled.device_plan()?.engine(self, limits)?;
         Ok(Loaded {
             model: Arc::clone(&compiled.model),
             engine,

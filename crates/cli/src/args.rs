@@ -482,8 +482,8 @@ pub(crate) struct Eval {
     /// Evaluate the first examples only.
     #[arg(long, value_name = "N", value_parser = number(1..=u64::MAX >> 1))]
     pub(crate) first: Option<usize>,
-    /// Precisions of the linear layers: f32, f16, int8, int4 or int4:GROUP; by default all, or that of an optimised model. What
-    /// comes after f32 is compared with it.
+    /// Precisions of the linear layers: f32, f16, int8, int4 or int4:GROUP; by default f32 and all that the device has, or that of
+    /// an optimised model. What comes after f32 is compared with it.
     #[arg(long, value_delimiter = ',', value_name = "PRECISIONS", value_parser = precision)]
     pub(crate) precision: Vec<Precision>,
     #[command(flatten)]
@@ -497,9 +497,17 @@ pub(crate) struct Eval {
     /// Resamples of the bootstrap.
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) resamples: u32,
+    /// Fail where a precision loses more points than so many against f32.
+    #[arg(long, value_name = "POINTS", value_parser = points)]
+    pub(crate) max_drop: Option<f64>,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+    /// What computes all precisions but f32, which is always the CPU's: cpu; cuda for all NVIDIA GPUs, cuda:N for one.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: Device,
+    #[command(flatten)]
+    pub(crate) cuda: Cuda,
     #[command(flatten)]
     pub(crate) machine: MachineOnly,
 }
@@ -513,6 +521,8 @@ impl Eval {
             first: self.first,
             metric: self.metric,
             precisions: self.precision.iter().map(|precision| precision.load_options()).collect(),
+            device: self.device,
+            cuda: self.cuda.files(),
             bootstrap: Bootstrap { resamples: self.resamples, seed: self.seed },
         }
     }
@@ -734,18 +744,48 @@ pub(crate) struct Pull {
 /// Flags of every command that runs a model.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Machine {
-    /// Precision of the computation: f32, f16, int8, int4, or int4:GROUP with so many weights to a scale; by default that of an
-    /// optimised model, and f32 for every other.
+    /// Precision of the computation: f32, f16, int8, int4, int4:GROUP with so many weights to a scale, or on GPUs fp8; by default
+    /// that of an optimised model, and f32 for every other (f16 on GPUs).
     #[arg(long, value_name = "PRECISION", value_parser = precision)]
     pub(crate) precision: Option<Precision>,
-    /// What computes: cpu; cuda for all NVIDIA GPUs, cuda:N for one; auto, which is the CPU, since CUDA was never run on a GPU.
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
-    pub(crate) device: Device,
+    /// What computes: cpu; cuda for all NVIDIA GPUs, cuda:N for one; fastest, which is cpu or cuda, whichever answers sooner when
+    /// the model is loaded; auto, which is cpu until CUDA has run on a GPU, and then fastest.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = wanted_device)]
+    pub(crate) device: WantedDevice,
+    #[command(flatten)]
+    pub(crate) cuda: Cuda,
+    #[command(flatten)]
+    pub(crate) only: MachineOnly,
+}
+
+/// What is to compute a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WantedDevice {
+    device: Device,
+    /// Whether the CPU takes its place where that answers sooner.
+    or_cpu: bool,
+}
+
+fn wanted_device(text: &str) -> Result<WantedDevice, String> {
+    if text == "fastest" {
+        return Ok(WantedDevice { device: Device::Cuda(None), or_cpu: true });
+    }
+    let device = text.parse().map_err(|error| format!("{error}, or fastest"))?;
+    Ok(WantedDevice { device, or_cpu: false })
+}
+
+/// Files that only GPUs need.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Cuda {
     /// File of compiled CUDA kernels; without one they are compiled by NVRTC and kept in the user's cache.
     #[arg(long, value_name = "FILE", env = "CENTUPLE_CUDA_KERNELS")]
     pub(crate) cuda_kernels: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) only: MachineOnly,
+}
+
+impl Cuda {
+    fn files(&self) -> CudaFiles {
+        CudaFiles { kernels: self.cuda_kernels.clone(), cache: cuda_cache(), ..CudaFiles::default() }
+    }
 }
 
 /// What of the machine is used.
@@ -775,15 +815,15 @@ impl Precision {
     }
 }
 
-/// Reads f32, f16, int8, int4, or int4:GROUP with a whole number of eights.
+/// Reads f32, f16, int8, fp8, int4, or int4:GROUP with a whole number of eights.
 fn precision(text: &str) -> Result<Precision, String> {
-    use centuple::Precision::{F16, F32, Int4, Int8};
+    use centuple::Precision::{F16, F32, Fp8, Int4, Int8};
 
-    let all = [F32, F16, Int8, Int4];
+    let all = [F32, F16, Int8, Int4, Fp8];
     if let Some(of) = all.into_iter().find(|precision| precision.to_string() == text) {
         return Ok(Precision { of, group: None });
     }
-    let group = text.strip_prefix("int4:").ok_or("the precisions are f32, f16, int8, int4 and int4:GROUP")?;
+    let group = text.strip_prefix("int4:").ok_or("the precisions are f32, f16, int8, int4, int4:GROUP and fp8")?;
     match group.parse() {
         Ok(group) if INT4_GROUPS.contains(&group) && group % 8 == 0 => Ok(Precision { of: Int4, group: Some(group) }),
         Ok(_) | Err(_) => {
@@ -809,8 +849,8 @@ impl Machine {
     /// How these flags want a model loaded.
     pub(crate) fn load_options(&self) -> LoadOptions {
         let options = self.precision.map(Precision::load_options).unwrap_or_default();
-        let cuda = CudaFiles { driver: None, kernels: self.cuda_kernels.clone(), cache: cuda_cache() };
-        LoadOptions { device: self.device, cuda, ..options }
+        let WantedDevice { device, or_cpu } = self.device;
+        LoadOptions { device, or_cpu, cuda: self.cuda.files(), ..options }
     }
 }
 

@@ -1,5 +1,6 @@
 // A driver of an emulated GPU: the functions of libcuda that the crate calls, for one thread. What is given to a stream
-// happens when somebody waits for it and not before. A module's image is the path of a kernel's emulated library.
+// happens when somebody waits for it and not before. A module's image is the path of a kernel's emulated library. MAJOR and MINOR are
+// the GPU's compute capability.
 
 #include <dlfcn.h>
 #include <stdint.h>
@@ -11,7 +12,29 @@
 #include <string>
 #include <vector>
 
-typedef const char* (*Emulate)(uint32_t, uint32_t, uint32_t, size_t, void**, uint64_t);
+typedef const char* (*Emulate)(uint32_t, uint32_t, uint32_t, size_t, void**, uint64_t, const void*, size_t);
+
+// As cuda.h has them.
+const int PROGRAMMATIC_STREAM_SERIALIZATION = 6;
+
+struct LaunchAttribute {
+    int id;
+    char padding[4];
+    union {
+        char bytes[64];
+        uint64_t words[8];
+        int allowed;
+    } value;
+};
+
+struct LaunchConfig {
+    unsigned grid_x, grid_y, grid_z;
+    unsigned block_x, block_y, block_z;
+    unsigned shared;
+    void* stream;
+    const LaunchAttribute* attributes;
+    unsigned attribute_count;
+};
 
 namespace {
 
@@ -40,10 +63,13 @@ struct State {
     std::vector<Task> queue;
     std::set<void*> live;
     bool failed = false;
+    int in_turn = 0;
 };
 
 thread_local State state;
 char context;
+// Of all threads.
+int capability[2] = {7, 5};
 
 int ready() {
     if (!state.initialised) return NOT_INITIALIZED;
@@ -105,6 +131,28 @@ extern "C" {
 // Resources that were not given back, contexts among them.
 int emulated_live() { return static_cast<int>(state.live.size()) + state.contexts; }
 
+// Captured kernels that begin when the one before them has ended, by now.
+int emulated_in_turn() { return state.in_turn; }
+// Whether this thread has a context; 0 where it has.
+int emulated_ready() { return ready(); }
+
+// Makes the GPU one of that compute capability.
+void emulated_become(int major, int minor) {
+    capability[0] = major;
+    capability[1] = minor;
+}
+
+void emulated_capability(int* numbers) { memcpy(numbers, capability, sizeof(capability)); }
+
+// Gives a library's work to a stream, or to what is captured of it.
+int emulated_give(void* stream, const Task& task) {
+    if (int code = ready()) return code;
+    if (!state.live.count(stream)) return INVALID_VALUE;
+    if (!state.capturing) return give(task);
+    state.captured.tasks.push_back(task);
+    return SUCCESS;
+}
+
 int cuInit(unsigned) {
     state.initialised = true;
     return SUCCESS;
@@ -128,7 +176,7 @@ int cuDeviceGetName(char* name, int length, int device) {
 }
 int cuDeviceGetAttribute(int* value, int attribute, int device) {
     if (device != 40) return INVALID_VALUE;
-    *value = attribute == 16 ? 6 : attribute == 75 ? 7 : attribute == 76 ? 5 : -1;
+    *value = attribute == 16 ? 6 : attribute == 75 || attribute == 76 ? capability[attribute - 75] : -1;
     return SUCCESS;
 }
 int cuMemGetInfo_v2(size_t* free, size_t* total) {
@@ -227,15 +275,25 @@ int cuModuleGetFunction(void** function, void* module, const char* name) {
     return SUCCESS;
 }
 int cuFuncSetAttribute(void* function, int attribute, int value) {
-    if (attribute != 8 || !state.live.count(function) || value < 0 || value > 64 << 10) return INVALID_VALUE;
+    int most = capability[0] == 9 ? 227 << 10 : capability[0] == 8 ? 99 << 10 : 64 << 10;
+    if (attribute != 8 || !state.live.count(function) || value < 0 || value > most) return INVALID_VALUE;
     static_cast<Module*>(function)->allowed = value;
     return SUCCESS;
 }
-int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
-                   unsigned block_z, unsigned shared, void* stream, void** arguments, void** extra) {
+int cuLaunchKernelEx(const LaunchConfig* config, void* function, void** arguments, void** extra) {
     if (int code = ready()) return code;
-    if (!state.live.count(function) || !state.live.count(stream) || extra || grid_z != 1 || block_y != 1 || block_z != 1 ||
-        grid_x == 0 || grid_y == 0 || grid_y > 65535 || block_x > 1024) {
+    uint32_t grid_x = config->grid_x, grid_y = config->grid_y, block_x = config->block_x;
+    size_t shared = config->shared;
+    if (!state.live.count(function) || !state.live.count(config->stream) || extra || config->grid_z != 1 ||
+        config->block_y != 1 || config->block_z != 1 || grid_x == 0 || grid_y == 0 || grid_y > 65535 || block_x > 1024) {
+        return INVALID_VALUE;
+    }
+    // From 9.0 on kernels may overlap, all but the first one of a graph.
+    bool behind_kernel = state.capturing && !state.captured.tasks.empty();
+    if (config->attribute_count > (capability[0] >= 9 && behind_kernel)) return INVALID_VALUE;
+    if (config->attribute_count == 0) {
+        state.in_turn += behind_kernel;
+    } else if (config->attributes->id != PROGRAMMATIC_STREAM_SERIALIZATION || config->attributes->value.allowed != 1) {
         return INVALID_VALUE;
     }
     Module* module = static_cast<Module*>(function);
@@ -248,7 +306,7 @@ int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned gr
     Task task = [=]() mutable {
         std::vector<void*> places;
         for (auto& value : values) places.push_back(value.data());
-        if (module->emulate(grid_x, grid_y, block_x, shared, places.data(), 17)) state.failed = true;
+        if (module->emulate(grid_x, grid_y, block_x, shared, places.data(), 17, nullptr, 0)) state.failed = true;
     };
     if (!state.capturing) return give(task);
     state.captured.tasks.push_back(task);

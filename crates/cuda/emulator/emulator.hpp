@@ -5,10 +5,18 @@
 // An instruction of a whole warp waits until all its lanes have come to it. Shared memory is NaN at first. Asynchronous
 // copies happen at any time between being asked for and being waited for, as chance has it. Rows of ldmatrix that meet in a
 // bank of shared memory, which a GPU only does slowly, are an error here.
+//
+// Products of warpgroups happen between being asked for and being waited for too, each warp's rows at a time of their own, and
+// accumulators are NaN meanwhile. They see copies to shared memory when the thread that copied has published them, or before, as
+// chance has it.
+//
+// The kernel before ends when all threads of a block wait for that. Until then the buffers that it may read or write are
+// out of reach, and whoever touches them ends the process.
 
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <ucontext.h>
 
 #include <memory>
@@ -21,6 +29,7 @@ typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
 typedef long long i64;
+typedef unsigned long long u64;
 
 #define DEVICE static inline
 #define KERNEL(threads) static void NAME
@@ -32,7 +41,10 @@ typedef long long i64;
 namespace emulator {
 
 const int LANES = 32;
+const int WARPGROUP = 4;
 const size_t STACK = 128 << 10;
+// Where shared memory begins, as instructions see it: at a multiple of what swizzled tiles are aligned to.
+const u32 SHARED_BASE = 1024;
 
 struct Index {
     u32 x, y, z;
@@ -43,17 +55,15 @@ struct Copy {
     void* to;
     const void* from;
     bool inside;
-
-    void finish() const {
-        if (inside) {
-            memcpy(to, from, 16);
-        } else {
-            memset(to, 0, 16);
-        }
-    }
 };
 
-enum class State { RUNNABLE, AT_WARP, AT_BLOCK, DONE };
+// Pages that a kernel may not touch while the one before it runs.
+struct Pages {
+    void* first;
+    size_t bytes;
+};
+
+enum class State { RUNNABLE, AT_WARP, AT_BLOCK, AT_PREVIOUS, DONE };
 
 struct Fiber {
     ucontext_t context;
@@ -61,6 +71,30 @@ struct Fiber {
     State state = State::RUNNABLE;
     Index thread{0, 0, 0};
     std::vector<std::vector<Copy>> groups{{}};
+    // What was copied to shared memory and not published.
+    std::vector<u8*> unpublished;
+};
+
+// A product of a warpgroup: the descriptors of its operands, and how many columns it has.
+struct Product {
+    u64 a;
+    u64 b;
+    u32 columns;
+
+    bool operator==(const Product& other) const { return a == other.a && b == other.b && columns == other.columns; }
+};
+
+// The products of a warp.
+struct Products {
+    // Since the block began, and how many of them happened.
+    std::vector<Product> all;
+    size_t done = 0;
+    // How many had been asked for at the end of each group.
+    std::vector<size_t> groups;
+    bool begun = false;
+    // What the accumulators of each lane hold while products are under way, and where they are; empty at other times.
+    std::vector<std::vector<u32>> sums;
+    void* accumulators[LANES];
 };
 
 // What the lanes of a warp bring to the instruction that they wait at.
@@ -69,17 +103,25 @@ struct Warp {
     int arrived = 0;
     const char* instruction = nullptr;
     void* operands[LANES];
+    Products products;
 };
 
 struct Machine {
     Index block{0, 0, 0};
     u8* shared = nullptr;
+    // Shared memory as products of warpgroups see it.
+    std::vector<u8> published;
     std::vector<Fiber> fibers;
     std::vector<Warp> warps;
     size_t runnable = 0;
     bool greedy = false;
     int current = 0;
     int at_block = 0;
+    // Threads that have waited for the kernel before, and whether the next one may start.
+    int at_previous = 0;
+    bool lets_next_start = false;
+    const Pages* pages = nullptr;
+    size_t page_ranges = 0;
     ucontext_t scheduler;
     uint64_t random = 1;
     std::string error;
@@ -96,6 +138,36 @@ struct Machine {
 
     void fail(const std::string& message) {
         if (error.empty()) error = message;
+    }
+
+    // What is at an address of shared memory for products of warpgroups.
+    const u8* published_at(u32 address) {
+        static const u8 nothing[16] = {};
+        if (address >= SHARED_BASE && address + 16 <= SHARED_BASE + published.size()) return &published[address - SHARED_BASE];
+        fail("a matrix descriptor leads out of shared memory");
+        return nothing;
+    }
+
+    void publish(const u8* place) { memcpy(&published[place - shared], place, 16); }
+
+    void finish(const Copy& copy) {
+        if (copy.inside) {
+            memcpy(copy.to, copy.from, 16);
+        } else {
+            memset(copy.to, 0, 16);
+        }
+        if (draw(2)) {
+            publish(static_cast<u8*>(copy.to));
+        } else {
+            fiber().unpublished.push_back(static_cast<u8*>(copy.to));
+        }
+    }
+
+    // Puts what the kernel before may still use out of reach, or gives it back.
+    void protect(int protection) {
+        for (size_t i = 0; i < page_ranges; i++) {
+            if (mprotect(pages[i].first, pages[i].bytes, protection) != 0) fail("pages can't be protected");
+        }
     }
 
     void wake(int thread) {
@@ -158,12 +230,24 @@ static void barrier() {
     }
 }
 
+// All threads wait together, as if the kernel before had gone on until then.
+static void previous() {
+    if (++machine.at_previous < static_cast<int>(machine.fibers.size())) {
+        machine.wait(State::AT_PREVIOUS);
+        return;
+    }
+    machine.protect(PROT_READ | PROT_WRITE);
+    for (int thread = 0; thread < static_cast<int>(machine.fibers.size()); thread++) {
+        if (thread != machine.current) machine.wake(thread);
+    }
+}
+
 // All pending copies but those of the last `pending` groups.
 static void finish_copies(size_t pending) {
     auto& groups = machine.fiber().groups;
     // The last one is not committed yet.
     while (groups.size() > pending + 1) {
-        for (const Copy& copy : groups.front()) copy.finish();
+        for (const Copy& copy : groups.front()) machine.finish(copy);
         groups.erase(groups.begin());
     }
 }
@@ -178,18 +262,23 @@ static void enter() {
 }
 
 static void run_block(u32 threads, size_t shared_bytes) {
-    std::unique_ptr<u8[]> shared(new u8[shared_bytes + 256]);
-    memset(shared.get(), 0xff, shared_bytes + 256);
-    machine.shared = reinterpret_cast<u8*>((reinterpret_cast<uintptr_t>(shared.get()) + 127) / 128 * 128);
+    std::unique_ptr<u8[]> shared(new u8[shared_bytes + 2048]);
+    memset(shared.get(), 0xff, shared_bytes + 2048);
+    machine.shared = reinterpret_cast<u8*>((reinterpret_cast<uintptr_t>(shared.get()) + 1023) / 1024 * 1024);
+    machine.published.assign(shared_bytes, 0xff);
     machine.warps.assign((threads + LANES - 1) / LANES, Warp());
     machine.runnable = 0;
     machine.current = 0;
     machine.at_block = 0;
+    machine.at_previous = 0;
+    machine.lets_next_start = false;
+    machine.protect(PROT_NONE);
     machine.greedy = machine.draw(2);
     for (u32 thread = 0; thread < threads; thread++) {
         Fiber& fiber = machine.fibers[thread];
         fiber.thread = {thread, 0, 0};
         fiber.groups.assign(1, {});
+        fiber.unpublished.clear();
         getcontext(&fiber.context);
         fiber.context.uc_stack.ss_sp = fiber.stack.get();
         fiber.context.uc_stack.ss_size = STACK;
@@ -201,8 +290,23 @@ static void run_block(u32 threads, size_t shared_bytes) {
         machine.choose();
         swapcontext(&machine.scheduler, &machine.fiber().context);
     }
+    machine.protect(PROT_READ | PROT_WRITE);
     for (const Fiber& fiber : machine.fibers) {
         if (fiber.state != State::DONE) machine.fail("some threads of a block wait for others that never come");
+        for (const std::vector<Copy>& group : fiber.groups) {
+            if (!group.empty()) machine.fail("a block ends with copies that nobody has waited for");
+        }
+    }
+    if (machine.at_previous == 0) machine.fail("a block doesn't wait for the kernel before");
+    if (!machine.lets_next_start) machine.fail("a block doesn't let the next kernel start");
+    for (size_t warp = 0; warp < machine.warps.size(); warp++) {
+        const Products& products = machine.warps[warp].products;
+        if (!products.sums.empty()) machine.fail("a block ends with products that nobody has waited for");
+        size_t first = warp / WARPGROUP * WARPGROUP;
+        bool whole = first + WARPGROUP <= machine.warps.size();
+        if (!products.all.empty() && !(whole && products.all == machine.warps[first].products.all)) {
+            machine.fail("warps of a warpgroup don't ask for the same products");
+        }
     }
 }
 
@@ -225,7 +329,9 @@ static size_t parameter_sizes(void (*)(Arguments...), size_t* sizes) {
 
 // Runs a grid; what went wrong, or null.
 static const char* launch(void (*kernel)(void**), u32 grid_x, u32 grid_y, u32 threads, size_t shared_bytes,
-                          void** arguments, uint64_t seed) {
+                          void** arguments, uint64_t seed, const Pages* pages, size_t page_ranges) {
+    machine.pages = pages;
+    machine.page_ranges = page_ranges;
     body = kernel;
     body_arguments = arguments;
     machine.random = seed * 2 + 1;
@@ -303,6 +409,17 @@ DEVICE u16 narrow(float x) {
 
 DEVICE u32 narrow_pair(float low, float high) { return narrow(low) | static_cast<u32>(narrow(high)) << 16; }
 
+// A code counts steps of 2^-9, which double with each power of two from 2^-5 on.
+DEVICE u32 narrow_e4m3(float x) {
+    if (isnan(x)) return 0x7f;
+    float size = fminf(fabsf(x), 448.0f);
+    int exponent = 0;
+    frexpf(size, &exponent);
+    int step = size == 0.0f || exponent < -5 ? -9 : exponent - 4;
+    u32 count = static_cast<u32>(lrintf(ldexpf(size, -step)));
+    return (signbit(x) ? 0x80 : 0) | (static_cast<u32>(step + 9) * 8 + count);
+}
+
 DEVICE float exp2_fast(float x) {
     float result = exp2f(x);
     return result < 1.17549435e-38f ? 0.0f : result;
@@ -316,7 +433,7 @@ DEVICE void copy_async(void* to, const void* from, bool inside) {
     }
     emulator::Copy copy{to, from, inside};
     if (emulator::machine.draw(2)) {
-        copy.finish();
+        emulator::machine.finish(copy);
     } else {
         emulator::machine.fiber().groups.back().push_back(copy);
     }
@@ -417,6 +534,120 @@ DEVICE void multiply(int (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
     });
 }
 
+DEVICE u32 shared_address(const void* place) {
+    return emulator::SHARED_BASE + static_cast<u32>(static_cast<const u8*>(place) - emulator::machine.shared);
+}
+
+DEVICE void copies_publish() {
+    std::vector<u8*>& places = emulator::machine.fiber().unpublished;
+    for (const u8* place : places) emulator::machine.publish(place);
+    places.clear();
+}
+
+// 32 bytes of a row of a tile that a descriptor tells: rows of 128 bytes with the 128-byte swizzle, groups of eight rows as far apart
+// as it says.
+DEVICE void read_row(u8 (&to)[32], u64 descriptor, u32 row) {
+    if (descriptor >> 62 != 1 || (descriptor >> 49 & 7) != 0) emulator::machine.fail("a matrix descriptor of another swizzle");
+    u32 start = static_cast<u32>(descriptor & 0x3fff) << 4;
+    u32 stride = static_cast<u32>(descriptor >> 32 & 0x3fff) << 4;
+    for (u32 chunk = 0; chunk < 2; chunk++) {
+        u32 address = start + row / 8 * stride + row % 8 * 128 + chunk * 16;
+        memcpy(to + chunk * 16, emulator::machine.published_at(address ^ (address >> 7 & 7) << 4), 16);
+    }
+}
+
+DEVICE void add_products(float& sum, const u8 (&a)[32], const u8 (&b)[32]) {
+    for (int byte = 0; byte < 32; byte += 2) {
+        // Products of 16-bit floats are exact.
+        sum += widen(static_cast<u16>(a[byte] | a[byte + 1] << 8)) * widen(static_cast<u16>(b[byte] | b[byte + 1] << 8));
+    }
+}
+
+DEVICE void add_products(int& sum, const u8 (&a)[32], const u8 (&b)[32]) {
+    for (int byte = 0; byte < 32; byte++) sum += static_cast<int>(a[byte]) * static_cast<signed char>(b[byte]);
+}
+
+// Lets the first `count` products of a warp happen, as far as they haven't.
+template <class Sum>
+DEVICE void finish_products(int warp, size_t count) {
+    emulator::Products& products = emulator::machine.warps[warp].products;
+    for (; products.done < count; products.done++) {
+        const emulator::Product& product = products.all[products.done];
+        u8 rows[16][32];
+        for (u32 row = 0; row < 16; row++) read_row(rows[row], product.a, warp % emulator::WARPGROUP * 16 + row);
+        for (u32 column = 0; column < product.columns; column++) {
+            u8 other[32];
+            read_row(other, product.b, column);
+            for (u32 row = 0; row < 16; row++) {
+                u32& held = products.sums[row % 8 * 4 + column % 8 / 2][column / 8 * 4 + row / 8 * 2 + column % 2];
+                Sum sum;
+                memcpy(&sum, &held, 4);
+                add_products(sum, rows[row], other);
+                memcpy(&held, &sum, 4);
+            }
+        }
+    }
+}
+
+DEVICE void products_begin() {
+    emulator::together("wgmma.fence", nullptr, [](void**) {
+        emulator::machine.warps[emulator::machine.current / emulator::LANES].products.begun = true;
+    });
+}
+
+struct ProductOperands {
+    void* accumulators;
+    emulator::Product product;
+};
+
+template <class Sum, int BLOCKS>
+DEVICE void multiply_async(Sum (&d)[BLOCKS][4], u64 a, u64 b) {
+    ProductOperands mine{d, {a, b, BLOCKS * 8}};
+    emulator::together("wgmma", &mine, [](void** operands) {
+        int warp = emulator::machine.current / emulator::LANES;
+        emulator::Products& products = emulator::machine.warps[warp].products;
+        auto lane_of = [&](int lane) { return static_cast<ProductOperands*>(operands[lane]); };
+        bool first = products.sums.empty();
+        if (first && !products.begun) emulator::machine.fail("a product whose accumulators are not fenced");
+        if (first) products.sums.resize(emulator::LANES);
+        for (int lane = 0; lane < emulator::LANES; lane++) {
+            if (!(lane_of(lane)->product == lane_of(0)->product)) emulator::machine.fail("lanes differ in their product");
+            void* accumulators = lane_of(lane)->accumulators;
+            if (!first && products.accumulators[lane] != accumulators) emulator::machine.fail("products into two places");
+            if (!first) continue;
+            products.accumulators[lane] = accumulators;
+            products.sums[lane].resize(BLOCKS * 4);
+            memcpy(products.sums[lane].data(), accumulators, sizeof(d));
+            memset(accumulators, 0xff, sizeof(d));
+        }
+        products.all.push_back(lane_of(0)->product);
+        if (emulator::machine.draw(2)) finish_products<Sum>(warp, products.all.size());
+    });
+}
+
+DEVICE void products_commit() {
+    emulator::together("wgmma.commit_group", nullptr, [](void**) {
+        emulator::Products& products = emulator::machine.warps[emulator::machine.current / emulator::LANES].products;
+        products.groups.push_back(products.all.size());
+    });
+}
+
+template <int PENDING, class Sum, int BLOCKS>
+DEVICE void products_wait(Sum (&)[BLOCKS][4]) {
+    emulator::together("wgmma.wait_group", nullptr, [](void**) {
+        int warp = emulator::machine.current / emulator::LANES;
+        emulator::Products& products = emulator::machine.warps[warp].products;
+        size_t waited = products.groups.size() > PENDING ? products.groups[products.groups.size() - 1 - PENDING] : 0;
+        finish_products<Sum>(warp, waited);
+        if (waited < products.all.size()) return;
+        for (int lane = 0; lane < static_cast<int>(products.sums.size()); lane++) {
+            memcpy(products.accumulators[lane], products.sums[lane].data(), products.sums[lane].size() * 4);
+        }
+        products.sums.clear();
+        products.begun = false;
+    });
+}
+
 struct ExchangeOperands {
     float in;
     int mask;
@@ -436,10 +667,15 @@ DEVICE float exchange(float x, int mask) {
 
 DEVICE void block_barrier() { emulator::barrier(); }
 
+DEVICE void let_next_start() { emulator::machine.lets_next_start = true; }
+
+DEVICE void wait_for_previous() { emulator::previous(); }
+
 static void NAME_arguments(void** arguments);
 
-// The kernel of this translation unit. Grid and block are those of a launch on a device; the text is valid until the next call.
+// The kernel of this translation unit. Grid and block are those of a launch on a device; the pages are what it may not touch
+// before the kernel before it has ended. The text is valid until the next call.
 extern "C" const char* emulate(u32 grid_x, u32 grid_y, u32 threads, size_t shared_bytes, void** arguments,
-                               uint64_t seed) {
-    return emulator::launch(NAME_arguments, grid_x, grid_y, threads, shared_bytes, arguments, seed);
+                               uint64_t seed, const emulator::Pages* pages, size_t page_ranges) {
+    return emulator::launch(NAME_arguments, grid_x, grid_y, threads, shared_bytes, arguments, seed, pages, page_ranges);
 }

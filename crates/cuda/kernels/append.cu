@@ -6,6 +6,8 @@
 // [places, width]. rows: how many tokens there are. width and strides are multiples of 8.
 KERNEL(32 * WARPS)(const u16* k, int k_stride, const u16* v, int v_stride, const int* places, u16* keys, u16* values,
                    const int* rows, int width) {
+    let_next_start();
+    wait_for_previous();
     int row = blockIdx.x * WARPS + threadIdx.x / 32;
     if (row >= *rows) return;
     i64 place = static_cast<i64>(places[row]) * width;

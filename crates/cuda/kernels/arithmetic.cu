@@ -19,15 +19,6 @@ DEVICE float warp_min(float x) {
     return x;
 }
 
-// Adds eight 16-bit floats.
-DEVICE void add_chunk(float (&row)[8], const u16* from) {
-    Chunk chunk = *reinterpret_cast<const Chunk*>(from);
-    UNROLL for (int j = 0; j < 4; j++) {
-        row[2 * j] += widen(static_cast<u16>(chunk.word[j]));
-        row[2 * j + 1] += widen(static_cast<u16>(chunk.word[j] >> 16));
-    }
-}
-
 // Activation functions by number, as `Activation` in src/specialisation.rs counts them.
 #define IDENTITY 0
 #define GELU 1
@@ -73,7 +64,8 @@ DEVICE float activate_by(int function, float x) {
     }
 }
 
-// How one row is quantised to unsigned codes: the meaning of `Op::QuantizedLinear`, which has the range include 0.
+// How one row is quantised: to unsigned codes, the meaning of `Op::QuantizedLinear`, which has the range include 0; or, where E4M3
+// says so, to floats of which the largest of the row is 448.
 struct Quantiser {
     float scale;
     float zero_point;
@@ -82,7 +74,11 @@ struct Quantiser {
 
     // The code of a value.
     __device__ u32 code(float x) const {
+#if E4M3
+        return narrow_e4m3(x * inverse);
+#else
         return static_cast<u32>(fminf(fmaxf(round_even(x * inverse) + zero_point, 0.0f), limit));
+#endif
     }
 };
 
@@ -90,13 +86,24 @@ struct Quantiser {
 template <int CODE_BITS>
 DEVICE Quantiser quantiser(float low, float high) {
     Quantiser found;
+#if E4M3
+    found.limit = 448.0f;
+    float scale = fmaxf(-low, high) / found.limit;
+    // Below, the inverse is infinite.
+    bool usable = scale >= 1.17549435e-38f && scale <= 3.402823466e38f;
+#else
     found.limit = static_cast<float>((1 << CODE_BITS) - 1);
     low = fminf(low, 0.0f);
     high = fmaxf(high, 0.0f);
     float scale = (high - low) / found.limit;
     bool usable = scale > 0.0f && scale <= 3.402823466e38f;
+#endif
     found.scale = usable ? scale : 0.0f;
     found.inverse = usable ? 1.0f / scale : 0.0f;
+#if E4M3
+    found.zero_point = 0.0f;
+#else
     found.zero_point = round_even(-low * found.inverse);
+#endif
     return found;
 }

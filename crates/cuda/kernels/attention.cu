@@ -51,15 +51,19 @@ DEVICE void load_rows(u8* tile, const u16* matrix, int first, int length, int co
 // q, k, v: the first column of head 0; rows are *_stride elements apart, and each head has `columns` columns, a multiple of 8. Query
 // head h reads key head h / group. y [tokens, heads · columns]. rows: how many blocks there are. offsets [sequences + 1]: each
 // sequence's first row. blocks [rows]: pairs of sequence and first query within it. scale: of the scores, times log2(e).
-// Strides are multiples of 8. cap: scores s become cap · tanh(s / cap), times log2(e); 0 for none. window: -1 for none. distances [heads, 2 · farthest + 1], or null: what the distance from key to
-// query adds to a score, times log2(e); from `farthest` on, that of `farthest`. With CONTENT: by_query, by_key [tokens, heads · buckets], or null: what the product of query and key is increased
-// by, in the column bucket_of [2 · farthest + 1] that belongs to the distance. With PAGED: k, v are those of page 0; pasts
+// Strides are multiples of 8. cap: scores s become cap · tanh(s / cap), times log2(e); 0 for none. window: -1 for none.
+// distances [heads, 2 · farthest + 1], or null: what the distance from key to query adds to a score, times log2(e); from `farthest`
+// on, that of `farthest`. With CONTENT: by_query, by_key [tokens, heads · buckets], or null: what the product of query and key is
+// increased by, in the column bucket_of [2 · farthest + 1] that belongs to the distance. With PAGED: k, v are those of page 0; pasts
 // [sequences]: tokens that came before those of the batch; pages: of each sequence from its number in first_pages [sequences] on.
 KERNEL(THREADS)(const u16* q, const u16* k, const u16* v, u16* y, int q_stride, int k_stride, int v_stride, int y_stride,
-                int columns, int group, const int* rows, const int* offsets, const int* blocks, float scale, float cap, int causal, int window,
-                const float* distances, int farthest, const u16* by_query, const u16* by_key, int content_stride, int buckets,
-                const int* bucket_of, const int* pasts, const int* first_pages, const int* pages) {
+                int columns, int group, const int* rows, const int* offsets, const int* blocks, float scale, float cap,
+                int causal, int window, const float* distances, int farthest, const u16* by_query, const u16* by_key,
+                int content_stride, int buckets, const int* bucket_of, const int* pasts, const int* first_pages,
+                const int* pages) {
     SHARED(shared);
+    let_next_start();
+    wait_for_previous();
     if (static_cast<int>(blockIdx.x) >= *rows) return;
     int sequence = blocks[blockIdx.x * 2];
     int first_query = blocks[blockIdx.x * 2 + 1];

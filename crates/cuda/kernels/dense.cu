@@ -6,6 +6,8 @@
 // activation: by its number. k is a multiple of 8.
 KERNEL(32 * WARPS)(const float* x, const u16* weight, const float* bias, float* y, const int* rows, int n, int k,
                    int activation) {
+    let_next_start();
+    wait_for_previous();
     int row = blockIdx.y;
     int column = blockIdx.x * WARPS + threadIdx.x / 32;
     int lane = threadIdx.x % 32;

@@ -5,6 +5,8 @@
 // a, b: the first column of matrices whose rows are *_stride elements apart; b may be null. y [rows, width] is activation(a) · b.
 // rows: how many there are. activation: by its number. width and strides are multiples of 8.
 KERNEL(32 * WARPS)(const u16* a, int a_stride, const u16* b, int b_stride, u16* y, const int* rows, int width, int activation) {
+    let_next_start();
+    wait_for_previous();
     int row = blockIdx.x * WARPS + threadIdx.x / 32;
     if (row >= *rows) return;
     for (int column = threadIdx.x % 32 * 8; column < width; column += 256) {

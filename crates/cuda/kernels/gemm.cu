@@ -1,7 +1,9 @@
 // y = activation(x · weightᵀ + bias) + residual, on tensor cores.
 //
 // Constants: TILE_M, TILE_N (rows and columns of a block's tile), WARPS_M, WARPS_N (how the warps divide it), STAGES (tiles
-// of the depth under way), CODES (x and weight are bytes), ACTIVATION, WIDE (y is f32), GROUPED (groups of columns have a weight each).
+// of the depth under way), CODES (x and weight are bytes), ACTIVATION, WIDE (y is f32), GROUPED (groups of columns have a weight
+// each), WARPGROUPS (four warps multiply 64 rows together, out of shared memory), OVERLAPS (the kernel may begin before the one
+// before it has ended).
 //
 // Each element of y is one accumulator that sums 32 bytes of the depth at a time, in ascending order, whatever the tile
 // and the number of tokens: so a token's row has the same bits in every batch. A row of a tile in shared memory has 128
@@ -14,6 +16,8 @@
 #define BLOCKS_N (WARP_COLUMNS / 8)
 #define DEPTH_BYTES 128
 #define STAGE_BYTES ((TILE_M + TILE_N) * DEPTH_BYTES)
+// How many steps before its use a tile is asked for. Products of warpgroups still read a step's tile during the next one.
+#define AHEAD (WARPGROUPS ? STAGES - 2 : STAGES - 1)
 
 #if CODES
 typedef int Accumulator;
@@ -25,6 +29,13 @@ typedef float Accumulator;
 
 // Where a chunk of a row lies in a tile.
 DEVICE u8* tile_chunk(u8* tile, int row, int chunk) { return tile + row * DEPTH_BYTES + ((chunk ^ (row & 7)) << 4); }
+
+// A tile as products of warpgroups take it: its address in units of 16 bytes, as is the distance from eight rows to the next (from
+// bit 32 on), and that rows of 128 bytes have their chunks swapped by bits 7 to 9 of the address (62). So tiles begin at
+// multiples of 1024 bytes. What is at bit 16 isn't used.
+DEVICE u64 tile_descriptor(const u8* tile) {
+    return shared_address(tile) >> 4 & 0x3fff | 1ull << 16 | static_cast<u64>(8 * DEPTH_BYTES >> 4) << 32 | 1ull << 62;
+}
 
 // Asks for `depth` bytes of rows that are `stride` bytes apart; zeros where there is none.
 template <int ROWS>
@@ -48,10 +59,9 @@ KERNEL(THREADS)(const u8* x, const u8* weight, const float* bias, const u16* res
                 const int* x_zero_points, const float* weight_scales, const int* weight_sums, const int* rows, int n,
                 int k, int x_stride, int y_stride) {
     SHARED(shared);
-    int tokens = *rows;
+    let_next_start();
     int first_row = blockIdx.y * TILE_M;
     int first_column = blockIdx.x * TILE_N;
-    if (first_row >= tokens) return;
     int lane = threadIdx.x % 32;
     int warp = threadIdx.x / 32;
     int warp_row = warp / WARPS_N * WARP_ROWS;
@@ -71,6 +81,25 @@ KERNEL(THREADS)(const u8* x, const u8* weight, const float* bias, const u16* res
         y_columns = y_stride;
     }
 
+#if !OVERLAPS
+    wait_for_previous();
+    int tokens = *rows;
+    if (first_row >= tokens) return;
+#endif
+    UNROLL for (int stage = 0; stage < AHEAD; stage++) {
+        u8* tile = shared + stage * STAGE_BYTES + TILE_M * DEPTH_BYTES;
+        if (stage < steps) load_tile<TILE_N>(tile, weight, first_column, n, stage * DEPTH_BYTES, depth, depth);
+    }
+#if OVERLAPS
+    wait_for_previous();
+    int tokens = *rows;
+    if (first_row >= tokens) {
+        copies_commit();
+        copies_wait<0>();
+        return;
+    }
+#endif
+
     Accumulator sums[BLOCKS_M][BLOCKS_N][4];
     UNROLL for (int i = 0; i < BLOCKS_M; i++) {
         UNROLL for (int j = 0; j < BLOCKS_N; j++) {
@@ -78,20 +107,20 @@ KERNEL(THREADS)(const u8* x, const u8* weight, const float* bias, const u16* res
         }
     }
 
-    UNROLL for (int stage = 0; stage < STAGES - 1; stage++) {
-        if (stage < steps) {
-            u8* tile = shared + stage * STAGE_BYTES;
-            load_tile<TILE_M>(tile, x, first_row, tokens, stage * DEPTH_BYTES, depth, x_bytes);
-            load_tile<TILE_N>(tile + TILE_M * DEPTH_BYTES, weight, first_column, n, stage * DEPTH_BYTES, depth, depth);
-        }
+    UNROLL for (int stage = 0; stage < AHEAD; stage++) {
+        u8* tile = shared + stage * STAGE_BYTES;
+        if (stage < steps) load_tile<TILE_M>(tile, x, first_row, tokens, stage * DEPTH_BYTES, depth, x_bytes);
         copies_commit();
     }
-    int write_stage = STAGES - 1;
+    int write_stage = AHEAD;
     int read_stage = 0;
     for (int step = 0; step < steps; step++) {
-        copies_wait<STAGES - 2>();
+        copies_wait<AHEAD - 1>();
+#if WARPGROUPS
+        copies_publish();
+#endif
         block_barrier();
-        int ahead = step + STAGES - 1;
+        int ahead = step + AHEAD;
         if (ahead < steps) {
             u8* tile = shared + write_stage * STAGE_BYTES;
             load_tile<TILE_M>(tile, x, first_row, tokens, ahead * DEPTH_BYTES, depth, x_bytes);
@@ -102,6 +131,16 @@ KERNEL(THREADS)(const u8* x, const u8* weight, const float* bias, const u16* res
         u8* x_tile = shared + read_stage * STAGE_BYTES;
         u8* weight_tile = x_tile + TILE_M * DEPTH_BYTES;
         read_stage = read_stage + 1 == STAGES ? 0 : read_stage + 1;
+#if WARPGROUPS
+        u64 x_part = tile_descriptor(x_tile + warp / 4 * 64 * DEPTH_BYTES);
+        u64 weight_part = tile_descriptor(weight_tile);
+        products_begin();
+        UNROLL for (int part = 0; part < DEPTH_BYTES / 32; part++) {
+            multiply_async(sums[0], x_part + part * 2, weight_part + part * 2);
+        }
+        products_commit();
+        products_wait<1>(sums[0]);
+#else
         UNROLL for (int part = 0; part < DEPTH_BYTES / 32; part++) {
             u32 a[BLOCKS_M][4];
             u32 b[BLOCKS_N / 2][4];
@@ -119,7 +158,11 @@ KERNEL(THREADS)(const u8* x, const u8* weight, const float* bias, const u16* res
                 }
             }
         }
+#endif
     }
+#if WARPGROUPS
+    products_wait<0>(sums[0]);
+#endif
 
     UNROLL for (int i = 0; i < BLOCKS_M; i++) {
         UNROLL for (int half = 0; half < 2; half++) {

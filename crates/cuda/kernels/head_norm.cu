@@ -4,7 +4,10 @@
 
 // x: the first column of head 0, rows being x_stride elements apart. gamma [head_dim]; y [rows, heads · head_dim]. rows: how many
 // there are.
-KERNEL(32 * WARPS)(const u16* x, int x_stride, const float* gamma, u16* y, const int* rows, int heads, int head_dim, float epsilon) {
+KERNEL(32 * WARPS)(const u16* x, int x_stride, const float* gamma, u16* y, const int* rows, int heads, int head_dim,
+                   float epsilon) {
+    let_next_start();
+    wait_for_previous();
     int row = blockIdx.x * WARPS + threadIdx.x / 32;
     int lane = threadIdx.x % 32;
     if (row >= *rows) return;

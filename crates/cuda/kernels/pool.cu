@@ -41,6 +41,8 @@ DEVICE float pooled(const u16* column, int from, int length, i64 width) {
 KERNEL(THREADS)(const u16* x, const int* offsets, const int* pool_from, float* y, const int* rows, int width,
                 int normalise, float epsilon) {
     SHARED(shared);
+    let_next_start();
+    wait_for_previous();
     int sequence = blockIdx.x;
     if (sequence >= *rows) return;
     i64 begin = offsets[sequence];

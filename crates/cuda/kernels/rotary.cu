@@ -19,6 +19,8 @@ DEVICE void widen_pair(float (&to)[2], u32 pair) {
 // rotated, head_dim and x_stride are multiples of 4.
 KERNEL(32 * WARPS)(const u16* x, int x_stride, const int* positions, const float* table, int rotated, u16* y, const int* rows,
                    int heads, int head_dim) {
+    let_next_start();
+    wait_for_previous();
     int row = blockIdx.x * WARPS + threadIdx.x / 32;
     if (row >= *rows) return;
     const float* angles = table + static_cast<i64>(positions[row]) * rotated;

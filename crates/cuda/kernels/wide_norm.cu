@@ -16,6 +16,8 @@ DEVICE float row_sum(const float* row, int width, float from) {
 // x [rows, width]; gamma [width]; beta [width], or null for a norm by the root mean square; y [rows, width]. rows: how many there
 // are.
 KERNEL(32 * WARPS)(const float* x, const float* gamma, const float* beta, float* y, const int* rows, int width, float epsilon) {
+    let_next_start();
+    wait_for_previous();
     int row = blockIdx.x * WARPS + threadIdx.x / 32;
     if (row >= *rows) return;
     x += static_cast<i64>(row) * width;

@@ -4,6 +4,8 @@
 
 // x, y [tokens, width].
 KERNEL(32 * WARPS)(const u16* x, float* y, const int* rows, int width) {
+    let_next_start();
+    wait_for_previous();
     int token = blockIdx.x * WARPS + threadIdx.x / 32;
     if (token >= *rows) return;
     i64 row = static_cast<i64>(token) * width;

@@ -2,9 +2,19 @@
 
 use crate::error::Result;
 use crate::launch::{Launch, Pointer};
+use crate::matmul::Matmul;
 use crate::specialisation::Kernel;
 
-/// A captured list of launches.
+/// One thing that a GPU does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Operation {
+    /// A kernel of this crate.
+    Launch(Launch),
+    /// A matrix product of a library's.
+    Matmul(Matmul),
+}
+
+/// A captured list of operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GraphId(pub usize);
 
@@ -40,13 +50,20 @@ pub trait Device {
     /// It can't be had for this device.
     fn prepare(&mut self, kernel: Kernel) -> Result<()>;
 
-    /// Captures launches of prepared kernels, in their order, without running them.
+    /// Makes a matrix product ready, and may run it once. The first one of its n and k has the most rows that there will be: what
+    /// is chosen for it goes for fewer rows too, so that rows don't depend on how many there are.
     ///
     /// # Errors
-    /// A kernel isn't prepared, or the driver fails.
-    fn capture(&mut self, launches: &[Launch]) -> Result<GraphId>;
+    /// The library isn't there, or it has no such product for this device.
+    fn prepare_matmul(&mut self, matmul: &Matmul) -> Result<()>;
 
-    /// Runs captured launches with what their buffers hold then.
+    /// Captures prepared operations, in their order, without running them.
+    ///
+    /// # Errors
+    /// A kernel or a product isn't prepared, or the driver fails.
+    fn capture(&mut self, operations: &[Operation]) -> Result<GraphId>;
+
+    /// Runs captured operations with what their buffers hold then.
     ///
     /// # Errors
     /// The driver fails.

@@ -1,6 +1,8 @@
 //! Launches of kernels: the one place that knows the order of their arguments and the size of their grids.
 
-use crate::specialisation::{Activation, KEYS, Kernel, ROWS_PER_BLOCK, Specialisation, TILES};
+#[cfg(doc)]
+use crate::specialisation::Specialisation;
+use crate::specialisation::{Activation, KEYS, Kernel, ROWS_PER_BLOCK};
 
 /// An address in a device's memory; 0 where an operand is absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,6 +23,8 @@ impl Pointer {
 pub enum Argument {
     /// An address.
     Pointer(Pointer),
+    /// An address of weights, which the kernel may read while the one before it still runs.
+    Weight(Pointer),
     /// A number.
     Int(i32),
     /// A number.
@@ -105,18 +109,18 @@ impl BatchPointers {
     }
 }
 
-/// Codes of a quantised matrix of activations, `[tokens, width]` u8, and what they mean.
+/// Codes of a quantised matrix of activations, `[tokens, width]` bytes, and what they mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CodePointers {
     /// `[tokens, width]` u8.
     pub codes: Pointer,
     /// `[tokens]` f32.
     pub scales: Pointer,
-    /// `[tokens]` i32.
+    /// `[tokens]` i32; null for floats.
     pub zero_points: Pointer,
 }
 
-/// Operands of [`Specialisation::Norm`] and [`Specialisation::AnyNorm`].
+/// Operands of [`Specialisation::Norm`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct NormOperands {
     /// `[tokens, hidden]`, or null.
@@ -131,14 +135,14 @@ pub struct NormOperands {
     pub beta: Pointer,
     /// Added to the variance.
     pub epsilon: f32,
+    /// Columns, a multiple of 8.
+    pub hidden: usize,
     /// `[tokens, hidden]`: the result.
     pub y: Pointer,
-    /// `[hidden]` f32: what each column is multiplied by before it is quantised.
+    /// `[hidden]` f32: what each column is multiplied by before it becomes integers; null otherwise.
     pub factor: Pointer,
     /// The result's codes.
     pub codes: CodePointers,
-    /// Columns, a multiple of 8.
-    pub width: usize,
 }
 
 /// Operands of [`Specialisation::Gemm`].
@@ -181,6 +185,25 @@ pub struct GroupedGemmOperands {
     pub n: usize,
     /// Depth, a multiple of 8.
     pub k: usize,
+}
+
+/// Operands of [`Specialisation::Epilogue`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EpilogueOperands {
+    /// `[tokens, n]`: sums, and the results where those are no codes.
+    pub y: Pointer,
+    /// `[tokens]` f32.
+    pub x_scales: Pointer,
+    /// `[n]` f32.
+    pub weight_scales: Pointer,
+    /// `[n]` f32, or null.
+    pub bias: Pointer,
+    /// `[tokens, n]`, or null.
+    pub residual: Pointer,
+    /// The codes of the results, or null.
+    pub codes: CodePointers,
+    /// Columns, a multiple of 8.
+    pub n: usize,
 }
 
 /// Columns of a matrix: the address of the first one, and the elements from row to row, a multiple of 8.
@@ -350,7 +373,7 @@ impl Launch {
         Launch { kernel, grid: [blocks(rows.most, ROWS_PER_BLOCK), 1], arguments }
     }
 
-    /// [`Specialisation::Norm`] or [`Specialisation::AnyNorm`].
+    /// [`Specialisation::Norm`].
     pub fn norm(kernel: Kernel, rows: Extent, operands: &NormOperands) -> Launch {
         let [table0, table1, table2] = operands.tables;
         let CodePointers { codes, scales, zero_points } = operands.codes;
@@ -358,9 +381,7 @@ impl Launch {
         arguments.extend(pointers(&[operands.residual, operands.gamma, operands.beta]));
         arguments.push(Argument::Float(operands.epsilon));
         arguments.extend(pointers(&[operands.y, operands.factor, codes, scales, zero_points, rows.count]));
-        if matches!(kernel.specialisation, Specialisation::AnyNorm { .. }) {
-            arguments.push(int(operands.width));
-        }
+        arguments.push(int(operands.hidden));
         Launch::row_wise(kernel, rows, arguments)
     }
 
@@ -386,17 +407,22 @@ impl Launch {
     fn product(kernel: Kernel, rows: Extent, operands: &GemmOperands, groups: usize, strides: [usize; 2]) -> Launch {
         let GemmOperands { x, codes, weight, weight_scales, weight_sums, bias, residual, y, n, k } = *operands;
         let x = if x == Pointer::NULL { codes.codes } else { x };
-        let tile =
-            if let Specialisation::Gemm { tile, .. } | Specialisation::GroupedGemm { tile } = kernel.specialisation {
-                TILES[tile]
-            } else {
-                TILES[0]
-            };
-        let mut arguments = pointers(&[x, weight, bias, residual, y, codes.scales, codes.zero_points]);
+        let tile = kernel.tile();
+        let mut arguments = vec![Argument::Pointer(x), Argument::Weight(weight)];
+        arguments.extend(pointers(&[bias, residual, y, codes.scales, codes.zero_points]));
         arguments.extend(pointers(&[weight_scales, weight_sums, rows.count]));
         arguments.extend([n, k].into_iter().chain(strides).map(int));
         let columns = blocks(n, tile.columns).saturating_mul(blocks(groups, 1));
         Launch { kernel, grid: [columns, blocks(rows.most, tile.rows)], arguments }
+    }
+
+    /// [`Specialisation::Epilogue`].
+    pub fn epilogue(kernel: Kernel, rows: Extent, operands: &EpilogueOperands) -> Launch {
+        let EpilogueOperands { y, x_scales, weight_scales, bias, residual, codes, n } = *operands;
+        let mut arguments = pointers(&[y, x_scales, weight_scales, bias, residual]);
+        arguments.extend(pointers(&[codes.codes, codes.scales, rows.count]));
+        arguments.push(int(n));
+        Launch::row_wise(kernel, rows, arguments)
     }
 
     /// [`Specialisation::Attention`].
@@ -431,7 +457,7 @@ impl Launch {
         arguments.extend(pointers(&[content.by_query, content.by_key]));
         arguments.extend([heads * content.buckets, content.buckets].map(int));
         arguments.extend(pointers(&[content.bucket_of, batch.cache.pasts, batch.cache.first_pages, batch.cache.pages]));
-        let queries = kernel.specialisation.threads() / 2;
+        let queries = kernel.threads() / 2;
         Launch { kernel, grid: [blocks(capacity.attention_blocks(queries), 1), blocks(heads, 1)], arguments }
     }
 

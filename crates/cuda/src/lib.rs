@@ -12,6 +12,7 @@ mod driver;
 mod error;
 mod launch;
 mod library;
+mod matmul;
 mod nvrtc;
 mod pack;
 mod plan;
@@ -20,19 +21,20 @@ mod store;
 
 pub use architecture::Architecture;
 pub use cache::CubinCache;
-pub use device::{Device, GraphId};
+pub use device::{Device, GraphId, Operation};
 pub use driver::{CudaDevice, DeviceInfo, Driver};
 pub use error::{CudaError, Result};
 pub use launch::{
     Argument, AttentionOperands, BatchPointers, CachePointers, Capacity, CodePointers, Columns, ContentScores,
-    DenseOperands, Distances, Extent, GemmOperands, GroupedGemmOperands, HeadNormOperands, Launch, NormOperands,
-    Pointer, RotaryOperands, Rows, WideNormOperands, attention_blocks,
+    DenseOperands, Distances, EpilogueOperands, Extent, GemmOperands, GroupedGemmOperands, HeadNormOperands, Launch,
+    NormOperands, Pointer, RotaryOperands, Rows, WideNormOperands, attention_blocks,
 };
+pub use matmul::{Matmul, Scaling};
 pub use nvrtc::{Compiled, Nvrtc};
 pub use pack::{CubinPack, pack};
-pub use plan::{CacheRoom, Plan, Session, SessionOutput, Target, lower};
+pub use plan::{CacheRoom, Plan, Session, SessionOutput, Target, lower, lower_fp8};
 pub use specialisation::{
-    ATTENTION_WARPS, Activation, CODE_BITS, CONTENT_HEAD_DIM, Format, GEMM_ACTIVATIONS, HEAD_DIMS, HIDDEN_SIZES, KEYS,
-    Kernel, POOLINGS, Pooling, ROWS_PER_BLOCK, Specialisation, TILES, Tile, head_tile,
+    ATTENTION_WARPS, Activation, CODE_TYPES, CONTENT_HEAD_DIM, CodeType, Format, GEMM_ACTIVATIONS, HEAD_DIMS, KEYS,
+    Kernel, NORM_ROOMS, POOLINGS, Pooling, ROWS_PER_BLOCK, Specialisation, Tile, head_tile,
 };
 pub use store::KernelStore;

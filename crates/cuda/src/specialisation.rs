@@ -54,6 +54,18 @@ pub enum Pooling {
     Token = 6,
 }
 
+/// What the codes of a row are; each takes a byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CodeType {
+    /// Unsigned integers, with a scale and a zero point for each row.
+    Integer {
+        /// Bits of a code.
+        bits: u8,
+    },
+    /// Floats of 4 bits of exponent and 3 of mantissa, with a scale for each row; they need compute capability 8.9.
+    E4m3,
+}
+
 /// How a matrix product is cut into blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tile {
@@ -65,22 +77,50 @@ pub struct Tile {
     stages: usize,
 }
 
-/// The tiles of matrix products, the smallest one first. Which one is taken changes no bit of a result.
-pub const TILES: [Tile; 4] = [
+/// Tiles of warps that multiply by themselves.
+const WARP_TILES: [Tile; 4] = [
     Tile { rows: 16, columns: 16, warps: [1, 1], stages: 8 },
     Tile { rows: 32, columns: 32, warps: [1, 2], stages: 6 },
     Tile { rows: 64, columns: 64, warps: [2, 2], stages: 4 },
     Tile { rows: 128, columns: 128, warps: [2, 4], stages: 3 },
 ];
 
-/// Widths of a model whose norms keep a row in registers.
-pub const HIDDEN_SIZES: [usize; 7] = [128, 256, 312, 384, 512, 768, 1024];
+/// Tiles of warpgroups, each of which has 64 rows.
+const WARPGROUP_TILES: [Tile; 5] = [
+    Tile { rows: 64, columns: 16, warps: [4, 1], stages: 8 },
+    Tile { rows: 64, columns: 32, warps: [4, 1], stages: 8 },
+    Tile { rows: 64, columns: 64, warps: [4, 1], stages: 6 },
+    Tile { rows: 128, columns: 128, warps: [8, 1], stages: 6 },
+    Tile { rows: 128, columns: 256, warps: [8, 1], stages: 4 },
+];
+
+impl Tile {
+    /// The tiles of matrix products on an architecture, the smallest one first. Which one is taken changes no bit of a result.
+    pub fn all(architecture: Architecture) -> &'static [Tile] {
+        if architecture.has_warpgroups() { &WARPGROUP_TILES } else { &WARP_TILES }
+    }
+}
+
+/// The most elements of a row that each kernel of norms has room for, ascending. Which one is taken changes no bit of a result.
+pub const NORM_ROOMS: [usize; 6] = [256, 512, 768, 1024, 2048, 4096];
+
+/// The least room that rows of so many elements have in a kernel of norms.
+pub(crate) fn norm_room(elements: usize) -> Result<usize> {
+    let room = NORM_ROOMS.into_iter().find(|&room| room >= elements && elements.is_multiple_of(8));
+    room.ok_or_else(|| {
+        let most = NORM_ROOMS[NORM_ROOMS.len() - 1];
+        CudaError::Unsupported(format!(
+            "rows of {elements} elements; there are kernels for multiples of 8 up to {most}"
+        ))
+    })
+}
+
 /// Columns of an attention head in a tile. Heads of fewer columns are filled up with zeros.
 pub const HEAD_DIMS: [usize; 5] = [32, 64, 96, 128, 256];
 /// The same where scores have terms of content and position.
 pub const CONTENT_HEAD_DIM: usize = 64;
-/// Bits of an activation's code; 0 where there are no codes.
-pub const CODE_BITS: [u8; 3] = [0, 7, 8];
+/// Types of an activation's codes.
+pub const CODE_TYPES: [CodeType; 3] = [CodeType::Integer { bits: 7 }, CodeType::Integer { bits: 8 }, CodeType::E4m3];
 /// Warps of an attention block, each of which has 16 queries.
 pub const ATTENTION_WARPS: [usize; 2] = [1, 4];
 /// Activation functions that a matrix product over tokens can end with.
@@ -108,20 +148,22 @@ pub const KEYS: usize = 64;
 pub enum Specialisation {
     /// Embedding, residual sum, layer norm, quantisation.
     Norm {
-        /// Width of a row.
-        hidden: usize,
-        /// Bits of a code; 0 for none.
-        bits: u8,
-    },
-    /// The same of rows of any width.
-    AnyNorm {
-        /// Bits of a code; 0 for none.
-        bits: u8,
+        /// The most elements of a row, one of [`NORM_ROOMS`].
+        room: usize,
+        /// What its codes are, where it writes some.
+        codes: Option<CodeType>,
     },
     /// Quantisation of rows that no norm yields.
     Quantise {
-        /// Bits of a code.
-        bits: u8,
+        /// What its codes are.
+        codes: CodeType,
+    },
+    /// What follows a matrix product of a library's: scales, bias, activation function, residual.
+    Epilogue {
+        /// Applied before the residual is added.
+        activation: Activation,
+        /// Whether the results are e4m3 codes.
+        codes: bool,
     },
     /// A linear layer over tokens.
     Gemm {
@@ -129,14 +171,14 @@ pub enum Specialisation {
         codes: bool,
         /// Applied before the residual is added.
         activation: Activation,
-        /// Index into [`TILES`].
+        /// Index into [`Tile::all`].
         tile: usize,
         /// Whether results are f32.
         wide: bool,
     },
     /// A linear layer for each group of columns.
     GroupedGemm {
-        /// Index into [`TILES`].
+        /// Index into [`Tile::all`].
         tile: usize,
     },
     /// Attention within each sequence.
@@ -173,6 +215,18 @@ pub enum Specialisation {
     Select,
 }
 
+impl CodeType {
+    /// The constants that kernels ask for.
+    fn constants(codes: Option<CodeType>) -> [(&'static str, usize); 2] {
+        let (bits, e4m3) = match codes {
+            None => (0, 0),
+            Some(CodeType::Integer { bits }) => (usize::from(bits), 0),
+            Some(CodeType::E4m3) => (8, 1),
+        };
+        [("BITS", bits), ("E4M3", e4m3)]
+    }
+}
+
 const PRIMITIVES: &str = include_str!("../kernels/primitives.cu");
 const ARITHMETIC: &str = include_str!("../kernels/arithmetic.cu");
 
@@ -181,8 +235,8 @@ impl Specialisation {
     fn file(self) -> (&'static str, &'static str) {
         match self {
             Specialisation::Norm { .. } => ("norm.cu", include_str!("../kernels/norm.cu")),
-            Specialisation::AnyNorm { .. } => ("any_norm.cu", include_str!("../kernels/any_norm.cu")),
             Specialisation::Quantise { .. } => ("quantise.cu", include_str!("../kernels/quantise.cu")),
+            Specialisation::Epilogue { .. } => ("epilogue.cu", include_str!("../kernels/epilogue.cu")),
             Specialisation::Gemm { .. } | Specialisation::GroupedGemm { .. } => {
                 ("gemm.cu", include_str!("../kernels/gemm.cu"))
             }
@@ -199,30 +253,33 @@ impl Specialisation {
         }
     }
 
-    fn warps(self) -> usize {
-        match self {
-            Specialisation::Gemm { tile, .. } | Specialisation::GroupedGemm { tile } => {
-                TILES[tile].warps.iter().product()
-            }
-            Specialisation::Attention { warps, .. } => warps,
-            Specialisation::Pool(_) => POOL_WARPS,
-            Specialisation::Norm { .. }
-            | Specialisation::AnyNorm { .. }
-            | Specialisation::Quantise { .. }
-            | Specialisation::Dense
-            | Specialisation::Append
-            | Specialisation::Widen
-            | Specialisation::WideNorm
-            | Specialisation::HeadNorm
-            | Specialisation::Gate
-            | Specialisation::Rotary { .. }
-            | Specialisation::Select => ROWS_PER_BLOCK,
+    /// The tile of a matrix product, an index into [`Tile::all`].
+    fn tile(self) -> Option<usize> {
+        if let Specialisation::Gemm { tile, .. } | Specialisation::GroupedGemm { tile } = self {
+            Some(tile)
+        } else {
+            None
         }
     }
 
-    /// Threads of a block.
-    pub fn threads(self) -> usize {
-        32 * self.warps()
+    fn warps(self, architecture: Architecture) -> usize {
+        if let Some(tile) = self.tile() {
+            return Tile::all(architecture)[tile].warps.iter().product();
+        }
+        if let Specialisation::Attention { warps, .. } = self {
+            return warps;
+        }
+        if matches!(self, Specialisation::Pool(_)) { POOL_WARPS } else { ROWS_PER_BLOCK }
+    }
+
+    /// Whether it writes e4m3 codes.
+    fn is_fp8(self) -> bool {
+        matches!(
+            self,
+            Specialisation::Norm { codes: Some(CodeType::E4m3), .. }
+                | Specialisation::Quantise { codes: CodeType::E4m3 }
+                | Specialisation::Epilogue { codes: true, .. }
+        )
     }
 }
 
@@ -254,6 +311,15 @@ impl Kernel {
         if format == Format::Bf16 && !architecture.is_ampere() {
             return Err(too_old("bf16", "8.0"));
         }
+        let tiles = Tile::all(architecture).len();
+        if let Some(tile) = specialisation.tile()
+            && tile >= tiles
+        {
+            return Err(CudaError::Unsupported(format!("tile {tile} for {architecture}, which has {tiles}")));
+        }
+        if specialisation.is_fp8() && !architecture.has_fp8() {
+            return Err(too_old("fp8", "8.9"));
+        }
         let kernel = Kernel { specialisation, format, architecture };
         if kernel.shared_bytes() > architecture.shared_bytes() {
             return Err(too_old(&format!("the kernel {}", kernel.name()), "8.0"));
@@ -264,12 +330,15 @@ impl Kernel {
     /// Every kernel that a plan can ask for on an architecture.
     pub fn all(architecture: Architecture) -> Vec<Kernel> {
         let mut all = Vec::new();
-        for hidden in HIDDEN_SIZES {
-            all.extend(CODE_BITS.map(|bits| Specialisation::Norm { hidden, bits }));
+        for room in NORM_ROOMS {
+            all.push(Specialisation::Norm { room, codes: None });
+            all.extend(CODE_TYPES.map(|codes| Specialisation::Norm { room, codes: Some(codes) }));
         }
-        all.extend(CODE_BITS.map(|bits| Specialisation::AnyNorm { bits }));
-        all.extend(CODE_BITS.into_iter().filter(|&bits| bits > 0).map(|bits| Specialisation::Quantise { bits }));
-        for tile in 0..TILES.len() {
+        all.extend(CODE_TYPES.map(|codes| Specialisation::Quantise { codes }));
+        for codes in [false, true] {
+            all.extend(GEMM_ACTIVATIONS.map(|activation| Specialisation::Epilogue { activation, codes }));
+        }
+        for tile in 0..Tile::all(architecture).len() {
             for codes in [false, true] {
                 let gemm = |activation, wide| Specialisation::Gemm { codes, activation, tile, wide };
                 all.extend(GEMM_ACTIVATIONS.map(|activation| gemm(activation, false)));
@@ -295,52 +364,51 @@ impl Kernel {
             .collect()
     }
 
+    /// Threads of a block.
+    pub fn threads(self) -> usize {
+        32 * self.specialisation.warps(self.architecture)
+    }
+
+    /// How a matrix product is cut; other kernels are not.
+    pub(crate) fn tile(self) -> Tile {
+        Tile::all(self.architecture)[self.specialisation.tile().unwrap_or(0)]
+    }
+
     /// Tiles or keys that are copied while others are used, and the one in use.
     fn stages(self) -> usize {
-        match self.specialisation {
-            Specialisation::Gemm { tile, .. } | Specialisation::GroupedGemm { tile } => {
-                if self.architecture.is_ampere() { TILES[tile].stages } else { 2 }
-            }
-            Specialisation::Attention { head_dim, warps, .. }
-                if self.architecture.is_ampere()
-                    && attention_bytes(head_dim, warps, 2) <= self.architecture.shared_bytes() =>
-            {
-                2
-            }
-            Specialisation::Attention { .. }
-            | Specialisation::Norm { .. }
-            | Specialisation::AnyNorm { .. }
-            | Specialisation::Quantise { .. }
-            | Specialisation::Pool(_)
-            | Specialisation::Dense
-            | Specialisation::Append
-            | Specialisation::Widen
-            | Specialisation::WideNorm
-            | Specialisation::HeadNorm
-            | Specialisation::Gate
-            | Specialisation::Rotary { .. }
-            | Specialisation::Select => 1,
+        let overlapped = self.architecture.is_ampere();
+        if self.specialisation.tile().is_some() {
+            return if overlapped { self.tile().stages } else { 2 };
         }
+        let Specialisation::Attention { head_dim, warps, .. } = self.specialisation else { return 1 };
+        let fits = attention_bytes(head_dim, warps, 2) <= self.architecture.shared_bytes();
+        if overlapped && fits { 2 } else { 1 }
     }
 
     /// The constants that its file asks for.
     pub fn constants(self) -> Vec<(&'static str, usize)> {
         let mut constants = vec![("BF16", usize::from(self.format == Format::Bf16))];
-        let warps = self.specialisation.warps();
+        let warps = self.specialisation.warps(self.architecture);
         match self.specialisation {
-            Specialisation::Norm { hidden, bits } => {
-                constants.extend([("HIDDEN", hidden), ("BITS", usize::from(bits)), ("WARPS", warps)]);
+            Specialisation::Norm { room, codes } => {
+                constants.push(("ROOM", room));
+                constants.extend(CodeType::constants(codes));
+                constants.push(("WARPS", warps));
             }
-            Specialisation::AnyNorm { bits } | Specialisation::Quantise { bits } => {
-                constants.extend([("BITS", usize::from(bits)), ("WARPS", warps)]);
+            Specialisation::Quantise { codes } => {
+                constants.extend(CodeType::constants(Some(codes)));
+                constants.push(("WARPS", warps));
             }
-            Specialisation::Gemm { codes, activation, tile, wide } => {
-                constants.extend(self.tile_constants(tile));
+            Specialisation::Epilogue { activation, codes } => {
+                constants.extend([("ACTIVATION", activation as usize), ("E4M3", usize::from(codes)), ("WARPS", warps)]);
+            }
+            Specialisation::Gemm { codes, activation, wide, .. } => {
+                constants.extend(self.tile_constants());
                 constants.extend([("CODES", usize::from(codes)), ("ACTIVATION", activation as usize)]);
                 constants.extend([("WIDE", usize::from(wide)), ("GROUPED", 0)]);
             }
-            Specialisation::GroupedGemm { tile } => {
-                constants.extend(self.tile_constants(tile));
+            Specialisation::GroupedGemm { .. } => {
+                constants.extend(self.tile_constants());
                 constants.extend([("CODES", 0), ("ACTIVATION", 0), ("WIDE", 0), ("GROUPED", 1)]);
             }
             Specialisation::Attention { head_dim, content, paged, warps } => {
@@ -364,10 +432,17 @@ impl Kernel {
         constants
     }
 
-    fn tile_constants(self, tile: usize) -> [(&'static str, usize); 5] {
-        let Tile { rows, columns, warps: [warps_m, warps_n], .. } = TILES[tile];
-        let warps = [("WARPS_M", warps_m), ("WARPS_N", warps_n)];
-        [("TILE_M", rows), ("TILE_N", columns), warps[0], warps[1], ("STAGES", self.stages())]
+    fn tile_constants(self) -> [(&'static str, usize); 7] {
+        let Tile { rows, columns, warps: [warps_m, warps_n], .. } = self.tile();
+        [
+            ("TILE_M", rows),
+            ("TILE_N", columns),
+            ("WARPS_M", warps_m),
+            ("WARPS_N", warps_n),
+            ("STAGES", self.stages()),
+            ("WARPGROUPS", usize::from(self.architecture.has_warpgroups())),
+            ("OVERLAPS", usize::from(self.architecture.overlaps_kernels())),
+        ]
     }
 
     /// The name of the function in the compiled module: its file's name and its constants.
@@ -418,24 +493,14 @@ impl Kernel {
 
     /// Bytes of dynamic shared memory of a block.
     pub fn shared_bytes(self) -> usize {
-        match self.specialisation {
-            Specialisation::Gemm { tile, .. } | Specialisation::GroupedGemm { tile } => {
-                self.stages() * (TILES[tile].rows + TILES[tile].columns) * 128
-            }
-            Specialisation::Attention { head_dim, warps, .. } => attention_bytes(head_dim, warps, self.stages()),
-            Specialisation::Pool(_) => POOL_WARPS * size_of::<f32>(),
-            Specialisation::Norm { .. }
-            | Specialisation::AnyNorm { .. }
-            | Specialisation::Quantise { .. }
-            | Specialisation::Dense
-            | Specialisation::Append
-            | Specialisation::Widen
-            | Specialisation::WideNorm
-            | Specialisation::HeadNorm
-            | Specialisation::Gate
-            | Specialisation::Rotary { .. }
-            | Specialisation::Select => 0,
+        if self.specialisation.tile().is_some() {
+            let Tile { rows, columns, .. } = self.tile();
+            return self.stages() * (rows + columns) * 128;
         }
+        if let Specialisation::Attention { head_dim, warps, .. } = self.specialisation {
+            return attention_bytes(head_dim, warps, self.stages());
+        }
+        if matches!(self.specialisation, Specialisation::Pool(_)) { POOL_WARPS * size_of::<f32>() } else { 0 }
     }
 }
 
@@ -470,7 +535,7 @@ mod tests {
 
     #[test]
     fn old_devices_are_refused() {
-        let pascal = Architecture { major: 6, minor: 1 };
+        let pascal = Architecture::of(6, 1);
         let error = Kernel::new(Specialisation::Widen, Format::F16, pascal).unwrap_err().to_string();
         assert!(error.contains("7.5") && error.contains("6.1"), "{error}");
         let error = Kernel::new(Specialisation::Widen, Format::Bf16, Architecture::OLDEST).unwrap_err().to_string();
@@ -478,6 +543,12 @@ mod tests {
         let widest = Specialisation::Attention { head_dim: 256, content: false, paged: false, warps: 1 };
         let error = Kernel::new(widest, Format::F16, Architecture::OLDEST).unwrap_err().to_string();
         assert!(error.contains("headdim256") && error.contains("8.0"), "{error}");
+        let gemm = Specialisation::Gemm { codes: false, activation: Activation::Identity, tile: 4, wide: false };
+        let error = Kernel::new(gemm, Format::F16, Architecture::OLDEST).unwrap_err().to_string();
+        assert!(error.contains("tile 4") && error.contains("sm_75"), "{error}");
+        let quantise = Specialisation::Quantise { codes: CodeType::E4m3 };
+        let error = Kernel::new(quantise, Format::F16, Architecture::BUILT[2]).unwrap_err().to_string();
+        assert!(error.contains("fp8") && error.contains("8.9") && error.contains("8.6"), "{error}");
     }
 
     #[test]

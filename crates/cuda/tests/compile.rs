@@ -8,11 +8,24 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use centuple_cuda::{Architecture, CubinCache, Format, Kernel, KernelStore, Nvrtc, Specialisation};
+use centuple_cuda::{Architecture, CubinCache, Format, Kernel, KernelStore, Nvrtc, Specialisation, Tile};
 use toolkit::toolkit;
 
 /// What has to be among a kernel's instructions.
-fn expected(kernel: Kernel) -> Vec<&'static str> {
+fn expected(kernel: Kernel) -> Vec<String> {
+    let mut expected = products(kernel);
+    if kernel.architecture.overlaps_kernels() {
+        // What lets the next kernel start, and what waits for the one before.
+        expected.extend(["PREEXIT ", WAIT].map(str::to_owned));
+    }
+    expected
+}
+
+/// The wait for the kernel before.
+const WAIT: &str = "ACQBULK ";
+
+/// What multiplies matrices, and brings them.
+fn products(kernel: Kernel) -> Vec<String> {
     let ampere = kernel.architecture.is_ampere();
     let product = match (kernel.format, ampere) {
         (Format::F16, false) => "HMMA.1688.F32 ",
@@ -20,6 +33,20 @@ fn expected(kernel: Kernel) -> Vec<&'static str> {
         (Format::Bf16, _) => "HMMA.16816.F32.BF16 ",
     };
     let mut expected = match kernel.specialisation {
+        Specialisation::Gemm { tile, .. } | Specialisation::GroupedGemm { tile }
+            if kernel.architecture.has_warpgroups() =>
+        {
+            let columns = Tile::all(kernel.architecture)[tile].columns;
+            let codes = matches!(kernel.specialisation, Specialisation::Gemm { codes: true, .. });
+            let product = match (codes, kernel.format) {
+                (true, _) => format!("IGMMA.64x{columns}x32.U8.S8 "),
+                (false, Format::F16) => format!("HGMMA.64x{columns}x16.F32 "),
+                (false, Format::Bf16) => format!("HGMMA.64x{columns}x16.F32.BF16 "),
+            };
+            // The wait that leaves a step's products under way, and the fence behind its copies.
+            let others = ["WARPGROUP.DEPBAR.LE gsb0, 0x1 ", "FENCE.VIEW.ASYNC", "LDGSTS.E.BYPASS.128"];
+            return [product].into_iter().chain(others.map(str::to_owned)).collect();
+        }
         Specialisation::Gemm { codes: false, .. } | Specialisation::GroupedGemm { .. } => {
             vec![product, "LDSM.16.M88.4 "]
         }
@@ -27,8 +54,8 @@ fn expected(kernel: Kernel) -> Vec<&'static str> {
         Specialisation::Gemm { codes: true, .. } => vec!["IMMA.8816.U8.S8 ", "LDSM.16.M88.4 "],
         Specialisation::Attention { .. } => vec![product, "LDSM.16.M88.4 ", "LDSM.16.MT88.4 ", "MUFU.EX2 "],
         Specialisation::Norm { .. }
-        | Specialisation::AnyNorm { .. }
         | Specialisation::Quantise { .. }
+        | Specialisation::Epilogue { .. }
         | Specialisation::Dense
         | Specialisation::Append
         | Specialisation::Pool(_)
@@ -42,7 +69,10 @@ fn expected(kernel: Kernel) -> Vec<&'static str> {
     if ampere && !expected.is_empty() {
         expected.push("LDGSTS.E.BYPASS.128");
     }
-    expected
+    if kernel.name().contains("e4m31") {
+        expected.push("F2FP.SATFINITE.E4M3.F32");
+    }
+    expected.into_iter().map(str::to_owned).collect()
 }
 
 /// The numbers before a phrase of the assembler's report.
@@ -63,7 +93,8 @@ fn faults(nvrtc: &Nvrtc, kernel: Kernel, folder: &Path) -> Vec<String> {
             faults.push(format!("{numbers:?}{phrase}"));
         }
     }
-    if compiled.log.contains("warning") {
+    // What the assembler only advises of has a number: products that it makes wait for each other, for one.
+    if ["warning", "(C7"].iter().any(|word| compiled.log.contains(word)) {
         faults.push(compiled.log.clone());
     }
     let expected = expected(kernel);
@@ -72,8 +103,11 @@ fn faults(nvrtc: &Nvrtc, kernel: Kernel, folder: &Path) -> Vec<String> {
         std::fs::write(&file, &compiled.cubin).expect("the temporary folder can be written");
         let output = Command::new(&toolkit().nvdisasm).arg("-c").arg(&file).output().expect("nvdisasm runs");
         let assembly = String::from_utf8_lossy(&output.stdout);
-        let missing = expected.into_iter().filter(|opcode| !assembly.contains(opcode));
+        let missing = expected.into_iter().filter(|opcode| !assembly.contains(opcode.as_str()));
         faults.extend(missing.map(|opcode| format!("no {opcode}among its instructions")));
+        let early = assembly.split_once(WAIT).map_or("", |(early, _)| early);
+        let touches = ["LDG.", "STG.", "RED.", "ATOM"].into_iter().filter(|opcode| early.contains(opcode));
+        faults.extend(touches.map(|opcode| format!("{opcode} before it waits for the kernel before")));
     }
     faults.iter().map(|fault| format!("{} for {}: {fault}", kernel.name(), kernel.architecture)).collect()
 }
@@ -117,6 +151,7 @@ fn kernels_compile_for_ada() {
 #[test]
 fn kernels_compile_for_hopper() {
     check(Architecture::BUILT[4]);
+    check(Architecture::BUILT[5]);
 }
 
 #[test]

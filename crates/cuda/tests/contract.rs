@@ -1,15 +1,19 @@
-//! The kernels' contracts against the reference evaluator, which computes in f64: what 16 bits and the order of sums cost.
-//! Operands are rounded to 16 bits before both.
+//! The kernels' contracts against the reference evaluator, which computes in f64, and against the CPU's kernels: what 16 bits and
+//! the order of sums cost. Operands are rounded to 16 bits before all of them.
+
+use std::sync::Arc;
 
 use centuple_cuda::contract::{
-    Affine, Attention, Codes, ContentScores, Dense, Gemm, HeadNorm, Heads, Norm, Pool, Rotary, Weight, gate,
-    grouped_gemm, pool, quantise, wide_norm,
+    Affine, Attention, Codes, ContentScores, Dense, Epilogue, Gemm, HeadNorm, Heads, Matmul, Norm, Pool, Rotary,
+    Scaling, Weight, from_e4m3, gate, grouped_gemm, pool, quantise, wide_norm,
 };
 use centuple_cuda::{Activation, Format, POOLINGS, Pooling};
 use centuple_graph as graph;
-use centuple_graph::{Op, PositionScores};
+use centuple_graph::{Graph, Op, PositionScores};
+use centuple_kernels::{Isa, ThreadPool};
 use centuple_reference::{Batch, Cache, apply};
-use centuple_tensor::{Bindings, Layout, Span, Tensor};
+use centuple_runtime::{InputData, Session};
+use centuple_tensor::{Bindings, Dim, Layout, Span, Symbol, Tensor};
 use centuple_testkit::{Random, distance};
 use proptest::prelude::*;
 
@@ -37,8 +41,12 @@ fn wide(shape: &[usize], data: &[f32]) -> Tensor {
     Tensor::from_f32(shape, data).expect("a tensor of that shape")
 }
 
-/// The f32 result of an op on a batch of sequences.
-fn reference(op: &Op, operands: &[Tensor], layout: &Layout) -> Vec<f32> {
+/// The f32 results of an op on a batch of sequences: the reference's, and the CPU's.
+fn backends(op: &Op, operands: &[Tensor], layout: &Layout) -> [Vec<f32>; 2] {
+    [by_reference(op, operands, layout), by_cpu(op, operands, layout)]
+}
+
+fn by_reference(op: &Op, operands: &[Tensor], layout: &Layout) -> Vec<f32> {
     let mut cache = Cache::default();
     let mut batch = Batch { bindings: Bindings::default(), layout, cache: &mut cache };
     let operands: Vec<&Tensor> = operands.iter().collect();
@@ -46,10 +54,62 @@ fn reference(op: &Op, operands: &[Tensor], layout: &Layout) -> Vec<f32> {
     result.as_f32().expect("floats").to_vec()
 }
 
-fn check(found: &[f32], expected: &[f32], tolerance: f32) -> Result<(), TestCaseError> {
-    let distance = distance(found, expected);
-    prop_assert!(distance <= tolerance, "{distance} is more than {tolerance}");
+/// What the CPU's plan of the op alone computes.
+fn by_cpu(op: &Op, operands: &[Tensor], layout: &Layout) -> Vec<f32> {
+    let (mut graph, mut nodes, mut inputs) = (Graph::new(), Vec::new(), Vec::new());
+    let names: Vec<String> = (0..operands.len()).map(|index| index.to_string()).collect();
+    for (index, (operand, name)) in operands.iter().zip(&names).enumerate() {
+        if !is_batch(op, index, operands.len()) {
+            nodes.push(graph.constant(name.as_str(), operand.clone()).expect("a constant"));
+            continue;
+        }
+        let rows = if matches!(op, Op::L2Normalize { .. }) { Symbol::Sequences } else { Symbol::Tokens };
+        let columns = operand.shape()[1..].iter().map(|&columns| Dim::from(columns));
+        let shape = std::iter::once(Dim::from(rows)).chain(columns).collect();
+        nodes.push(graph.input(name, operand.dtype(), shape).expect("an input"));
+        let data = match operand.as_i64() {
+            Ok(ids) => InputData::I64(ids),
+            Err(_) => InputData::F32(operand.as_f32().expect("floats")),
+        };
+        inputs.push((name.as_str(), data));
+    }
+    let y = graph.push("y", op.clone(), &nodes).expect("the op fits its operands");
+    graph.output("y", y);
+    let plan = Arc::new(centuple_runtime::lower(&graph, Isa::best()).expect("the CPU has the op"));
+    let pool = Arc::new(ThreadPool::new(1).expect("a thread"));
+    let mut session = Session::new(plan, pool, layout.bindings()).expect("the session fits");
+    let batch = centuple_runtime::Batch { inputs: &inputs, layout, bindings: layout.bindings(), cache: None };
+    session.run(&batch).expect("the CPU runs the op");
+    let rows = session.output(0).expect("one output");
+    (0..rows.rows()).flat_map(|row| rows.row(row).to_vec()).collect()
+}
+
+/// Whether an operand comes with the batch, and is no weight.
+fn is_batch(op: &Op, index: usize, operands: usize) -> bool {
+    if matches!(op, Op::Embedding) {
+        return index % 2 == 1;
+    }
+    let ends_with_residual = matches!(op, Op::Linear { residual: true, .. }) && index + 1 == operands;
+    if let Op::Attention(graph::Attention { position: PositionScores::Disentangled { .. }, .. }) = op {
+        return index + 1 < operands;
+    }
+    let has_second = matches!(op, Op::Attention(_) | Op::Rotary { .. } | Op::Gate { .. } | Op::Pool(_))
+        || matches!(op, Op::LayerNorm { residual: true, .. } | Op::RmsNorm { residual: true, .. });
+    let has_third = matches!(op, Op::Attention(_));
+    index == 0 || (index == 1 && has_second) || (index == 2 && has_third) || ends_with_residual
+}
+
+/// Whether what was found is near the reference, and near the CPU where that has computed it, too.
+fn check(found: &[f32], expected: &[Vec<f32>], tolerance: f32) -> Result<(), TestCaseError> {
+    for (by, expected) in ["the reference", "the CPU"].iter().zip(expected) {
+        let distance = distance(found, expected);
+        prop_assert!(distance <= tolerance, "{distance} from {by} is more than {tolerance}");
+    }
     Ok(())
+}
+
+fn one_sequence(tokens: usize) -> Layout {
+    Layout::of_lengths(&[tokens]).expect("a sequence that is not empty")
 }
 
 fn formats() -> impl Strategy<Value = Format> {
@@ -115,10 +175,10 @@ proptest! {
         let rows = [tokens, hidden];
         let mut operands = vec![tensor(format, rows, &x), tensor(format, rows, &residual), wide(&[hidden], &gamma)];
         operands.extend((!by_square).then(|| wide(&[hidden], &beta)));
-        check(&format.widened(&found), &reference(&op(true), &operands, &Layout::default()), tolerance(format))?;
+        check(&format.widened(&found), &backends(&op(true), &operands, &one_sequence(tokens)), tolerance(format))?;
         operands.remove(1);
         let found = wide_norm(&format.widened(&x), hidden, &affine);
-        check(&found, &reference(&op(false), &operands, &Layout::default()), 1e-5)?;
+        check(&found, &backends(&op(false), &operands, &one_sequence(tokens)), 1e-5)?;
     }
 
     #[test]
@@ -147,7 +207,7 @@ proptest! {
             let ids: Vec<i64> = ids.iter().map(|&id| id.into()).collect();
             operands.push(Tensor::from_i64(&[tokens], &ids).expect("ids"));
         }
-        check(&format.widened(&norm.run().0), &reference(&Op::Embedding, &operands, &Layout::default()), tolerance(format))?;
+        check(&format.widened(&norm.run().0), &backends(&Op::Embedding, &operands, &one_sequence(tokens)), tolerance(format))?;
     }
 
     #[test]
@@ -176,10 +236,10 @@ proptest! {
         operands.extend(biased.then(|| wide(&[n], &bias)));
         let op = Op::Linear { bias: biased, activation: of_graph, residual: false };
         let dense = Dense { format, x: &format.widened(&x), weight: &weight, bias: gemm.bias, k, n, activation }.run();
-        check(&dense, &reference(&op, &operands, &Layout::default()), 1e-4)?;
+        check(&dense, &backends(&op, &operands, &one_sequence(tokens)), 1e-4)?;
         operands.extend(with_residual.then(|| tensor(format, [tokens, n], &residual)));
         let op = Op::Linear { bias: biased, activation: of_graph, residual: with_residual };
-        check(&format.widened(&gemm.run()), &reference(&op, &operands, &Layout::default()), tolerance(format))?;
+        check(&format.widened(&gemm.run()), &backends(&op, &operands, &one_sequence(tokens)), tolerance(format))?;
     }
 
     /// Codes are those of the reference, so only the result's rounding differs.
@@ -194,16 +254,72 @@ proptest! {
         let x = stored(&mut random, format, tokens * k, 2.0);
         let factor = floats(&mut random, k, 1.0);
         let codes: Codes = quantise(format, &x, &factor, bits);
-        let weight: Vec<i8> = (0..n * k).map(|_| (random.below(255) as i32 - 127) as i8).collect();
         let scales = floats(&mut random, n, 0.01);
-        let weight_of = Weight::Codes { x: &codes, weight: &weight, scales: &scales };
-        let found =
-            Gemm { format, k, n, weight: weight_of, bias: None, activation: Activation::Identity, residual: None }.run();
-        let op = Op::QuantizedLinear { bits, bias: false, activation: None, residual: false };
-        let weight = Tensor::from_i8(&[n, k], &weight).expect("codes");
-        let operands = [tensor(format, [tokens, k], &x), weight, wide(&[n], &scales), wide(&[k], &factor)];
-        let ulp = if format == Format::F16 { 5e-4 } else { 4e-3 };
-        check(&format.widened(&found), &reference(&op, &operands, &Layout::default()), ulp)?;
+        // The CPU sums some products in 16 bits, which have no room for the largest codes.
+        for (largest, on_cpu) in [(127, false), (64, true)] {
+            let count = 2 * largest as usize + 1;
+            let weight: Vec<i8> = (0..n * k).map(|_| (random.below(count) as i32 - largest) as i8).collect();
+            let weight_of = Weight::Codes { x: &codes, weight: &weight, scales: &scales };
+            let gemm =
+                Gemm { format, k, n, weight: weight_of, bias: None, activation: Activation::Identity, residual: None };
+            let op = Op::QuantizedLinear { bits, bias: false, activation: None, residual: false };
+            let weight = Tensor::from_i8(&[n, k], &weight).expect("codes");
+            let operands = [tensor(format, [tokens, k], &x), weight, wide(&[n], &scales), wide(&[k], &factor)];
+            let layout = one_sequence(tokens);
+            let mut expected = vec![by_reference(&op, &operands, &layout)];
+            expected.extend(on_cpu.then(|| by_cpu(&op, &operands, &layout)));
+            let ulp = if format == Format::F16 { 5e-4 } else { 4e-3 };
+            check(&format.widened(&gemm.run()), &expected, ulp)?;
+        }
+    }
+
+    /// The reference multiplies what the codes mean, so only sums and the result's rounding differ; those of the sums are rounded
+    /// to 16 bits before their scales and after.
+    #[test]
+    fn e4m3_codes_are_a_linear(
+        format in formats(),
+        [tokens, sixteenths, n] in [1usize..7, 1usize..20, 1usize..3],
+        of_activation in 0..ACTIVATIONS.len(),
+        [biased, with_residual] in any::<[bool; 2]>(),
+        seed in any::<u64>(),
+    ) {
+        let (mut random, k, n) = (Random::new(seed), sixteenths * 16, n * 16);
+        let (activation, of_graph) = ACTIVATIONS[of_activation];
+        let x = Codes::e4m3(&floats(&mut random, tokens * k, 2.0), k);
+        let weight = Codes::e4m3(&floats(&mut random, n * k, 1.0 / (k as f32).sqrt()), k);
+        // f16 has room for bf16's bias.
+        let narrow_bias = stored(&mut random, Format::Bf16, n, 1.0);
+        let bias = Format::Bf16.widened(&narrow_bias);
+        let residual = stored(&mut random, format, tokens * n, 1.0);
+        let factor = 2f32.powi(-13);
+        let mut product = Matmul { format, x: &x.codes, weight: &weight.codes, k, n, factor, scaling: None };
+        let sums = product.run();
+        let weight_scales: Vec<f32> = weight.scales.iter().map(|scale| scale / factor).collect();
+        let epilogue = Epilogue {
+            format,
+            sums: &sums,
+            x_scales: &x.scales,
+            weight_scales: &weight_scales,
+            bias: biased.then_some(&bias[..]),
+            activation,
+            residual: with_residual.then_some(&residual[..]),
+        };
+        let floats = |codes: &Codes, rows: usize| {
+            let float = |(place, &code): (usize, &u8)| from_e4m3(code) * codes.scales[place / k];
+            wide(&[rows, k], &codes.codes.iter().enumerate().map(float).collect::<Vec<_>>())
+        };
+        let mut operands = vec![floats(&x, tokens), floats(&weight, n)];
+        operands.extend(biased.then(|| wide(&[n], &bias)));
+        let op = Op::Linear { bias: biased, activation: None, residual: false };
+        let narrowed = format.narrowed(&bias);
+        product.scaling =
+            Some(Scaling { x: &x.scales, weight: &weight_scales, bias: biased.then_some(&narrowed[..]) });
+        let expected = backends(&op, &operands, &one_sequence(tokens));
+        check(&format.widened(&product.run()), &expected, tolerance(format))?;
+        operands.extend(with_residual.then(|| tensor(format, [tokens, n], &residual)));
+        let op = Op::Linear { bias: biased, activation: of_graph, residual: with_residual };
+        let expected = backends(&op, &operands, &one_sequence(tokens));
+        check(&format.widened(&format.narrowed(&epilogue.run())), &expected, tolerance(format))?;
     }
 
     #[test]
@@ -263,7 +379,7 @@ proptest! {
             parts.map(|part| tensor(format, [tokens, widths[part]], matrices[part])).collect();
         operands.extend(scores.map(|scores| wide(&[heads, scores.len() / heads], &scores)));
         let layout = Layout::of_lengths(&lengths).expect("no sequence is empty");
-        check(&format.widened(&contract.run()), &reference(&op, &operands, &layout), tolerance(format))?;
+        check(&format.widened(&contract.run()), &backends(&op, &operands, &layout), tolerance(format))?;
     }
 
     #[test]
@@ -311,7 +427,7 @@ proptest! {
             let (Some(relative), Some(found)) = (relative, found) else { continue };
             let weight = wide(&shape, &format.widened(relative));
             let products = [operands[number].clone(), weight];
-            let expected = reference(&Op::GroupedLinear { groups: heads }, &products, &layout);
+            let expected = backends(&Op::GroupedLinear { groups: heads }, &products, &layout);
             check(&format.widened(found), &expected, tolerance(format))?;
             operands.push(tensor(format, [tokens, heads * buckets], found));
         }
@@ -329,7 +445,7 @@ proptest! {
             position: PositionScores::Disentangled { content_to_position, position_to_content },
             cache: None,
         });
-        check(&format.widened(&contract.run()), &reference(&op, &operands, &layout), tolerance(format))?;
+        check(&format.widened(&contract.run()), &backends(&op, &operands, &layout), tolerance(format))?;
     }
 
     #[test]
@@ -353,23 +469,23 @@ proptest! {
         let rows = tensor(format, [tokens, columns], &x);
         let places = Tensor::from_i64(&[tokens], &ids).expect("ids");
         let operands = [rows.clone(), places, wide(&[9, rotated], &table)];
-        let expected = reference(&Op::Rotary { heads, head_dim, interleaved }, &operands, &Layout::default());
+        let expected = backends(&Op::Rotary { heads, head_dim, interleaved }, &operands, &one_sequence(tokens));
         check(&format.widened(&rotary.run()), &expected, tolerance(format))?;
 
         let gamma = floats(&mut random, head_dim, 1.5);
         let found = HeadNorm { format, x: heads_of, gamma: &gamma, epsilon: 1e-6, heads }.run();
         let operands = [rows.clone(), wide(&[head_dim], &gamma)];
-        let expected = reference(&Op::HeadNorm { heads, epsilon: 1e-6 }, &operands, &Layout::default());
+        let expected = backends(&Op::HeadNorm { heads, epsilon: 1e-6 }, &operands, &one_sequence(tokens));
         check(&format.widened(&found), &expected, tolerance(format))?;
 
         let (activation, of_graph) = ACTIVATIONS[of_activation];
         let Some(of_graph) = of_graph else { return Ok(()) };
         let found = gate(format, &x, None, activation);
-        let expected = reference(&Op::Activation(of_graph), std::slice::from_ref(&rows), &Layout::default());
+        let expected = backends(&Op::Activation(of_graph), std::slice::from_ref(&rows), &one_sequence(tokens));
         check(&format.widened(&found), &expected, tolerance(format))?;
         let found = gate(format, &x, Some(&gate_rows), activation);
         let operands = [rows, tensor(format, [tokens, columns], &gate_rows)];
-        let expected = reference(&Op::Gate { activation: of_graph }, &operands, &Layout::default());
+        let expected = backends(&Op::Gate { activation: of_graph }, &operands, &one_sequence(tokens));
         check(&format.widened(&found), &expected, tolerance(format))?;
     }
 
@@ -401,10 +517,10 @@ proptest! {
         let layout = Layout::new(lengths.iter().zip(&pool_from).map(span).collect()).expect("no sequence is empty");
         let mut operands = vec![tensor(format, [tokens, width], &x)];
         operands.extend((pooling == Pooling::Token).then(|| Tensor::from_i64(&[tokens], &ids).expect("ids")));
-        let mut expected = reference(&Op::Pool(pooling_of(pooling)), &operands, &layout);
+        let mut expected = backends(&Op::Pool(pooling_of(pooling)), &operands, &layout);
         if normalised {
-            let pooled = wide(&[lengths.len(), width], &expected);
-            expected = reference(&Op::L2Normalize { epsilon: 1e-12 }, &[pooled], &layout);
+            let pooled = wide(&[lengths.len(), width], &expected[0]);
+            expected = backends(&Op::L2Normalize { epsilon: 1e-12 }, &[pooled], &layout);
         }
         check(&found, &expected, 1e-5)?;
     }

@@ -175,21 +175,3 @@ pub(crate) unsafe fn tile_products<T: TileUnit>(t: T, dots: usize) -> f32 {
     t.release();
     sums[0][0] as f32
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ceilings_are_positive_numbers() {
-        let pool = ThreadPool::new(2).unwrap();
-        for isa in Isa::available() {
-            let rate = giga_macs_per_second(Kernels::new(isa).unwrap(), &pool).unwrap();
-            assert!(rate.is_finite() && rate > 0.0, "{isa}: {rate}");
-            let rate = giga_int8_macs_per_second(Kernels::new(isa).unwrap(), &pool).unwrap();
-            assert!(rate.is_finite() && rate > 0.0, "{isa}: {rate} in int8");
-        }
-        let rate = giga_bytes_per_second(&pool, 1 << 20).unwrap();
-        assert!(rate.is_finite() && rate > 0.0, "{rate}");
-    }
-}

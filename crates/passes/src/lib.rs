@@ -2,6 +2,7 @@
 //!
 //! A pass knows no file format, no model family and no kernel. After each one the graph is verified.
 
+mod byte_activations;
 mod compensation;
 mod constant_folding;
 mod dead_code;
@@ -22,6 +23,7 @@ mod rewrite;
 mod segments;
 mod work;
 
+pub use byte_activations::byte_activations;
 pub use compensation::Moments;
 pub use half_weights::halve_weights;
 pub use pipeline::{PassError, fold_constants, optimize};

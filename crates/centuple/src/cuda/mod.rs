@@ -11,15 +11,17 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use centuple_cuda::{
-    CacheRoom, Capacity, CubinCache, CubinPack, CudaDevice, CudaError, Driver, KernelStore, Plan, Session,
+    CacheRoom, Capacity, CubinCache, CubinPack, CudaDevice, CudaError, Driver, Format, KernelStore, Plan, Session,
     SessionOutput,
 };
+use centuple_graph::Graph;
 use centuple_tensor::{Layout, PAGE_TOKENS};
 
 pub use engine::CudaEngine;
 pub use steps::CudaSteps;
 
 use crate::device::CudaFiles;
+use crate::load::Precision;
 
 /// A GPU while a model is on it.
 #[derive(Debug)]
@@ -53,6 +55,14 @@ pub(crate) fn probe(number: Option<usize>, files: &CudaFiles) -> Result<Range<us
         return Err(CudaError::Device { wanted: numbers.start, found });
     }
     Ok(numbers)
+}
+
+/// The steps of a graph in a precision.
+pub(crate) fn plan(graph: &Graph, precision: Precision) -> Result<Plan, CudaError> {
+    match precision {
+        Precision::Fp8 => centuple_cuda::lower_fp8(graph, Format::F16),
+        Precision::F32 | Precision::F16 | Precision::Int8 | Precision::Int4 => centuple_cuda::lower(graph, Format::F16),
+    }
 }
 
 /// The thread that a GPU belongs to; it ends when nothing can be asked of it any more.
@@ -165,7 +175,10 @@ fn open(number: usize, task: Task) -> Result<(Session<CudaDevice>, Gpu), CudaErr
     if let Some(folder) = &files.cache {
         store = store.with_cache(CubinCache::new(folder));
     }
-    let device = CudaDevice::open(&Driver::load(files.driver.as_deref())?, number, store)?;
+    let mut device = CudaDevice::open(&Driver::load(files.driver.as_deref())?, number, store)?;
+    if let Some(cublas) = files.cublas {
+        device = device.with_cublas(cublas);
+    }
     let (name, total, target) = (device.info().name.clone(), device.info().memory, device.target());
     let free = total.saturating_sub(device.used_memory()?).saturating_sub(plan.weight_bytes());
     let cache = cache.map_or_else(CacheRoom::default, |wish| room(wish, &plan, capacity, free));

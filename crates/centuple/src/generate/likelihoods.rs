@@ -1,13 +1,12 @@
 //! The likelihood of texts as what an engine answers, so that a model that generates is judged like any other.
 
-use std::sync::Arc;
-
 use centuple_generate::log_likelihoods;
-use centuple_runtime::{KvCache, Memory, Plan};
+use centuple_runtime::Memory;
 use centuple_tasks::{Engine, EngineError, Limits, Output, Sequence};
 use centuple_tensor::PAGE_TOKENS;
 
-use super::{GenerationOptions, PlanSteps, kept_by};
+use super::{GenerationOptions, kept_by};
+use crate::device::{DevicePlan, DeviceSteps};
 use crate::error::Error;
 use crate::host::Host;
 use crate::load::Precision;
@@ -20,7 +19,7 @@ const TOKENS: usize = 256;
 /// Answers a sequence with a row for each of its tokens but the first: the logarithm of the token's probability, given all
 /// before it. What sequences select is of no matter.
 pub(crate) struct Likelihoods {
-    steps: PlanSteps,
+    steps: DeviceSteps,
     limits: Limits,
 }
 
@@ -29,22 +28,23 @@ impl Likelihoods {
     /// generation keeps by default in that precision.
     ///
     /// # Errors
-    /// The memory isn't granted.
+    /// As for [`DevicePlan::steps`].
     pub(crate) fn new(
         host: &Host,
-        plan: &Arc<Plan>,
+        plan: DevicePlan,
         limits: Limits,
         precision: Precision,
     ) -> Result<Likelihoods, Error> {
         let pages = limits.max_tokens_per_sequence.div_ceil(PAGE_TOKENS) + TOKENS.div_ceil(PAGE_TOKENS) + SEQUENCES;
         let kv_precision = kept_by(precision);
         let options = GenerationOptions {
-            kv_memory: Some(pages.saturating_mul(KvCache::page_bytes(plan.cache_slots(), kv_precision).max(1))),
+            kv_memory: Some(pages.saturating_mul(plan.page_bytes(kv_precision).max(1))),
             kv_precision: Some(kv_precision),
             tokens_per_step: TOKENS,
             sequences_per_step: SEQUENCES,
         };
-        let steps = PlanSteps::new(host, plan, None, limits.max_tokens_per_sequence, limits.vocabulary, &options)?;
+        let sizes = [limits.max_tokens_per_sequence, limits.vocabulary];
+        let steps = plan.steps(host, None, sizes, &options)?;
         Ok(Likelihoods { steps, limits })
     }
 
@@ -54,7 +54,7 @@ impl Likelihoods {
     }
 
     /// What computes.
-    pub(crate) fn steps(&mut self) -> &mut PlanSteps {
+    pub(crate) fn steps(&mut self) -> &mut DeviceSteps {
         &mut self.steps
     }
 }

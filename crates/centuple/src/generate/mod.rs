@@ -14,7 +14,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use centuple_cuda::Format;
 use centuple_generate::{StepEngine, StepLimits};
 use centuple_kernels::KvPrecision;
 use centuple_tasks::text_generation::{Defaults, TextGenerator};
@@ -23,8 +22,7 @@ use centuple_tasks::{Head, Model};
 pub(crate) use likelihoods::Likelihoods;
 pub use steps::PlanSteps;
 
-use crate::cuda::CudaSteps;
-use crate::device::{Device, DeviceSteps};
+use crate::device::DeviceSteps;
 use crate::error::Error;
 use crate::host::Host;
 use crate::load::{Compiled, LoadOptions, Precision};
@@ -55,7 +53,7 @@ impl Default for GenerationOptions {
 pub(crate) fn kept_by(precision: Precision) -> KvPrecision {
     match precision {
         Precision::F32 => KvPrecision::F32,
-        Precision::F16 | Precision::Int8 | Precision::Int4 => KvPrecision::F16,
+        Precision::F16 | Precision::Int8 | Precision::Int4 | Precision::Fp8 => KvPrecision::F16,
     }
 }
 
@@ -127,25 +125,10 @@ impl Host {
         };
         let vocabulary = card.dimension();
         let positions = compiled.description.max_tokens;
-        if let Device::Cuda(number) = compiled.target.device {
-            let plan = centuple_cuda::lower(&compiled.graph, Format::F16)?;
-            let files = &compiled.target.cuda;
-            let steps = CudaSteps::new(plan, number, files, positions, vocabulary, generation)?;
-            let (model, precision) = (Arc::clone(&compiled.model), compiled.precision);
-            let (engine, folder) = (DeviceSteps::Cuda(steps), folder.to_owned());
-            return Ok(Generating { model, defaults, engine, precision, folder });
-        }
         let encoder = compiled.encoder.as_ref().map(|encoder| &encoder.plan);
         let kv_precision = generation.kv_precision.unwrap_or_else(|| kept_by(compiled.precision));
         let generation = GenerationOptions { kv_precision: Some(kv_precision), ..*generation };
-        let engine = DeviceSteps::Cpu(Box::new(PlanSteps::new(
-            self,
-            &compiled.plan,
-            encoder,
-            positions,
-            vocabulary,
-            &generation,
-        )?));
+        let engine = compiled.device_plan()?.steps(self, encoder, [positions, vocabulary], &generation)?;
         let (model, precision) = (Arc::clone(&compiled.model), compiled.precision);
         Ok(Generating { model, defaults, engine, precision, folder: folder.to_owned() })
     }

@@ -21,6 +21,7 @@ use centuple_tasks::{EngineError, Head};
 
 use crate::artefact::{self, ArtefactError, Draft, Manifest, Origin};
 use crate::calibrate;
+use crate::device::DevicePlan;
 use crate::error::Error;
 use crate::host::Host;
 use crate::load::{Compiled, LoadOptions, Precision, Source, Target, id_of};
@@ -182,8 +183,8 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// An engine over a graph of the model, which is of that precision.
     fn engine(&self, graph: &Graph, precision: Precision) -> Result<Runner, OptimizeError> {
-        let plan = Arc::new(lower(graph, self.host.isa)?);
-        Ok(Runner::new(self.host, &plan, &self.source.model, precision)?)
+        let plan = DevicePlan::Cpu(Arc::new(lower(graph, self.host.isa)?));
+        Ok(Runner::new(self.host, plan, &self.source.model, precision)?)
     }
 
     fn check(&self) -> Result<(), OptimizeError> {
@@ -232,6 +233,7 @@ impl Host {
         progress: &dyn Progress,
     ) -> Result<Optimized, OptimizeError> {
         artefact::check_target(target)?;
+        options.precision.map_or(Ok(()), Precision::on_cpu)?;
         progress.begin("reading the model", 0);
         let folder = options.load.find(name)?;
         if artefact::is_artefact(&folder) {
@@ -280,6 +282,8 @@ impl Bench<'_> {
                     let (halved, _) = centuple_passes::halve_weights(plain).map_err(Error::from)?;
                     self.candidate(precision, halved, &verdict)?
                 }
+                // No artefact runs on a GPU.
+                Precision::Fp8 => return Err(Error::OnlyCuda { what: "fp8".to_owned() }.into()),
                 Precision::Int8 | Precision::Int4 => {
                     self.search(precision, plain, &data.examples, &split, (&search, &searched), &verdict)?
                 }

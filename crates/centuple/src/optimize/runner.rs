@@ -1,14 +1,14 @@
 //! What computes a model for its judge.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use centuple_generate::{Logits, Step, StepEngine, StepSpan};
-use centuple_runtime::{Memory, Plan};
+use centuple_runtime::Memory;
 use centuple_tasks::{Engine, EngineError, Head, Limits, Model, Output, Sequence};
 
-use crate::engine::PlanEngine;
+use crate::device::{DeviceEngine, DevicePlan};
 use crate::error::Error;
+use crate::fastest::Latency;
 use crate::generate::Likelihoods;
 use crate::host::Host;
 use crate::load::Precision;
@@ -19,6 +19,12 @@ const SHAPES: [(usize, usize); 4] = [(1, 16), (1, 64), (1, 128), (8, 128)];
 /// The same for models that generate. One token follows after [`PAST`] others.
 const GENERATING: [(usize, usize); 4] = [(1, 1), (1, 16), (1, 64), (1, 128)];
 const PAST: usize = 128;
+/// Tokens of a short sequence.
+const SHORT: usize = 16;
+/// Tokens of a sequence of a full batch.
+const USUAL: usize = 128;
+/// Timed runs of a full batch.
+const FULL_RUNS: usize = 3;
 const WARM_UP: Duration = Duration::from_millis(100);
 const TIMING: Duration = Duration::from_millis(400);
 
@@ -28,7 +34,7 @@ pub(crate) type Time = ((usize, usize), f64);
 /// An engine whose outputs a judge understands.
 pub(crate) enum Runner {
     /// The model's outputs.
-    Outputs(Box<PlanEngine>),
+    Outputs(Box<DeviceEngine>),
     /// How likely the model finds the sequences.
     Likelihoods(Box<Likelihoods>),
 }
@@ -37,8 +43,8 @@ impl Runner {
     /// An engine over a plan of `model`; one that generates keeps keys and values as generation does in that precision.
     ///
     /// # Errors
-    /// The memory isn't granted.
-    pub(crate) fn new(host: &Host, plan: &Arc<Plan>, model: &Model, precision: Precision) -> Result<Runner, Error> {
+    /// The memory isn't granted, or what the device needs isn't there.
+    pub(crate) fn new(host: &Host, plan: DevicePlan, model: &Model, precision: Precision) -> Result<Runner, Error> {
         Ok(match model.card.head {
             Head::CausalLm { .. } => {
                 Runner::Likelihoods(Box::new(Likelihoods::new(host, plan, model.limits, precision)?))
@@ -51,7 +57,7 @@ impl Runner {
             | Head::TokenClassification { .. }
             | Head::QuestionAnswering
             | Head::Seq2SeqLm { .. }
-            | Head::MaskedLm { .. } => Runner::Outputs(Box::new(PlanEngine::new(host, plan, model.limits)?)),
+            | Head::MaskedLm { .. } => Runner::Outputs(Box::new(plan.engine(host, model.limits)?)),
         })
     }
 
@@ -91,6 +97,32 @@ impl Runner {
             }
         };
         Ok(((count, tokens), median))
+    }
+
+    /// What one sequence waits, and what those of a full batch do.
+    ///
+    /// # Errors
+    /// The engine fails.
+    pub(crate) fn latency(&mut self) -> Result<Latency, EngineError> {
+        let Limits { max_tokens_per_sequence: longest, max_tokens_per_batch: most, vocabulary } = self.limits();
+        let of = |count, tokens: usize| random_sequences(count, tokens.min(longest), vocabulary);
+        Ok(match self {
+            Runner::Outputs(engine) => {
+                let usual = USUAL.min(longest);
+                let (one, many) = (of(1, SHORT), of((most / usual.max(1)).max(1), usual));
+                let (one, many): (Vec<&Sequence>, Vec<&Sequence>) = (one.iter().collect(), many.iter().collect());
+                let engine = engine.as_mut();
+                Latency {
+                    alone: time(engine, &one, WARM_UP, TIMING, None)?.median_ms,
+                    queued: time(engine, &many, Duration::ZERO, TIMING, Some(FULL_RUNS))?.median_ms,
+                }
+            }
+            Runner::Likelihoods(engine) => {
+                let past = PAST.min(longest.saturating_sub(1));
+                let count = engine.steps().limits().sequences_per_step;
+                Latency { alone: time_step(engine, &of(1, 1), past)?, queued: time_step(engine, &of(count, 1), 0)? }
+            }
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use centuple::optimize::{OptimizeOptions, Optimized, Silent};
 use centuple::receipt::data::DataOptions;
 use centuple::receipt::metrics::Metric;
 use centuple::receipt::{Bootstrap, Rung};
-use centuple::{Host, HostOptions, LoadOptions, Precision, Quantization};
+use centuple::{CudaFiles, Device, Host, HostOptions, LoadOptions, Precision, Quantization};
 use centuple_testkit::{FamilyGolden, Random};
 use serde_json::json;
 use tempfile::TempDir;
@@ -84,6 +84,8 @@ fn perplexity_decides_which_layers_have_four_bits() {
         first: None,
         metric: None,
         precisions: Vec::new(),
+        device: Device::Cpu,
+        cuda: CudaFiles::default(),
         bootstrap: Bootstrap::default(),
     };
     let own = host().evaluate(&artefact, &evaluate, &Silent).expect("the artefact runs");
@@ -112,6 +114,8 @@ fn every_precision_is_evaluated_beside_f32() {
         first: Some(20),
         metric: None,
         precisions: Vec::new(),
+        device: Device::Cpu,
+        cuda: CudaFiles::default(),
         bootstrap: Bootstrap { resamples: 100, seed: 0 },
     };
     let evaluated = host().evaluate(&name, &options, &Silent).expect("the model runs");

@@ -11,7 +11,7 @@ use centuple::timing::{self, Timing, random_sequences};
 use centuple::{Compiled, Device, Host, LoadOptions, Loaded, Precision};
 use serde::Serialize;
 
-use super::unless_closed;
+use super::{compile, unless_closed};
 use crate::args::{Bench, Shape};
 
 /// Time spent on a shape where the number of runs isn't given.
@@ -66,11 +66,11 @@ pub(crate) fn bench(command: &Bench) -> anyhow::Result<ExitCode> {
     let largest = command.shapes.iter().map(|shape| shape.sequences * shape.tokens).max().unwrap_or(0);
     let defaults = command.machine.load_options();
     let options = LoadOptions { max_batch_tokens: largest.max(defaults.max_batch_tokens), ..defaults };
-    let compiled = host.compile(&command.model, &options)?;
+    let compiled = compile(&host, &command.model, &options)?;
     let mut loaded = host.start(&compiled)?;
     let mut out = io::stdout().lock();
     if !command.json {
-        let ceiling = if options.device == Device::Cpu { CEILING } else { "" };
+        let ceiling = if compiled.device() == Device::Cpu { CEILING } else { "" };
         unless_closed(writeln!(out, "{HEADING}{ceiling}"))?;
     }
     for shape in &command.shapes {
@@ -92,7 +92,7 @@ fn time(command: &Bench, host: &Host, compiled: &Compiled, loaded: &mut Loaded, 
     Ok(Row {
         shape: shape.to_string(),
         precision: loaded.precision.to_string(),
-        device: command.machine.device.to_string(),
+        device: compiled.device().to_string(),
         gpus,
         threads: host.threads(),
         isa: host.isa().to_string(),
@@ -104,7 +104,7 @@ fn time(command: &Bench, host: &Host, compiled: &Compiled, loaded: &mut Loaded, 
         ceiling_gmacs: on_cpu.then(|| host.ceiling_gmacs()).transpose()?,
         int8_ceiling_gmacs: match loaded.precision {
             Precision::Int8 | Precision::Int4 if on_cpu => Some(host.int8_ceiling_gmacs()?),
-            Precision::F32 | Precision::F16 | Precision::Int8 | Precision::Int4 => None,
+            Precision::F32 | Precision::F16 | Precision::Int8 | Precision::Int4 | Precision::Fp8 => None,
         },
     })
 }

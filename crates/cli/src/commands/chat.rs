@@ -25,7 +25,7 @@ const HELP: &str =
 pub(crate) fn chat(command: &Chat) -> anyhow::Result<ExitCode> {
     let host = command.machine.host()?;
     let options = command.generation.options();
-    let loaded = host.load_generating(&command.model, &command.machine.load_options(), &options)?;
+    let loaded = super::load_generating(&host, &command.model, &command.machine.load_options(), &options)?;
     let generator = loaded.start().context("cannot start a thread")?;
     let mut talk = Talk::new(command, &generator)?;
     let turn = Arc::new(Turn::default());

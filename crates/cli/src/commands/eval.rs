@@ -3,9 +3,11 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use centuple::evaluate::{Evaluated, EvaluatedPrecision};
 use centuple::optimize::OptimizeError;
 use centuple::receipt::metrics::Metric;
+use centuple::{Device, Precision};
 use serde_json::{Value, json};
 
 use super::progress::{Bars, INTERRUPTED, listen_for_signals};
@@ -28,11 +30,36 @@ pub(crate) fn eval(command: &Eval) -> anyhow::Result<ExitCode> {
     };
     let text = if command.json { format!("{}\n", to_json(&evaluated)) } else { table(&evaluated) };
     unless_closed(io::stdout().lock().write_all(text.as_bytes()))?;
+    if let Some(most) = command.max_drop {
+        check(&evaluated, most)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-/// As `--precision` takes it.
+/// Fails where a precision but f32 loses more points than so many, or where nobody knows.
+fn check(evaluated: &Evaluated, most: f64) -> anyhow::Result<()> {
+    let judged: Vec<_> = evaluated.precisions.iter().filter(|one| one.precision != Precision::F32).collect();
+    anyhow::ensure!(!judged.is_empty(), "--max-drop has nothing to compare with f32; name another --precision, too");
+    for one in judged {
+        let drop = one.drop(evaluated.metric);
+        let drop = drop.context("--max-drop compares with f32, which has to come first in --precision")?;
+        // Not a number is no proof.
+        anyhow::ensure!(drop <= most, "{} loses {drop:.4} points of {}, more than {most}", name(one), evaluated.metric);
+    }
+    Ok(())
+}
+
+/// As `--precision` takes it, with the device where that isn't the CPU.
 fn name(one: &EvaluatedPrecision) -> String {
+    let precision = precision(one);
+    match one.device {
+        Device::Cpu => precision,
+        Device::Cuda(_) => format!("{precision} {}", one.device),
+    }
+}
+
+/// As `--precision` takes it.
+fn precision(one: &EvaluatedPrecision) -> String {
     match one.group {
         Some(group) => format!("{}:{group}", one.precision),
         None => one.precision.to_string(),
@@ -64,7 +91,8 @@ fn to_json(evaluated: &Evaluated) -> Value {
     let Evaluated { metric, examples, precisions } = evaluated;
     let of = |one: &EvaluatedPrecision| {
         json!({
-            "precision": name(one),
+            "precision": precision(one),
+            "device": one.device.to_string(),
             "value": one.value,
             "difference": one.difference,
             "weight_bytes": one.weights,

@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use centuple::tasks::{Engine, Head};
 use centuple::{Compiled, Host, Loaded};
 
-use super::unless_closed;
+use super::{compile, unless_closed};
 use crate::args::Inspect;
 
 /// Shows what a model is, what it became and what it needs.
 pub(crate) fn inspect(command: &Inspect) -> anyhow::Result<ExitCode> {
     let host = command.machine.host()?;
-    let compiled = host.compile(&command.model, &command.machine.load_options())?;
+    let compiled = compile(&host, &command.model, &command.machine.load_options())?;
     let loaded = host.start(&compiled)?;
     let mut out = io::stdout().lock();
     let written = summary(&mut out, &host, &loaded, &compiled)

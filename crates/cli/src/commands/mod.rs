@@ -15,6 +15,8 @@ mod text_generation;
 
 use std::io;
 
+use centuple::{Compiled, Error, Generating, GenerationOptions, Host, LoadOptions, Loaded};
+
 pub(crate) use bench::bench;
 pub(crate) use chat::chat;
 pub(crate) use dedupe::{Output, dedupe};
@@ -25,6 +27,35 @@ pub(crate) use optimize::optimize;
 pub(crate) use pull::pull;
 pub(crate) use run::run;
 pub(crate) use serve::serve;
+
+/// Compiles a model by folder or hub id.
+fn compile(host: &Host, name: &str, options: &LoadOptions) -> Result<Compiled, Error> {
+    host.compile(name, options).inspect(tell_choice)
+}
+
+/// Loads a model by folder or hub id.
+fn load(host: &Host, name: &str, options: &LoadOptions) -> Result<Loaded, Error> {
+    host.start(&compile(host, name, options)?)
+}
+
+/// Loads a model that generates, by folder or hub id.
+fn load_generating(
+    host: &Host,
+    name: &str,
+    options: &LoadOptions,
+    generation: &GenerationOptions,
+) -> Result<Generating, Error> {
+    let (folder, id) = options.locate(name)?;
+    let compiled = host.compile_folder(&folder, &id, options).inspect(tell_choice)?;
+    host.start_generating(&compiled, &folder, generation)
+}
+
+/// Says what computes a model and why, where that was to be the fastest.
+fn tell_choice(compiled: &Compiled) {
+    if let Some(choice) = &compiled.choice {
+        eprintln!("{choice}");
+    }
+}
 
 /// What became of writing to standard output: that nobody reads any more, as behind `head`, is no failure.
 fn unless_closed(written: io::Result<()>) -> io::Result<()> {

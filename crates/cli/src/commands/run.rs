@@ -49,14 +49,14 @@ fn run_once(command: &Run, task: Task) -> anyhow::Result<ExitCode> {
 /// Loads the model; feature-extraction of a model with another head gives its token features, as in transformers.
 fn load(command: &Run, task: Task, host: &Host) -> anyhow::Result<Loaded> {
     let options = command.machine.load_options();
-    let loaded = host.load(&command.model, &options)?;
+    let loaded = super::load(host, &command.model, &options)?;
     let card = &loaded.model.card;
     if card.tasks().contains(&task) {
         return Ok(loaded);
     }
     let offers = card.offers();
     anyhow::ensure!(task == Task::FeatureExtraction, "model `{}` does not do {task}; it does {offers}", card.id);
-    Ok(host.load(&command.model, &LoadOptions { purpose: Purpose::TokenFeatures, ..options })?)
+    Ok(super::load(host, &command.model, &LoadOptions { purpose: Purpose::TokenFeatures, ..options })?)
 }
 
 /// Bytes of the lines that could be read.

@@ -27,7 +27,7 @@ pub(super) fn run(command: &Run, task: &GenerationTask) -> anyhow::Result<ExitCo
     let (input, bytes) = open(&command.input, REMEDY)?;
     let host = command.machine.host()?;
     let options = command.generation.options();
-    let loaded = host.load_generating(&command.model, &command.machine.load_options(), &options)?;
+    let loaded = super::load_generating(&host, &command.model, &command.machine.load_options(), &options)?;
     let card = &loaded.model.card;
     anyhow::ensure!(card.generates(task), "model `{}` does not do {task}; it does {}", card.id, card.offers());
     let generator = loaded.start().context("cannot start a thread")?;

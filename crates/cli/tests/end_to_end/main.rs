@@ -8,6 +8,7 @@ mod chat;
 mod clients;
 mod dedupe;
 mod device;
+mod eval;
 mod export;
 mod generation;
 mod generation_clients;

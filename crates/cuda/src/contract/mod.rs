@@ -4,17 +4,20 @@
 //! `tanh`, `exp`) and the sums within one instruction of a tensor core may differ, in their last bits.
 
 mod attention;
+mod fp8;
 mod gemm;
 mod norm;
 mod pool;
 mod rows;
 
 pub use attention::{Attention, ContentScores, Heads};
+pub use fp8::{Epilogue, Matmul, Scaling, from_e4m3, to_e4m3};
 pub use gemm::{Dense, Gemm, Weight, grouped_gemm};
-pub use norm::{Affine, Codes, Norm, quantise, wide_norm};
+pub use norm::{Affine, Codes, Coding, Norm, quantise, wide_norm};
 pub use pool::{Pool, pool};
 pub use rows::{HeadNorm, Rotary, gate, select};
 
+pub(crate) use fp8::LARGEST;
 use half::{bf16, f16};
 
 use crate::specialisation::{Activation, Format};

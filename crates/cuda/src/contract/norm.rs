@@ -20,8 +20,22 @@ pub struct Norm<'a> {
     pub residual: Option<&'a [u16]>,
     /// What the rows are normalised with.
     pub affine: Option<Affine<'a>>,
-    /// Factors `[hidden]` and bits of the codes.
-    pub codes: Option<(&'a [f32], u8)>,
+    /// What its codes are.
+    pub codes: Option<Coding<'a>>,
+}
+
+/// What the codes of rows are.
+#[derive(Clone, Copy, Debug)]
+pub enum Coding<'a> {
+    /// Unsigned integers of rows that are multiplied by factors.
+    Integers {
+        /// `[hidden]`.
+        factor: &'a [f32],
+        /// Bits of a code.
+        bits: u8,
+    },
+    /// e4m3 floats.
+    E4m3,
 }
 
 /// What a norm multiplies its rows by and adds to them.
@@ -69,7 +83,7 @@ pub struct Codes {
     pub codes: Vec<u8>,
     /// `[tokens]`.
     pub scales: Vec<f32>,
-    /// `[tokens]`.
+    /// `[tokens]`; floats have none.
     pub zero_points: Vec<i32>,
 }
 
@@ -84,8 +98,10 @@ impl Norm<'_> {
                 affine.apply(&mut row, row_sum, squares);
             }
             rows.extend(self.format.narrowed(&row));
-            if let Some((factor, bits)) = self.codes {
-                codes.push(&row, factor, bits);
+            match self.codes {
+                Some(Coding::Integers { factor, bits }) => codes.push(&row, factor, bits),
+                Some(Coding::E4m3) => codes.push_e4m3(&row),
+                None => {}
             }
         }
         (rows, codes)

@@ -16,6 +16,8 @@ pub(super) const MINOR: c_int = 76;
 const MAX_DYNAMIC_SHARED: c_int = 8;
 const STREAM_NON_BLOCKING: c_uint = 1;
 const CAPTURE_THREAD_LOCAL: c_int = 1;
+/// That a kernel may begin before the one before it in the stream has ended; the value is whether.
+const PROGRAMMATIC_STREAM_SERIALIZATION: c_int = 6;
 
 /// What a call returns; 0 is success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,38 @@ pub(super) struct Handle(*mut c_void);
 
 impl Handle {
     pub(super) const NULL: Handle = Handle(ptr::null_mut());
+}
+
+/// `CUlaunchAttribute` of cuda.h: a number, and a union of 64 bytes that is aligned to 8.
+#[repr(C, align(8))]
+struct LaunchAttribute {
+    id: c_int,
+    padding: c_int,
+    value: [c_int; 16],
+}
+
+/// `CUlaunchConfig` of cuda.h.
+#[repr(C)]
+struct LaunchConfig {
+    grid: [c_uint; 3],
+    block: [c_uint; 3],
+    shared_bytes: c_uint,
+    stream: Handle,
+    attributes: *const LaunchAttribute,
+    attribute_count: c_uint,
+}
+
+/// How a kernel is launched.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LaunchShape {
+    /// Blocks in both directions.
+    pub(super) grid: [u32; 2],
+    /// Of a block.
+    pub(super) threads: u32,
+    /// Of a block.
+    pub(super) shared_bytes: u32,
+    /// Whether it may begin before the kernel before it has ended.
+    pub(super) overlaps: bool,
 }
 
 /// Declares the table of functions and reads it from a library.
@@ -79,7 +113,7 @@ functions! {
     module_unload = "cuModuleUnload": fn(Handle);
     module_get_function = "cuModuleGetFunction": fn(*mut Handle, Handle, *const c_char);
     function_set_attribute = "cuFuncSetAttribute": fn(Handle, c_int, c_int);
-    launch = "cuLaunchKernel": fn(Handle, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, Handle, *mut *mut c_void, *mut *mut c_void);
+    launch = "cuLaunchKernelEx": fn(*const LaunchConfig, Handle, *mut *mut c_void, *mut *mut c_void);
     event_create = "cuEventCreate": fn(*mut Handle, c_uint);
     event_destroy = "cuEventDestroy_v2": fn(Handle);
     event_record = "cuEventRecord": fn(Handle, Handle);
@@ -210,15 +244,25 @@ impl Calls {
     pub(super) unsafe fn launch(
         &self,
         function: Handle,
-        [x, y]: [u32; 2],
-        threads: u32,
-        shared_bytes: u32,
+        shape: LaunchShape,
         stream: Handle,
         arguments: &mut [*mut c_void],
     ) -> Status {
-        let (arguments, none) = (arguments.as_mut_ptr(), ptr::null_mut());
-        // SAFETY: the caller vouches for the arguments, which the driver copies before it returns.
-        Status(unsafe { (self.table.launch)(function, x, y, 1, threads, 1, 1, shared_bytes, stream, arguments, none) })
+        let LaunchShape { grid: [x, y], threads, shared_bytes, overlaps } = shape;
+        let mut value = [0; 16];
+        value[0] = 1;
+        let attribute = LaunchAttribute { id: PROGRAMMATIC_STREAM_SERIALIZATION, padding: 0, value };
+        let config = LaunchConfig {
+            grid: [x, y, 1],
+            block: [threads, 1, 1],
+            shared_bytes,
+            stream,
+            attributes: &raw const attribute,
+            attribute_count: c_uint::from(overlaps),
+        };
+        // SAFETY: the caller vouches for the arguments, which the driver copies before it returns; so it does with the
+        // configuration and its attribute, which live until then.
+        Status(unsafe { (self.table.launch)(&raw const config, function, arguments.as_mut_ptr(), ptr::null_mut()) })
     }
 
     /// # Safety

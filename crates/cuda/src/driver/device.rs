@@ -3,12 +3,15 @@
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_int, c_void};
+use std::path::PathBuf;
 
-use super::calls::{Handle, Resource, Status};
+use super::calls::{Handle, LaunchShape, Resource, Status};
+use super::cublas::{Cublas, WORKSPACE};
 use super::{DeviceInfo, Driver};
-use crate::device::{Device, GraphId};
+use crate::device::{Device, GraphId, Operation};
 use crate::error::{CudaError, Result};
 use crate::launch::{Argument, Launch, Pointer};
+use crate::matmul::Matmul;
 use crate::plan::Target;
 use crate::specialisation::Kernel;
 use crate::store::KernelStore;
@@ -26,8 +29,13 @@ pub struct CudaDevice {
     staging: *mut u8,
     /// Whether the stream may still read the staging memory.
     busy: bool,
+    /// Whether kernels may overlap.
+    overlaps: bool,
     store: KernelStore,
     functions: HashMap<Kernel, Handle>,
+    cublas_path: Option<PathBuf>,
+    /// There once a product is prepared.
+    cublas: Option<Cublas>,
     graphs: Vec<Handle>,
     /// What is given back at the end, the last one first.
     resources: Vec<Resource>,
@@ -52,8 +60,11 @@ impl CudaDevice {
             stream: Handle::NULL,
             staging: std::ptr::null_mut(),
             busy: false,
+            overlaps: true,
             store,
             functions: HashMap::new(),
+            cublas_path: None,
+            cublas: None,
             graphs: Vec::new(),
             resources: Vec::new(),
         };
@@ -68,6 +79,20 @@ impl CudaDevice {
         device.staging = staging;
         device.resources.push(Resource::HostMemory(staging));
         Ok(device)
+    }
+
+    /// Has each kernel begin when the one before it has ended, on GPUs too where they may overlap.
+    #[must_use]
+    pub fn in_turn(mut self) -> CudaDevice {
+        self.overlaps = false;
+        self
+    }
+
+    /// Takes cuBLASLt from a path and not from where the system's loader finds it.
+    #[must_use]
+    pub fn with_cublas(mut self, path: PathBuf) -> CudaDevice {
+        self.cublas_path = Some(path);
+        self
     }
 
     /// What is known of the GPU.
@@ -128,20 +153,32 @@ impl CudaDevice {
         Ok(())
     }
 
-    /// Gives one launch to the stream.
-    fn launch(&self, launch: &Launch) -> Result<()> {
+    /// Gives one launch to the stream: behind another kernel, or else behind copies, whose end no kernel waits for by itself.
+    fn launch(&self, launch: &Launch, behind_kernel: bool) -> Result<()> {
         let Some(&function) = self.functions.get(&launch.kernel) else {
             return Err(CudaError::Unsupported(format!("{}, which was not prepared", launch.kernel.name())));
         };
         let mut words: Vec<u64> = launch.arguments.iter().map(|argument| argument.word()).collect();
         let mut places: Vec<*mut c_void> = words.iter_mut().map(|word| std::ptr::from_mut(word).cast()).collect();
-        let (threads, shared) = (launch.kernel.specialisation.threads(), launch.kernel.shared_bytes());
-        let [threads, shared] = [threads, shared].map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+        let numbers = [launch.kernel.threads(), launch.kernel.shared_bytes()];
+        let [threads, shared_bytes] = numbers.map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+        let overlaps = self.overlaps && behind_kernel && launch.kernel.architecture.overlaps_kernels();
+        let shape = LaunchShape { grid: launch.grid, threads, shared_bytes, overlaps };
         // SAFETY: `Launch` has an argument for each parameter of its kernel, of the parameter's type, as the emulator of the
         // tests shows; on a little-endian machine each lies at the beginning of its word.
-        let status =
-            unsafe { self.driver.calls.launch(function, launch.grid, threads, shared, self.stream, &mut places) };
-        self.driver.check("cuLaunchKernel", status)
+        let status = unsafe { self.driver.calls.launch(function, shape, self.stream, &mut places) };
+        self.driver.check("cuLaunchKernelEx", status)
+    }
+
+    /// Gives one operation to the stream, which may follow a kernel.
+    fn operate(&self, operation: &Operation, behind_kernel: bool) -> Result<()> {
+        match (operation, &self.cublas) {
+            (Operation::Launch(launch), _) => self.launch(launch, behind_kernel),
+            (Operation::Matmul(matmul), Some(cublas)) => cublas.run(matmul, self.stream),
+            (Operation::Matmul(_), None) => {
+                Err(CudaError::Unsupported("a matrix product, which was not prepared".to_owned()))
+            }
+        }
     }
 
     fn check_pointer(pointer: Pointer) -> Result<()> {
@@ -153,7 +190,7 @@ impl Argument {
     /// The argument's bytes, at the beginning of a word.
     pub fn word(self) -> u64 {
         match self {
-            Argument::Pointer(pointer) => pointer.0,
+            Argument::Pointer(pointer) | Argument::Weight(pointer) => pointer.0,
             Argument::Int(number) => u64::from(number.cast_unsigned()),
             Argument::Float(number) => u64::from(number.to_bits()),
         }
@@ -226,19 +263,32 @@ impl Device for CudaDevice {
         Ok(())
     }
 
-    fn capture(&mut self, launches: &[Launch]) -> Result<GraphId> {
+    fn prepare_matmul(&mut self, matmul: &Matmul) -> Result<()> {
+        self.enter()?;
+        let cublas = match self.cublas.take() {
+            Some(cublas) => cublas,
+            None => {
+                let workspace = self.allocate(WORKSPACE)?;
+                Cublas::load(self.cublas_path.as_deref(), workspace)?
+            }
+        };
+        self.cublas.insert(cublas).prepare(matmul, self.stream)
+    }
+
+    fn capture(&mut self, operations: &[Operation]) -> Result<GraphId> {
         self.enter()?;
         self.wait()?;
         let calls = &self.driver.calls;
         self.driver.check("cuStreamBeginCapture", calls.capture_begin(self.stream))?;
-        let launched = launches.iter().try_for_each(|launch| self.launch(launch));
+        let mut numbered = operations.iter().enumerate();
+        let given = numbered.try_for_each(|(number, operation)| self.operate(operation, number > 0));
         // A capture has to be ended whatever came of it.
         let mut graph = Handle::NULL;
         let ended: Status = calls.capture_end(self.stream, &mut graph);
         if graph != Handle::NULL {
             self.resources.push(Resource::Graph(graph));
         }
-        launched?;
+        given?;
         self.driver.check("cuStreamEndCapture", ended)?;
         let mut executable = Handle::NULL;
         self.driver.check("cuGraphInstantiate", calls.graph_instantiate(&mut executable, graph))?;
@@ -263,6 +313,7 @@ impl Drop for CudaDevice {
         }
         // What fails here fails again with the process's end.
         let _ = self.wait();
+        self.cublas = None;
         for resource in std::mem::take(&mut self.resources).into_iter().rev() {
             // SAFETY: the stream has done with all that it was given, and the device is gone after this.
             unsafe { self.driver.calls.release(resource) };

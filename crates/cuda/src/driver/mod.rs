@@ -3,6 +3,7 @@
 //! No test of this crate runs it on a GPU; `scripts/gpu/` has what does.
 
 mod calls;
+mod cublas;
 mod device;
 
 use std::ffi::{CStr, c_char, c_int};
@@ -87,7 +88,7 @@ impl Driver {
             [calls::MAJOR, calls::MINOR, calls::MULTIPROCESSORS].map(|attribute| self.attribute(attribute, handle));
         Ok(DeviceInfo {
             name,
-            capability: Architecture { major: major?.unsigned_abs(), minor: minor?.unsigned_abs() },
+            capability: Architecture::of(major?.unsigned_abs(), minor?.unsigned_abs()),
             multiprocessors: usize::try_from(multiprocessors?).unwrap_or(1),
             memory,
         })

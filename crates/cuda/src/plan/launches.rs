@@ -4,13 +4,17 @@ use super::arena::Arena;
 use super::batch::BatchLayout;
 use super::session::Target;
 use super::{Affine, Codes, Content, IdsId, Plan, Product, Quantisation, Step, ValueId, View, WeightId, unsupported};
+use crate::architecture::Architecture;
+use crate::device::Operation;
 use crate::error::Result;
 use crate::launch::{
-    AttentionOperands, Capacity, CodePointers, Columns, ContentScores, DenseOperands, Distances, GemmOperands,
-    GroupedGemmOperands, HeadNormOperands, Launch, NormOperands, Pointer, RotaryOperands, Rows, WideNormOperands,
+    AttentionOperands, Capacity, CodePointers, Columns, ContentScores, DenseOperands, Distances, EpilogueOperands,
+    GemmOperands, GroupedGemmOperands, HeadNormOperands, Launch, NormOperands, Pointer, RotaryOperands, Rows,
+    WideNormOperands,
 };
+use crate::matmul::{Matmul, Scaling, sum_factor};
 use crate::specialisation::{
-    ATTENTION_WARPS, CONTENT_HEAD_DIM, HIDDEN_SIZES, Kernel, Specialisation, TILES, head_tile,
+    ATTENTION_WARPS, Activation, CONTENT_HEAD_DIM, Kernel, Specialisation, Tile, head_tile, norm_room,
 };
 
 /// A plan with the addresses of all that it uses.
@@ -28,6 +32,9 @@ pub(crate) struct Addresses<'a> {
 /// Tokens from which on an attention block has all of its warps.
 const MANY_TOKENS: usize = 64;
 
+/// Where a library's matrix products multiply by the scales of rows and columns.
+const SCALING: Architecture = Architecture::of(9, 0);
+
 /// Warps of an attention block for batches of that size.
 pub(crate) fn attention_warps(capacity: Capacity) -> usize {
     ATTENTION_WARPS[usize::from(capacity.tokens > MANY_TOKENS)]
@@ -35,14 +42,24 @@ pub(crate) fn attention_warps(capacity: Capacity) -> usize {
 
 /// The tile of a matrix product, or of several: the largest one that still gives each multiprocessor a block.
 fn tile(tokens: usize, n: usize, products: usize, target: Target) -> usize {
-    let blocks = |tile: &usize| tokens.div_ceil(TILES[*tile].rows) * n.div_ceil(TILES[*tile].columns) * products;
-    (1..TILES.len()).rev().find(|tile| blocks(tile) >= target.multiprocessors).unwrap_or(0)
+    let blocks = |tile: &Tile| tokens.div_ceil(tile.rows) * n.div_ceil(tile.columns) * products;
+    Tile::all(target.architecture).iter().rposition(|tile| blocks(tile) >= target.multiprocessors).unwrap_or(0)
 }
 
 impl Addresses<'_> {
-    /// The launches of all steps.
-    pub(crate) fn launches(&self, target: Target, capacity: Capacity) -> Result<Vec<Launch>> {
-        self.plan.steps.iter().map(|step| self.launch(step, target, capacity)).collect()
+    /// What all steps do.
+    pub(crate) fn operations(&self, target: Target, capacity: Capacity) -> Result<Vec<Operation>> {
+        let mut operations = Vec::with_capacity(self.plan.steps.len());
+        for step in &self.plan.steps {
+            if let Some(matmul) = self.matmul(step, target, capacity) {
+                operations.push(Operation::Matmul(matmul));
+                if matmul.scaling.is_some() {
+                    continue;
+                }
+            }
+            operations.push(Operation::Launch(self.launch(step, target, capacity)?));
+        }
+        Ok(operations)
     }
 
     fn launch(&self, step: &Step, target: Target, capacity: Capacity) -> Result<Launch> {
@@ -54,26 +71,23 @@ impl Addresses<'_> {
         let rows = batch.extent(rows, capacity);
         match step {
             Step::Norm { x, tables, residual, norm, y, quantisation } => {
-                let bits = quantisation.map_or(0, |quantisation| quantisation.bits);
+                let codes = quantisation.map(|quantisation| quantisation.codes);
                 let operands = NormOperands {
+                    hidden: width,
                     tables: std::array::from_fn(|index| {
                         tables
                             .get(index)
                             .map_or_else(Default::default, |&(table, ids)| (self.weights[table], self.ids(ids)))
                     }),
-                    width,
                     ..self.norm(*x, *residual, *norm, *y, *quantisation)
                 };
-                let specialisation = match HIDDEN_SIZES.contains(&width) {
-                    true => Specialisation::Norm { hidden: width, bits },
-                    false => Specialisation::AnyNorm { bits },
-                };
+                let specialisation = Specialisation::Norm { room: norm_room(width)?, codes };
                 Ok(Launch::norm(kernel(specialisation)?, rows, &operands))
             }
-            Step::Quantise { x, quantisation: Quantisation { factor, bits, to } } => {
-                let operands = [self.value(*x), self.weights[*factor]];
+            Step::Quantise { x, quantisation: Quantisation { factor, codes, to } } => {
+                let operands = [self.value(*x), self.weight(*factor)];
                 Ok(Launch::quantise(
-                    kernel(Specialisation::Quantise { bits: *bits })?,
+                    kernel(Specialisation::Quantise { codes: *codes })?,
                     rows,
                     operands,
                     self.codes(*to),
@@ -97,6 +111,23 @@ impl Addresses<'_> {
                     k: *k,
                 };
                 Ok(Launch::grouped_gemm(kernel(Specialisation::GroupedGemm { tile })?, rows, &operands))
+            }
+            Step::Fp8 { x, scales, bias, activation, residual, y, n, to, .. } => {
+                let operands = EpilogueOperands {
+                    y: self.value(*y),
+                    x_scales: self.value(x.scales),
+                    weight_scales: self.weights[*scales],
+                    bias: self.weight(*bias),
+                    residual: residual.map_or(Pointer::NULL, |residual| self.value(residual)),
+                    codes: to.map_or_else(CodePointers::default, |to| self.codes(to)),
+                    n: *n,
+                };
+                let codes = to.is_some();
+                Ok(Launch::epilogue(
+                    kernel(Specialisation::Epilogue { activation: *activation, codes })?,
+                    rows,
+                    &operands,
+                ))
             }
             Step::Attention {
                 q,
@@ -222,6 +253,31 @@ impl Addresses<'_> {
         }
     }
 
+    /// The matrix product that a library computes for a step. It does all of the step where it can scale, and nothing but a bias
+    /// follows.
+    fn matmul(&self, step: &Step, target: Target, capacity: Capacity) -> Option<Matmul> {
+        let Step::Fp8 { x, weight, scales, narrow_bias, activation, residual, y, n, k, to, .. } = step else {
+            return None;
+        };
+        let ends = *activation == Activation::Identity && residual.is_none() && to.is_none();
+        let scaling = (ends && target.architecture.major == SCALING.major).then(|| Scaling {
+            x: self.value(x.scales),
+            weight: self.weights[*scales],
+            bias: self.weight(*narrow_bias),
+        });
+        Some(Matmul {
+            format: self.plan.format,
+            x: self.value(x.codes),
+            weight: self.weights[*weight],
+            y: self.value(*y),
+            rows: self.batch.pointers(self.batch_at).extent(self.plan.values[*y].rows, capacity).most,
+            n: *n,
+            k: *k,
+            factor: sum_factor(*k),
+            scaling,
+        })
+    }
+
     /// All operands but the tables.
     fn norm(
         &self,
@@ -238,7 +294,7 @@ impl Addresses<'_> {
             (operands.gamma, operands.beta, operands.epsilon) = (self.weights[gamma], self.weight(beta), epsilon);
         }
         if let Some(Quantisation { factor, to, .. }) = quantisation {
-            (operands.factor, operands.codes) = (self.weights[factor], self.codes(to));
+            (operands.factor, operands.codes) = (self.weight(factor), self.codes(to));
         }
         operands
     }
@@ -285,8 +341,8 @@ impl Addresses<'_> {
 
     fn codes(&self, codes: Codes) -> CodePointers {
         let Codes { codes, scales, zero_points } = codes;
-        let [codes, scales, zero_points] = [codes, scales, zero_points].map(|value| self.value(value));
-        CodePointers { codes, scales, zero_points }
+        let [codes, scales] = [codes, scales].map(|value| self.value(value));
+        CodePointers { codes, scales, zero_points: zero_points.map_or(Pointer::NULL, |value| self.value(value)) }
     }
 
     fn columns(&self, view: View) -> Columns {

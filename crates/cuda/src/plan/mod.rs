@@ -6,12 +6,12 @@ mod launches;
 mod lower;
 mod session;
 
-pub use lower::lower;
+pub use lower::{lower, lower_fp8};
 pub use session::{CacheRoom, Session, SessionOutput, Target};
 
 use crate::error::{CudaError, Result};
 use crate::launch::Rows;
-use crate::specialisation::{Activation, Format, Pooling};
+use crate::specialisation::{Activation, CodeType, Format, Pooling};
 
 /// Index into [`Plan::values`].
 pub(crate) type ValueId = usize;
@@ -45,14 +45,16 @@ pub(crate) struct View {
 pub(crate) struct Codes {
     pub(crate) codes: ValueId,
     pub(crate) scales: ValueId,
-    pub(crate) zero_points: ValueId,
+    /// Those of integers.
+    pub(crate) zero_points: Option<ValueId>,
 }
 
 /// How rows are quantised, and where to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Quantisation {
-    pub(crate) factor: WeightId,
-    pub(crate) bits: u8,
+    /// What columns are multiplied by before they become integers.
+    pub(crate) factor: Option<WeightId>,
+    pub(crate) codes: CodeType,
     pub(crate) to: Codes,
 }
 
@@ -82,7 +84,7 @@ pub(crate) enum Product {
     Codes { x: Codes, weight: WeightId, scales: WeightId, sums: WeightId },
 }
 
-/// One kernel with its operands.
+/// One kernel, or a library's matrix product and what follows it, with its operands.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Step {
     Norm {
@@ -116,6 +118,22 @@ pub(crate) enum Step {
         groups: usize,
         n: usize,
         k: usize,
+    },
+    /// A linear layer of e4m3 codes: a library's matrix product, and a kernel for what that leaves to do.
+    Fp8 {
+        x: Codes,
+        weight: WeightId,
+        scales: WeightId,
+        bias: Option<WeightId>,
+        /// The bias in 16 bits, as the library adds it.
+        narrow_bias: Option<WeightId>,
+        activation: Activation,
+        residual: Option<ValueId>,
+        y: ValueId,
+        n: usize,
+        k: usize,
+        /// Codes of the result, where nothing else of it is read; y holds sums then.
+        to: Option<Codes>,
     },
     Attention {
         q: View,
@@ -242,7 +260,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Number of kernels.
+    /// Number of steps.
     pub fn steps(&self) -> usize {
         self.steps.len()
     }
@@ -250,6 +268,11 @@ impl Plan {
     /// Bytes of a page of keys and values, all attentions together.
     pub fn page_bytes(&self) -> usize {
         self.slots.iter().map(|&width| 2 * session::page_bytes(width)).sum()
+    }
+
+    /// The weights as a device has them: floats and integers in the order of their rows, least byte first.
+    pub fn weights(&self) -> impl Iterator<Item = &[u8]> {
+        self.weights.iter().map(Vec::as_slice)
     }
 
     /// Bytes of all weights.
@@ -274,11 +297,12 @@ impl Step {
             Step::Gemm { product, residual, .. } => {
                 let mut reads = match product {
                     Product::Floats { x, .. } => vec![*x],
-                    Product::Codes { x, .. } => x.values().to_vec(),
+                    Product::Codes { x, .. } => x.values().collect(),
                 };
                 reads.extend(residual);
                 reads
             }
+            Step::Fp8 { x, residual, .. } => x.values().chain(*residual).collect(),
             Step::GroupedGemm { x, .. } => vec![x.value],
             Step::Attention { q, k, v, content, .. } => {
                 let content = content.iter().flat_map(|content| [content.by_query, content.by_key]).flatten();
@@ -295,7 +319,8 @@ impl Step {
                 let codes = quantisation.iter().flat_map(|quantisation| quantisation.to.values());
                 std::iter::once(*y).chain(codes).collect()
             }
-            Step::Quantise { quantisation, .. } => quantisation.to.values().to_vec(),
+            Step::Quantise { quantisation, .. } => quantisation.to.values().collect(),
+            Step::Fp8 { y, to, .. } => std::iter::once(*y).chain(to.iter().flat_map(Codes::values)).collect(),
             Step::Gemm { y, .. }
             | Step::GroupedGemm { y, .. }
             | Step::Attention { y, .. }
@@ -313,8 +338,8 @@ impl Step {
 }
 
 impl Codes {
-    fn values(&self) -> [ValueId; 3] {
-        [self.codes, self.scales, self.zero_points]
+    fn values(&self) -> impl Iterator<Item = ValueId> {
+        [self.codes, self.scales].into_iter().chain(self.zero_points)
     }
 }
 

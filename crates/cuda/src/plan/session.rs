@@ -7,7 +7,7 @@ use super::arena::{self, Arena};
 use super::batch::BatchLayout;
 use super::launches::{Addresses, attention_warps};
 use crate::architecture::Architecture;
-use crate::device::{Device, GraphId};
+use crate::device::{Device, GraphId, Operation};
 use crate::driver::CudaDevice;
 use crate::error::{CudaError, Result};
 use crate::launch::{Capacity, Pointer, Rows};
@@ -94,16 +94,21 @@ impl<D: Device> Session<D> {
         let (arena, batch_bytes) = (arena::place(&plan, capacity), BatchLayout::new(&plan, capacity, cache).bytes());
         let (arena_at, batch_at) = (device.allocate(arena.bytes)?, device.allocate(batch_bytes)?);
         let mut buckets = Vec::new();
-        for capacity in bucket_sizes(capacity) {
+        // The largest one first, as `prepare_matmul` wants it.
+        for capacity in bucket_sizes(capacity).into_iter().rev() {
             let batch = BatchLayout::new(&plan, capacity, cache);
             let (plan, arena, weights, slots) = (&plan, &arena, &weights[..], &slots[..]);
             let addresses = Addresses { plan, arena, arena_at, weights, slots, batch: &batch, batch_at };
-            let launches = addresses.launches(target, capacity)?;
-            for launch in &launches {
-                device.prepare(launch.kernel)?;
+            let operations = addresses.operations(target, capacity)?;
+            for operation in &operations {
+                match operation {
+                    Operation::Launch(launch) => device.prepare(launch.kernel)?,
+                    Operation::Matmul(matmul) => device.prepare_matmul(matmul)?,
+                }
             }
-            buckets.push(Bucket { capacity, batch, graph: device.capture(&launches)? });
+            buckets.push(Bucket { capacity, batch, graph: device.capture(&operations)? });
         }
+        buckets.reverse();
         Ok(Session { device, plan, weight_bytes, slots, cache, arena, arena_at, batch_bytes, batch_at, buckets })
     }
 

@@ -7,6 +7,7 @@ use centuple::generation::{Logits, Parameters, Request, Scheduler, Step, StepEng
 use centuple::kernels::KvPrecision;
 use centuple::tasks::{Engine, Output, Sequence};
 use centuple::{CudaFiles, Device, Error, GenerationOptions, Host, HostOptions, LoadOptions, Precision};
+use centuple_cuda::Architecture;
 use centuple_testkit::{FamilyGolden, Golden, Random};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -16,12 +17,16 @@ use tempfile::TempDir;
 use crate::driver::Machine;
 use crate::encoders::Failure;
 
-const HIDDEN: usize = 128;
-const INNER: usize = 256;
+pub(crate) const HIDDEN: usize = 128;
+pub(crate) const INNER: usize = 256;
 const POSITIONS: usize = 48;
 
+pub(crate) fn host() -> Result<Host, Failure> {
+    Ok(Host::new(&HostOptions { threads: Some(2), isa: None })?)
+}
+
 /// A sentence embedder of one layer, of a size that kernels are there for.
-fn checkpoint() -> Result<TempDir, Failure> {
+pub(crate) fn checkpoint() -> Result<TempDir, Failure> {
     let folder = tempfile::tempdir()?;
     let golden = Golden::open()?;
     let case = golden.case("sentence-normalize").ok_or("the case is gone")?;
@@ -106,7 +111,7 @@ fn weights(file: &Path, vocabulary: usize) -> Result<(), Failure> {
     weights.save(file)
 }
 
-fn sequences(vocabulary: usize) -> Vec<Sequence> {
+pub(crate) fn sequences(vocabulary: usize) -> Vec<Sequence> {
     let mut random = Random::new(5);
     let of = |length: usize| Sequence {
         pool_from: length / 9,
@@ -115,16 +120,16 @@ fn sequences(vocabulary: usize) -> Vec<Sequence> {
     [3, 17, 20, 9, 1, 46].map(of).to_vec()
 }
 
-fn cosine(a: &Output, b: &Output) -> f64 {
+pub(crate) fn cosine(a: &Output, b: &Output) -> f64 {
     let dot = |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum() };
     dot(&a.data, &b.data) / (dot(&a.data, &a.data) * dot(&b.data, &b.data)).sqrt()
 }
 
 #[test]
 fn checkpoints_run_on_gpus() -> Result<(), Failure> {
-    let (machine, folder) = (Machine::new()?, checkpoint()?);
-    let host = Host::new(&HostOptions { threads: Some(2), isa: None })?;
-    let cuda = CudaFiles { driver: Some(machine.library()), kernels: Some(machine.kernels()), cache: None };
+    let (machine, folder) = (Machine::new(Architecture::OLDEST, false)?, checkpoint()?);
+    let host = host()?;
+    let cuda = machine.files();
     let on_cpu = LoadOptions { max_batch_tokens: 64, ..LoadOptions::default() };
     let on_gpu = LoadOptions { device: Device::Cuda(None), cuda, ..on_cpu.clone() };
     let load = |options: &LoadOptions| host.load_folder(folder.path(), "model", options);
@@ -135,13 +140,15 @@ fn checkpoints_run_on_gpus() -> Result<(), Failure> {
         .iter()
         .map(|sequence| Ok(reference.engine.run(&[sequence])?.remove(0)))
         .collect::<Result<_, Failure>>()?;
-    let precisions = [
-        (None, Precision::F16, 0.99999),
-        (Some(Precision::Int8), Precision::Int8, 0.999),
-        (Some(Precision::Int4), Precision::Int4, 0.99),
-    ];
-    for (precision, is, least) in precisions {
-        let mut loaded = load(&LoadOptions { precision, ..on_gpu.clone() })?;
+    let newer = Machine::new(Architecture::BUILT[3], true)?;
+    let on_newer = LoadOptions { cuda: newer.files(), ..on_gpu.clone() };
+    for (precision, is, least, options) in [
+        (None, Precision::F16, 0.99999, &on_gpu),
+        (Some(Precision::Int8), Precision::Int8, 0.999, &on_gpu),
+        (Some(Precision::Int4), Precision::Int4, 0.99, &on_gpu),
+        (Some(Precision::Fp8), Precision::Fp8, 0.998, &on_newer),
+    ] {
+        let mut loaded = load(&LoadOptions { precision, ..options.clone() })?;
         assert_eq!((loaded.precision, loaded.model.card.dtype.as_str()), (is, is.dtype()));
         let gpus = loaded.engine.gpus();
         assert_eq!((gpus.len(), gpus[0].number, gpus[0].name.as_str()), (1, 0, "Emulated GPU"));
@@ -185,6 +192,13 @@ fn checkpoints_run_on_gpus() -> Result<(), Failure> {
     host.compile_folder(folder.path(), "model", &on_cpu)?.save(folder.path(), &artefact)?;
     assert!(matches!(host.load_folder(&artefact, "model", &on_gpu), Err(Error::OnlyCpu { .. })), "an artefact in f32");
 
+    let fp8 = |options: &LoadOptions| load(&LoadOptions { precision: Some(Precision::Fp8), ..options.clone() });
+    assert!(fp8(&on_gpu).err().is_some_and(|error| error.to_string().contains("8.9")));
+    let cuda = CudaFiles { cublas: Some("/nonexistent/libcublasLt.so.13".into()), ..newer.files() };
+    let error = fp8(&LoadOptions { cuda, ..on_gpu.clone() }).err().ok_or("there is no such library")?.to_string();
+    assert!(error.contains("nvidia-cublas") && !error.contains('\n'), "{error}");
+    let error = fp8(&on_cpu).err().ok_or("the CPU has no fp8")?.to_string();
+    assert!(error.contains("--device cuda") && error.contains("8.9"), "{error}");
     let f32 = load(&LoadOptions { precision: Some(Precision::F32), ..on_gpu.clone() });
     assert!(matches!(f32, Err(Error::OnlyCpu { .. })));
     let second = load(&LoadOptions { device: Device::Cuda(Some(1)), ..on_gpu.clone() });
@@ -200,10 +214,14 @@ fn checkpoints_run_on_gpus() -> Result<(), Failure> {
 fn scores_of_content_are_transformers() -> Result<(), Failure> {
     const CASES: [&str; 9] =
         ["base", "sequence", "masked", "c2p", "p2c", "span", "no-buckets", "own-keys", "absolute-types"];
-    let machine = Machine::new()?;
-    let host = Host::new(&HostOptions { threads: Some(2), isa: None })?;
-    let cuda = CudaFiles { driver: Some(machine.library()), kernels: Some(machine.kernels()), cache: None };
-    let options = LoadOptions { device: Device::Cuda(None), cuda, max_batch_tokens: 128, ..LoadOptions::default() };
+    let machine = Machine::new(Architecture::OLDEST, false)?;
+    let host = host()?;
+    let options = LoadOptions {
+        device: Device::Cuda(None),
+        cuda: machine.files(),
+        max_batch_tokens: 128,
+        ..LoadOptions::default()
+    };
     let families = FamilyGolden::all()?;
     let mut checked = 0;
     for family in families.iter().filter(|family| family.name.starts_with("deberta")) {
@@ -239,7 +257,7 @@ fn scores_of_content_are_transformers() -> Result<(), Failure> {
 }
 
 /// A Llama of one layer, of a size that kernels are there for.
-fn llama() -> Result<TempDir, Failure> {
+pub(crate) fn llama() -> Result<TempDir, Failure> {
     let folder = tempfile::tempdir()?;
     let families = FamilyGolden::all()?;
     let family = families.iter().find(|family| family.name == "llama").ok_or("the family is gone")?;
@@ -327,9 +345,21 @@ fn answers(engine: &mut dyn StepEngine, requests: &[Request]) -> Result<Vec<Answ
 
 #[test]
 fn decoders_run_on_gpus() -> Result<(), Failure> {
-    let (machine, folder) = (Machine::new()?, llama()?);
-    let host = Host::new(&HostOptions { threads: Some(2), isa: None })?;
-    let cuda = CudaFiles { driver: Some(machine.library()), kernels: Some(machine.kernels()), cache: None };
+    for (architecture, fp8) in [(Architecture::BUILT[0], false), (Architecture::BUILT[5], true)] {
+        let precisions = if fp8 {
+            vec![(Some(Precision::Fp8), 0.99)]
+        } else {
+            vec![(None, 0.9999), (Some(Precision::Int8), 0.99), (Some(Precision::Int4), 0.98)]
+        };
+        decoder_runs(&Machine::new(architecture, fp8)?, &precisions)?;
+    }
+    Ok(())
+}
+
+fn decoder_runs(machine: &Machine, precisions: &[(Option<Precision>, f64)]) -> Result<(), Failure> {
+    let folder = llama()?;
+    let host = host()?;
+    let cuda = machine.files();
     let on_gpu = LoadOptions { device: Device::Cuda(None), cuda, ..LoadOptions::default() };
     let name = folder.path().to_str().ok_or("a path of text")?;
     let options = GenerationOptions {
@@ -341,7 +371,7 @@ fn decoders_run_on_gpus() -> Result<(), Failure> {
     let ids = tokens(40, 1);
     let roomy = GenerationOptions { kv_memory: Some(1 << 20), ..options };
     let expected = prompt(&mut host.load_generating(name, &LoadOptions::default(), &roomy)?.engine, &ids, &[20])?;
-    for (precision, least) in [(None, 0.9999), (Some(Precision::Int8), 0.99), (Some(Precision::Int4), 0.98)] {
+    for &(precision, least) in precisions {
         let load = LoadOptions { precision, ..on_gpu.clone() };
         let mut engine = host.load_generating(name, &load, &options)?.engine;
         assert_eq!(engine.limits().pages, (64 << 10) / (16 * 2 * 64 * 2));
@@ -376,6 +406,7 @@ fn decoders_run_on_gpus() -> Result<(), Failure> {
             assert_eq!(&alone, together, "{precision:?}: {:?}", request.parameters);
         }
     }
+    let on_gpu = LoadOptions { precision: precisions[0].0, ..on_gpu };
     let int8 = GenerationOptions { kv_precision: Some(KvPrecision::Int8), ..options };
     assert!(matches!(host.load_generating(name, &on_gpu, &int8), Err(Error::OnlyCpu { .. })));
     let none = GenerationOptions { kv_memory: Some(100), ..options };

@@ -2,15 +2,13 @@
 
 use std::cell::RefCell;
 
-use centuple_cuda::Architecture;
-
+use crate::KINDS;
 use crate::checks::{self, Subject};
 use crate::emulator::Emulator;
 
-/// An emulator of both kinds of machines: with asynchronous copies, and without.
+/// An emulator of all kinds of machines.
 fn subject(seed: u64) -> Subject<Emulator> {
-    let architectures = Architecture::BUILT[..2].to_vec();
-    Subject { device: RefCell::new(Emulator::new(seed)), sums: None, architectures }
+    Subject { device: RefCell::new(Emulator::new(seed)), sums: None, architectures: KINDS.to_vec() }
 }
 
 macro_rules! tests {
@@ -28,6 +26,7 @@ tests! {
     norm_is_its_contract
     quantise_is_its_contract
     gemm_is_its_contract
+    every_tile_has_the_same_bits
     gemm_ends_with_its_activation
     attention_is_its_contract
     content_attention_is_its_contract
@@ -42,4 +41,5 @@ tests! {
     wide_gemm_is_its_contract
     paged_attention_is_its_contract
     head_norm_is_its_contract
+    epilogue_is_its_contract
 }

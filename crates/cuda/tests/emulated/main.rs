@@ -7,3 +7,9 @@ mod encoder;
 mod encoders;
 mod engine;
 mod kernels;
+mod product;
+
+use centuple_cuda::Architecture;
+
+/// One of each kind of machine: without asynchronous copies, with them, and with products of warpgroups.
+const KINDS: [Architecture; 3] = [Architecture::BUILT[0], Architecture::BUILT[1], Architecture::BUILT[5]];

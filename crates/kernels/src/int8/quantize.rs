@@ -30,6 +30,17 @@ pub(crate) struct Job<'a> {
     target: Target<'a>,
 }
 
+impl<'a> Job<'a> {
+    pub(crate) fn new(
+        x: Matrix<'a>,
+        factor: Option<&'a [f32]>,
+        out: &'a mut QuantizedRowsMut<'_>,
+    ) -> Result<Job<'a>, KernelError> {
+        let target = Target::new("quantize_rows", (x.rows(), x.columns()), factor, out)?;
+        Ok(Job { x, target })
+    }
+}
+
 /// Checked operands of [`computed_rows`]: what computes the rows, and where they are quantised to.
 pub(crate) struct Computed<'a, J> {
     rows: J,
@@ -77,9 +88,9 @@ impl Kernels {
         factor: Option<&[f32]>,
         out: &mut QuantizedRowsMut<'_>,
     ) -> Result<(), KernelError> {
-        let target = Target::new("quantize_rows", (x.rows(), x.columns()), factor, out)?;
+        let job = Job::new(x, factor, out)?;
         // SAFETY: all shapes agree and the views vouch for their elements.
-        unsafe { (self.table.quantize_rows)(&Job { x, target }) };
+        unsafe { (self.table.quantize_rows)(&job) };
         Ok(())
     }
 

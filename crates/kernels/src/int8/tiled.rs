@@ -249,14 +249,12 @@ mod tests {
     use super::*;
     use crate::activation::Activation;
     use crate::ceiling::tile_products;
-    use crate::dispatch::Kernels;
     use crate::gemm::Epilogue;
     use crate::int8::gemm::ROW_BLOCK_BYTES;
     use crate::int8::{
-        ActivationBits, Int8Weight, PackedInt8, QuantizedRows, QuantizedRowsMut, pack_int8, packed_int8_len,
+        ActivationBits, Int8Weight, PackedInt8, QuantizedRows, QuantizedRowsMut, pack_int8, packed_int8_len, quantize,
         quantized_columns,
     };
-    use crate::isa::Isa;
     use crate::matrix::{Matrix, MatrixMut};
     use crate::simd::portable::Portable;
     use crate::simd::tiles::TILES;
@@ -367,12 +365,14 @@ mod tests {
     /// Compares some panels of a product with those of the portable kernel, a residual being added in place, and
     /// returns how many products of tiles it took.
     fn check((m, n, k): (usize, usize, usize), bits: ActivationBits, panels: Range<usize>) -> usize {
-        let portable = Kernels::new(Isa::Portable).unwrap();
         let stride = quantized_columns(k, bits) + 3;
         let mut rows = vec![f32::NAN; m * stride];
         let words = MatrixMut::new(&mut rows, m, quantized_columns(k, bits), stride).unwrap();
         let mut words = QuantizedRowsMut::new(words, k, bits).unwrap();
-        portable.quantize_rows(Matrix::contiguous(&values(m * k, 1), m, k).unwrap(), None, &mut words).unwrap();
+        let floats = values(m * k, 1);
+        let quantization = quantize::Job::new(Matrix::contiguous(&floats, m, k).unwrap(), None, &mut words).unwrap();
+        // SAFETY: the job was checked.
+        unsafe { quantize::rows(Portable, &quantization) };
         let words = Matrix::new(&rows, m, quantized_columns(k, bits), stride).unwrap();
         let x = QuantizedRows::new(words, k, bits).unwrap();
         let codes: Vec<i8> = values(n * k, 2).iter().map(|v| (v * 64.0) as i8).collect();

@@ -14,6 +14,7 @@ mod pooling;
 mod positions;
 mod probe;
 mod region;
+mod scaled_rows;
 mod select;
 mod tidy;
 mod uniform;
@@ -53,6 +54,7 @@ const PASSES: &[(&str, Pass)] = &[
     ("columns", |graph, _| columns::run(graph)),
     ("linear", |graph, _| linear::run(graph)),
     ("select", |graph, _| select::run(graph)),
+    ("scaled_rows", |graph, _| scaled_rows::run(graph)),
     ("tidy", |graph, _| tidy::run(graph)),
     ("dead_code", |graph, _| dead_code::run(graph)),
 ];

@@ -100,8 +100,9 @@ impl Keeper {
                 Origin::Found { .. } => drop(self.load(key)),
             }
         }
-        self.registry.set_ready();
+        // Who finds the server ready finds the gauges.
         self.metrics.refresh(&self.registry);
+        self.registry.set_ready();
         Ok(())
     }
 

@@ -80,7 +80,7 @@ pub(crate) fn dedupe(command: &Dedupe) -> anyhow::Result<ExitCode> {
 fn load(command: &Dedupe, host: &centuple::Host) -> anyhow::Result<Loaded> {
     // No text is tokenised twice.
     let options = LoadOptions { token_cache_bytes: 0, ..command.machine.load_options() };
-    let loaded = host.load(&command.model, &options)?;
+    let loaded = super::load(host, &command.model, &options)?;
     let card = &loaded.model.card;
     anyhow::ensure!(
         card.head.sentence_embedding().is_some(),

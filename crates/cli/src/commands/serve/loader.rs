@@ -120,6 +120,9 @@ impl Folders {
         let named = self.named.iter().find(|named| named.folder == source.place);
         let name = named.map_or_else(|| source.place.display().to_string(), |named| named.name.clone());
         let compiled = self.host.compile_folder(&source.place, &source.name, &self.options)?;
+        if let Some(choice) = &compiled.choice {
+            tracing::info!("{name}: {choice}");
+        }
         if let Some(artefact) = &compiled.artefact {
             ensure!(
                 self.accept_over_budget || !artefact.is_over_budget(),

@@ -2,40 +2,28 @@
 
 use centuple_graph::{self as graph, Node, NodeId, Op};
 
-use super::operands::{codes, dequantised, dequantised_groups};
-use super::{Lowered, Lowering, stored_whole, width};
+use super::operands::{codes, group_weight, quantised_weight};
+use super::{Coding, Lowered, Lowering, stored_whole, width};
 use crate::error::Result;
 use crate::plan::{Codes, Product, Quantisation, Step, Value, ValueId, View, WeightId, unsupported};
-use crate::specialisation::{Activation, GEMM_ACTIVATIONS};
+use crate::specialisation::{Activation, CodeType, GEMM_ACTIVATIONS};
 
 impl Lowering<'_> {
+    /// A layer whose weight is floats; its bias is an input of the node.
     pub(super) fn linear(
         &mut self,
         id: NodeId,
         node: &Node,
-        bias: bool,
+        weight: WeightId,
+        bias: Option<usize>,
         activation: Option<graph::Activation>,
         residual: bool,
     ) -> Result<Lowered> {
-        let weight = self.stored_weight(node.inputs[1])?;
-        let bias = if bias { Some(node.inputs[2]) } else { None };
-        self.of_floats(id, node, weight, [bias, residual_of(node, residual)], activation)
-    }
-
-    /// A linear layer whose weight is stored in 16 bits.
-    fn of_floats(
-        &mut self,
-        id: NodeId,
-        node: &Node,
-        weight: WeightId,
-        [bias, residual]: [Option<NodeId>; 2],
-        activation: Option<graph::Activation>,
-    ) -> Result<Lowered> {
         let ((_, n), (_, k)) = (width(node)?, width(self.graph.node(node.inputs[0]))?);
         let activation = activation_of(activation)?;
-        let bias = bias.map(|bias| self.wide_weight(bias)).transpose()?;
+        let bias = bias.map(|bias| self.wide_weight(node.inputs[bias])).transpose()?;
         if let Lowered::Wide(x) = self.nodes[node.inputs[0].index()] {
-            if residual.is_some() || !k.is_multiple_of(8) {
+            if residual || !k.is_multiple_of(8) {
                 return unsupported(format!("a head of depth {k}, or with a residual"));
             }
             let y = self.value(self.plan.values[x].rows, n, 4);
@@ -43,7 +31,7 @@ impl Lowering<'_> {
             return Ok(Lowered::Wide(y));
         }
         let product = Product::Floats { x: self.matrix(node.inputs[0])?, weight };
-        self.gemm(id, product, bias, activation, residual, [n, k, 8])
+        self.gemm(id, product, bias, activation, residual_of(node, residual), [n, k, 8])
     }
 
     pub(super) fn quantised(
@@ -57,43 +45,16 @@ impl Lowering<'_> {
     ) -> Result<Lowered> {
         let ((_, n), (_, k)) = (width(node)?, width(self.graph.node(node.inputs[0]))?);
         if !is_codes(bits, k) {
-            let weight = dequantised(self.graph, [node.inputs[1], node.inputs[2], node.inputs[3]])?;
-            let bias = if bias { Some(node.inputs[4]) } else { None };
-            let weight = self.stored(&node.name, &weight)?;
-            return self.of_floats(id, node, weight, [bias, residual_of(node, residual)], activation);
+            let weight = self.unpacked(node, quantised_weight(self.graph, node)?)?;
+            return self.linear(id, node, weight, bias.then_some(4), activation, residual);
         }
-        let (x, factor) = (self.matrix(node.inputs[0])?, node.inputs[3]);
-        let x = match self.codes.get(&(x, factor, bits)) {
-            Some(codes) => *codes,
-            None => {
-                let quantisation = self.quantisation(x, factor, bits)?;
-                self.plan.steps.push(Step::Quantise { x, quantisation });
-                quantisation.to
-            }
-        };
+        let x = self.matrix(node.inputs[0])?;
+        let x = self.coded(x, Coding::Integers { factor: node.inputs[3], bits })?;
         let [weight, sums] = codes(self.graph, node.inputs[1], k)?.map(|bytes| self.weight(bytes));
         let scales = self.wide_weight(node.inputs[2])?;
         let bias = if bias { Some(self.wide_weight(node.inputs[4])?) } else { None };
         let product = Product::Codes { x, weight, scales, sums };
         self.gemm(id, product, bias, activation_of(activation)?, residual_of(node, residual), [n, k, 16])
-    }
-
-    /// A linear layer with 4-bit weights, which are stored as floats.
-    pub(super) fn group_quantised(
-        &mut self,
-        id: NodeId,
-        node: &Node,
-        group: usize,
-        zero_points: bool,
-        [bias, residual]: [bool; 2],
-        activation: Option<graph::Activation>,
-    ) -> Result<Lowered> {
-        let (_, k) = width(self.graph.node(node.inputs[0]))?;
-        let (codes, zeros) = ([node.inputs[1], node.inputs[2]], if zero_points { Some(node.inputs[3]) } else { None });
-        let weight = dequantised_groups(self.graph, codes, zeros, k, group)?;
-        let bias = if bias { Some(node.inputs[3 + usize::from(zero_points)]) } else { None };
-        let weight = self.stored(&node.name, &weight)?;
-        self.of_floats(id, node, weight, [bias, residual_of(node, residual)], activation)
     }
 
     /// A linear layer for each group of columns.
@@ -108,6 +69,25 @@ impl Lowering<'_> {
         let (weight, y) = (self.stored_weight(node.inputs[1])?, self.value(rows, columns, 2));
         self.plan.steps.push(Step::GroupedGemm { x, weight, y, groups, n, k });
         Ok(stored_whole(y, columns))
+    }
+
+    /// A layer with 4-bit weights, which are floats here.
+    pub(super) fn group_quantised(
+        &mut self,
+        id: NodeId,
+        node: &Node,
+        group: usize,
+        zero_points: bool,
+        [bias, residual]: [bool; 2],
+        activation: Option<graph::Activation>,
+    ) -> Result<Lowered> {
+        let weight = self.unpacked(node, group_weight(self.graph, node, group, zero_points)?)?;
+        self.linear(id, node, weight, bias.then_some(3 + usize::from(zero_points)), activation, residual)
+    }
+
+    /// A weight of codes that becomes floats, since there is no kernel for the codes.
+    fn unpacked(&mut self, node: &Node, weight: Vec<f32>) -> Result<WeightId> {
+        self.stored(&self.graph.node(node.inputs[1]).name, &weight)
     }
 
     /// A linear layer whose depth has to be a multiple of the third number. Its results are f32 where they are the model's.
@@ -125,49 +105,75 @@ impl Lowering<'_> {
         if !(wide || n.is_multiple_of(8)) || !k.is_multiple_of(step) {
             return unsupported(format!("a linear layer of {k} by {n}: they have to be multiples of {step} and 8"));
         }
-        // Others follow in a kernel of their own.
-        let (ending, later) = match GEMM_ACTIVATIONS.contains(&activation) {
-            true => (activation, None),
-            false => (Activation::Identity, Some(activation)),
-        };
-        if later.is_some() && residual.is_some() {
-            return unsupported(format!("{activation:?} after a linear layer with a residual"));
-        }
+        let (ending, later) = ending(activation, residual.is_some())?;
         let residual = residual.map(|residual| self.matrix(residual)).transpose()?;
         let rows = match product {
             Product::Floats { x, .. } | Product::Codes { x: Codes { codes: x, .. }, .. } => self.plan.values[x].rows,
         };
         let y = self.value(rows, n, if wide { 4 } else { 2 });
         self.plan.steps.push(Step::Gemm { product, bias, activation: ending, residual, y, n, k, wide });
-        if let Some(activation) = later {
-            let a = View { value: y, first: 0, columns: n };
-            let y = self.value(rows, n, 2);
-            self.plan.steps.push(Step::Gate { a, b: None, activation, y });
-            return Ok(stored_whole(y, n));
-        }
-        Ok(if wide { Lowered::Wide(y) } else { stored_whole(y, n) })
+        Ok(if wide { Lowered::Wide(y) } else { self.followed(y, later) })
     }
 
-    /// What the first quantised reader of a value multiplies it by, and its bits.
-    pub(super) fn quantised_reader(&self, id: NodeId) -> Option<(NodeId, u8)> {
-        self.graph.nodes().iter().find_map(|node| {
-            let Op::QuantizedLinear { bits, .. } = node.op else { return None };
-            let (_, k) = width(self.graph.node(id)).ok()?;
-            (node.inputs[0] == id && is_codes(bits, k)).then_some((node.inputs[3], bits))
+    /// A 16-bit result, or what a function that follows makes of it.
+    pub(super) fn followed(&mut self, y: ValueId, later: Option<Activation>) -> Lowered {
+        let Value { rows, columns, .. } = self.plan.values[y];
+        let Some(activation) = later else { return stored_whole(y, columns) };
+        let a = View { value: y, first: 0, columns };
+        let y = self.value(rows, columns, 2);
+        self.plan.steps.push(Step::Gate { a, b: None, activation, y });
+        stored_whole(y, columns)
+    }
+
+    /// The codes of a value, made here unless they are there.
+    pub(super) fn coded(&mut self, x: ValueId, coding: Coding) -> Result<Codes> {
+        if let Some(codes) = self.codes.get(&(x, coding)) {
+            return Ok(*codes);
+        }
+        let quantisation = self.quantisation(x, coding)?;
+        self.plan.steps.push(Step::Quantise { x, quantisation });
+        Ok(quantisation.to)
+    }
+
+    /// The codes that the first reader of a value that wants some asks for.
+    pub(super) fn coded_reader(&self, id: NodeId) -> Option<Coding> {
+        let (_, k) = width(self.graph.node(id)).ok()?;
+        self.graph.iter().filter(|(_, node)| node.inputs.first() == Some(&id)).find_map(|(reader, node)| {
+            if let Op::QuantizedLinear { bits, .. } = node.op
+                && is_codes(bits, k)
+            {
+                return Some(Coding::Integers { factor: node.inputs[3], bits });
+            }
+            self.is_fp8(reader, node).then_some(Coding::E4m3)
         })
     }
 
     /// Room for the codes of a value.
-    pub(super) fn quantisation(&mut self, x: ValueId, factor: NodeId, bits: u8) -> Result<Quantisation> {
+    pub(super) fn quantisation(&mut self, x: ValueId, coding: Coding) -> Result<Quantisation> {
         let Value { rows, columns, .. } = self.plan.values[x];
+        let (codes, factor) = match coding {
+            Coding::Integers { factor, bits } => (CodeType::Integer { bits }, Some(self.wide_weight(factor)?)),
+            Coding::E4m3 => (CodeType::E4m3, None),
+        };
         let to = Codes {
             codes: self.value(rows, columns, 1),
             scales: self.value(rows, 1, 4),
-            zero_points: self.value(rows, 1, 4),
+            zero_points: factor.map(|_| self.value(rows, 1, 4)),
         };
-        self.codes.insert((x, factor, bits), to);
-        Ok(Quantisation { factor: self.wide_weight(factor)?, bits, to })
+        self.codes.insert((x, coding), to);
+        Ok(Quantisation { factor, codes, to })
     }
+}
+
+/// What of an activation function a linear layer ends with, and what follows in a kernel of its own.
+pub(super) fn ending(activation: Activation, residual: bool) -> Result<(Activation, Option<Activation>)> {
+    if GEMM_ACTIVATIONS.contains(&activation) {
+        return Ok((activation, None));
+    }
+    if residual {
+        return unsupported(format!("{activation:?} after a linear layer with a residual"));
+    }
+    Ok((Activation::Identity, Some(activation)))
 }
 
 /// Whether a quantised layer multiplies codes; else its weights become floats.

@@ -1,5 +1,6 @@
 //! From an optimised graph to steps.
 
+mod fp8;
 mod linear;
 mod operands;
 
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::error::{CudaError, Result};
 use crate::launch::Rows;
-use crate::specialisation::{CONTENT_HEAD_DIM, Format, HEAD_DIMS, Pooling, head_tile};
+use crate::specialisation::{CONTENT_HEAD_DIM, Format, HEAD_DIMS, Pooling, head_tile, norm_room};
 
 /// What a node has become.
 #[derive(Clone, Debug)]
@@ -36,8 +37,21 @@ struct Lowering<'a> {
     uses: Vec<usize>,
     /// Weights by node, and whether they are stored in 16 bits.
     weights: HashMap<(NodeId, bool), WeightId>,
-    /// Codes of a value by what it is multiplied by, and their bits.
-    codes: HashMap<(ValueId, NodeId, u8), Codes>,
+    /// Codes of a value.
+    codes: HashMap<(ValueId, Coding), Codes>,
+    /// Whether linear layers over tokens are to multiply e4m3 codes.
+    fp8: bool,
+    /// Such codes of weights, and their scales.
+    fp8_weights: HashMap<NodeId, [WeightId; 2]>,
+}
+
+/// How a value becomes codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Coding {
+    /// Integers of so many bits, once columns are multiplied by a factor.
+    Integers { factor: NodeId, bits: u8 },
+    /// 8-bit floats.
+    E4m3,
 }
 
 /// The steps of a graph that the passes have optimised, f32 or with quantised layers; 16-bit floats are of `format`.
@@ -45,6 +59,19 @@ struct Lowering<'a> {
 /// # Errors
 /// The graph has an op, a size or an attribute for which there is no kernel; the error names it.
 pub fn lower(graph: &Graph, format: Format) -> Result<Plan> {
+    lower_to(graph, format, false)
+}
+
+/// The same, in which linear layers over tokens multiply e4m3 floats: rows with a scale per token, weights with one per column. Those
+/// of outputs, and of sizes that are no multiples of 16, stay as they are.
+///
+/// # Errors
+/// Those of [`lower`].
+pub fn lower_fp8(graph: &Graph, format: Format) -> Result<Plan> {
+    lower_to(graph, format, true)
+}
+
+fn lower_to(graph: &Graph, format: Format, fp8: bool) -> Result<Plan> {
     let plan = Plan {
         format,
         steps: vec![],
@@ -56,7 +83,16 @@ pub fn lower(graph: &Graph, format: Format) -> Result<Plan> {
         slots: vec![],
     };
     let (nodes, uses) = (Vec::with_capacity(graph.nodes().len()), graph.use_counts());
-    let mut lowering = Lowering { graph, plan, nodes, uses, weights: HashMap::new(), codes: HashMap::new() };
+    let mut lowering = Lowering {
+        graph,
+        plan,
+        nodes,
+        uses,
+        weights: HashMap::new(),
+        codes: HashMap::new(),
+        fp8,
+        fp8_weights: HashMap::new(),
+    };
     for (id, node) in graph.iter() {
         let lowered = lowering.node(id, node).map_err(|error| named(error, node))?;
         lowering.nodes.push(lowered);
@@ -99,12 +135,18 @@ impl Lowering<'_> {
                 let norm = Affine { gamma, beta: None, epsilon: *epsilon };
                 self.norm(id, node, Some(norm), node.inputs[0], residual.then(|| node.inputs[1]))
             }
-            Op::Linear { bias, activation, residual } => self.linear(id, node, *bias, *activation, *residual),
-            Op::QuantizedLinear { bits, bias, activation, residual } => {
-                self.quantised(id, node, *bits, *bias, *activation, *residual)
+            Op::Linear { bias, activation, residual } if self.is_fp8(id, node) => {
+                self.fp8(id, node, *bias, *activation, *residual)
+            }
+            Op::Linear { bias, activation, residual } => {
+                let weight = self.stored_weight(node.inputs[1])?;
+                self.linear(id, node, weight, bias.then_some(2), *activation, *residual)
             }
             Op::GroupQuantizedLinear { group, zero_points, bias, activation, residual, .. } => {
                 self.group_quantised(id, node, *group, *zero_points, [*bias, *residual], *activation)
+            }
+            Op::QuantizedLinear { bits, bias, activation, residual } => {
+                self.quantised(id, node, *bits, *bias, *activation, *residual)
             }
             Op::GroupedLinear { groups } => self.grouped(node, *groups),
             Op::Slice { axis, start, end } if axis + 1 == node.fact.shape.len() => {
@@ -190,9 +232,7 @@ impl Lowering<'_> {
             self.plan.steps.push(Step::WideNorm { x, norm, y });
             return Ok(Lowered::Wide(y));
         }
-        if !hidden.is_multiple_of(8) {
-            return unsupported(format!("rows of {hidden} elements: they have to be a multiple of 8"));
-        }
+        norm_room(hidden)?;
         let source = self.graph.node(x);
         let (x, tables) =
             if source.op == Op::Embedding && matches!(self.nodes.get(x.index()), None | Some(Lowered::Later)) {
@@ -202,10 +242,7 @@ impl Lowering<'_> {
             };
         let residual = residual.map(|residual| self.matrix(residual)).transpose()?;
         let y = self.value(rows, hidden, 2);
-        let quantisation = match self.quantised_reader(id) {
-            Some((factor, bits)) => Some(self.quantisation(y, factor, bits)?),
-            None => None,
-        };
+        let quantisation = self.coded_reader(id).map(|coding| self.quantisation(y, coding)).transpose()?;
         self.plan.steps.push(Step::Norm { x, tables, residual, norm, y, quantisation });
         Ok(stored_whole(y, hidden))
     }

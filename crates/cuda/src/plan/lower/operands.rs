@@ -1,8 +1,9 @@
 //! Constants of a graph as a device has them.
 
-use centuple_graph::{Graph, NodeId, Op};
+use centuple_graph::{Graph, Node, NodeId, Op};
 use centuple_tensor::Tensor;
 
+use crate::contract::Codes;
 use crate::error::{CudaError, Result};
 use crate::plan::unsupported;
 use crate::specialisation::Format;
@@ -55,42 +56,48 @@ pub(super) fn indices(graph: &Graph, id: NodeId, limit: usize) -> Result<Vec<u8>
     Ok(numbers.into_iter().flat_map(i32::to_le_bytes).collect())
 }
 
-/// The f32 elements that codes `[n, k]` with a scale per row, and a factor per column, stand for.
-pub(super) fn dequantised(graph: &Graph, [codes, scales, factor]: [NodeId; 3]) -> Result<Vec<f32>> {
-    let (scales, factor) = (floats(graph, scales)?, floats(graph, factor)?);
-    let codes = constant(graph, codes)?.as_i8().map_err(readable(graph, codes))?;
-    let rows = codes.chunks(factor.len().max(1)).zip(scales);
-    Ok(rows
-        .flat_map(|(row, scale)| row.iter().zip(&factor).map(move |(&code, factor)| f32::from(code) * scale * factor))
-        .collect())
-}
-
-/// The f32 elements that codes `[n, k]` stand for, with scales and zero points `[n, groups]` for groups along the depth.
-pub(super) fn dequantised_groups(
-    graph: &Graph,
-    [codes, scales]: [NodeId; 2],
-    zero_points: Option<NodeId>,
-    k: usize,
-    group: usize,
-) -> Result<Vec<f32>> {
-    let scales = floats(graph, scales)?;
-    let zero_points = match zero_points {
-        Some(id) => constant(graph, id)?.as_i8().map_err(readable(graph, id))?.to_vec(),
-        None => vec![0; scales.len()],
-    };
-    let codes = constant(graph, codes)?.as_i8().map_err(readable(graph, codes))?;
-    let groups = codes.chunks(k.max(1)).flat_map(|row| row.chunks(group.max(1)));
-    let groups = groups.zip(scales.iter().zip(&zero_points));
-    Ok(groups
-        .flat_map(|(codes, (&scale, &zero_point))| {
-            codes.iter().map(move |&code| (f32::from(code) - f32::from(zero_point)) * scale)
-        })
-        .collect())
-}
-
 /// The bytes of codes `[n, k]`, and those of the sums of their rows.
 pub(super) fn codes(graph: &Graph, id: NodeId, k: usize) -> Result<[Vec<u8>; 2]> {
     let codes = constant(graph, id)?.as_i8().map_err(readable(graph, id))?;
     let sums = codes.chunks(k.max(1)).map(|row| row.iter().map(|&code| i32::from(code)).sum::<i32>());
     Ok([codes.iter().map(|code| code.cast_unsigned()).collect(), sums.flat_map(i32::to_le_bytes).collect()])
+}
+
+/// The weight `[n, k]` that the codes of an [`Op::QuantizedLinear`] stand for: `code · scale · factor`.
+pub(super) fn quantised_weight(graph: &Graph, node: &Node) -> Result<Vec<f32>> {
+    let [codes, scales, factor] = [node.inputs[1], node.inputs[2], node.inputs[3]];
+    let (scales, factor) = (floats(graph, scales)?, floats(graph, factor)?);
+    let codes = constant(graph, codes)?.as_i8().map_err(readable(graph, codes))?;
+    let rows = codes.chunks(factor.len().max(1)).zip(&scales);
+    Ok(rows
+        .flat_map(|(row, scale)| row.iter().zip(&factor).map(move |(&code, x)| f32::from(code) * scale * x))
+        .collect())
+}
+
+/// The weight `[n, k]` that the codes of an [`Op::GroupQuantizedLinear`] stand for: `(code - zero point) · scale`.
+pub(super) fn group_weight(graph: &Graph, node: &Node, group: usize, zero_points: bool) -> Result<Vec<f32>> {
+    let integers = |id: NodeId| constant(graph, id)?.as_i8().map_err(readable(graph, id));
+    let (codes, scales) = (constant(graph, node.inputs[1])?, floats(graph, node.inputs[2])?);
+    let zero_points = if zero_points { Some(integers(node.inputs[3])?) } else { None };
+    let k = codes.shape().last().copied().unwrap_or(0).max(1);
+    let groups = k.div_ceil(group.max(1));
+    let mut weight = Vec::with_capacity(codes.len());
+    for (row, codes) in integers(node.inputs[1])?.chunks(k).enumerate() {
+        for (index, codes) in codes.chunks(group.max(1)).enumerate() {
+            let at = row * groups + index;
+            let zero_point = zero_points.map_or(0, |zero_points| i16::from(zero_points[at]));
+            weight.extend(codes.iter().map(|&code| f32::from(i16::from(code) - zero_point) * scales[at]));
+        }
+    }
+    Ok(weight)
+}
+
+/// The bytes of a weight's e4m3 codes `[n, k]`, and those of what their rows are multiplied by, times a factor.
+pub(super) fn e4m3_codes(graph: &Graph, id: NodeId, k: usize, factor: f32) -> Result<[Vec<u8>; 2]> {
+    let weight = floats(graph, id)?;
+    if let Some(x) = weight.iter().find(|x| !x.is_finite()) {
+        return unsupported(format!("`{}` in fp8: it has {x}", graph.node(id).name));
+    }
+    let Codes { codes, scales, .. } = Codes::e4m3(&weight, k);
+    Ok([codes, scales.iter().flat_map(|scale| (scale * factor).to_le_bytes()).collect()])
 }

@@ -2,19 +2,22 @@
 //!
 //! The device is the emulator of the tests, or a GPU (`examples/gpu.rs`).
 
+mod fp8;
+
 use std::cell::{RefCell, RefMut};
 
 use bytemuck::{AnyBitPattern, NoUninit};
 use centuple_cuda::contract::{
-    self, Affine, Attention, Codes, Dense, Gemm, HeadNorm, Heads, Norm, Pool, Rotary, Weight, gate, grouped_gemm, pool,
-    quantise, select, wide_norm,
+    self, Affine, Attention, Codes, Coding, Dense, Gemm, HeadNorm, Heads, Norm, Pool, Rotary, Weight, gate,
+    grouped_gemm, pool, quantise, select, wide_norm,
 };
 use centuple_cuda::{
-    Activation, Architecture, AttentionOperands, BatchPointers, CONTENT_HEAD_DIM, CachePointers, Capacity,
-    CodePointers, Columns, ContentScores, DenseOperands, Device, Distances, Extent, Format, GEMM_ACTIVATIONS,
-    GemmOperands, GroupedGemmOperands, HIDDEN_SIZES, HeadNormOperands, Kernel, Launch, NormOperands, POOLINGS, Pointer,
-    Pooling, RotaryOperands, Rows, Specialisation, TILES, WideNormOperands, attention_blocks, head_tile,
+    Activation, Architecture, AttentionOperands, BatchPointers, CODE_TYPES, CONTENT_HEAD_DIM, CachePointers, Capacity,
+    CodePointers, CodeType, Columns, ContentScores, DenseOperands, Device, Distances, Extent, Format, GEMM_ACTIVATIONS,
+    GemmOperands, GroupedGemmOperands, HeadNormOperands, Kernel, Launch, NORM_ROOMS, NormOperands, Operation, POOLINGS,
+    Pointer, Pooling, RotaryOperands, Rows, Specialisation, Tile, WideNormOperands, attention_blocks, head_tile,
 };
+pub(crate) use fp8::{epilogue_is_its_contract, matmul_is_its_contract};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -55,11 +58,16 @@ pub(crate) struct Subject<D> {
 impl<D> Subject<D> {
     /// One of the architectures that have a format, by a number.
     fn architecture(&self, format: Format, number: u64) -> Option<Architecture> {
+        self.able(Specialisation::Widen, format, number)
+    }
+
+    /// One of the architectures that have a kernel, by a number.
+    fn able(&self, specialisation: Specialisation, format: Format, number: u64) -> Option<Architecture> {
         let able: Vec<Architecture> = self
             .architectures
             .iter()
             .copied()
-            .filter(|&architecture| Kernel::new(Specialisation::Widen, format, architecture).is_ok())
+            .filter(|&architecture| Kernel::new(specialisation, format, architecture).is_ok())
             .collect();
         able.get(number as usize % able.len().max(1)).copied()
     }
@@ -132,25 +140,41 @@ impl<'d, D: Device> Bench<'d, D> {
         }
     }
 
-    fn space_for_codes(&mut self, tokens: usize, width: usize) -> CodePointers {
+    fn space_for_codes(&mut self, tokens: usize, width: usize, of: CodeType) -> CodePointers {
+        let zero_points = match of {
+            CodeType::Integer { .. } => self.device.hold(&vec![0i32; tokens]),
+            CodeType::E4m3 => Pointer::NULL,
+        };
         CodePointers {
             codes: self.device.hold(&vec![0u8; tokens * width]),
             scales: self.device.hold(&vec![0f32; tokens]),
-            zero_points: self.device.hold(&vec![0i32; tokens]),
+            zero_points,
         }
     }
 
     fn held_codes(&mut self, codes: CodePointers, tokens: usize, width: usize) -> Codes {
+        let zero_points = match codes.zero_points {
+            Pointer::NULL => Vec::new(),
+            there => self.device.held(there, tokens),
+        };
         Codes {
             codes: self.device.held(codes.codes, tokens * width),
             scales: self.device.held(codes.scales, tokens),
-            zero_points: self.device.held(codes.zero_points, tokens),
+            zero_points,
         }
     }
 
     fn run(&mut self, launch: &Launch) {
+        self.operate(&Operation::Launch(launch.clone()));
+    }
+
+    fn operate(&mut self, operation: &Operation) {
         let device = &mut *self.device;
-        let run = device.prepare(launch.kernel).and_then(|()| device.capture(std::slice::from_ref(launch)));
+        let prepared = match operation {
+            Operation::Launch(launch) => device.prepare(launch.kernel),
+            Operation::Matmul(matmul) => device.prepare_matmul(matmul),
+        };
+        let run = prepared.and_then(|()| device.capture(std::slice::from_ref(operation)));
         run.and_then(|graph| device.replay(graph)).unwrap_or_else(|error| panic!("{error}"));
     }
 }
@@ -161,6 +185,10 @@ fn kernel(specialisation: Specialisation, format: Format, architecture: Architec
 
 fn formats() -> impl Strategy<Value = Format> {
     prop_oneof![Just(Format::F16), Just(Format::Bf16)]
+}
+
+fn code_types() -> impl Strategy<Value = CodeType> {
+    proptest::sample::select(CODE_TYPES.to_vec())
 }
 
 /// Cases of a property, each with a seed of its own; few, since each compiles kernels.
@@ -201,12 +229,14 @@ impl<D> Subject<D> {
 }
 
 pub(crate) fn norm_is_its_contract<D: Device>(subject: &Subject<D>) {
-    // Rows that stay in registers, and others.
-    let widths = prop_oneof![Just(128usize), Just(312), Just(768), (1usize..160).prop_map(|eighths| eighths * 8)];
-    let shapes = (formats(), widths, 1usize..9, 0usize..4, any::<[bool; 4]>());
-    let all = (shapes, prop_oneof![Just(0u8), Just(7), Just(8)], any::<u64>());
-    cases(24, all, |((format, hidden, tokens, tables, [x, residual, norm, by_square]), bits, seed)| {
-        let Some(architecture) = subject.architecture(format, seed) else { return Ok(()) };
+    let shapes =
+        (formats(), prop_oneof![1usize..40, 60usize..130, Just(320)], 1usize..9, 0usize..4, any::<[bool; 4]>());
+    let all = (shapes, proptest::option::of(code_types()), any::<u64>());
+    cases(32, all, |((format, eighths, tokens, tables, [x, residual, norm, by_square]), codes, seed)| {
+        let hidden = 8 * eighths;
+        let rooms: Vec<usize> = NORM_ROOMS.into_iter().filter(|&room| room >= hidden).collect();
+        let specialisation = Specialisation::Norm { room: rooms[(seed % 7) as usize % rooms.len()], codes };
+        let Some(architecture) = subject.able(specialisation, format, seed) else { return Ok(()) };
         let (mut random, mut bench) = (Random(seed), Bench::tokens(subject, tokens));
         let held: Vec<(Vec<u16>, Vec<i32>)> =
             (0..tables).map(|_| (random.stored(format, 10 * hidden, 1.0), random.ids(tokens, 10))).collect();
@@ -222,12 +252,16 @@ pub(crate) fn norm_is_its_contract<D: Device>(subject: &Subject<D>) {
             tables: &borrowed,
             residual: residual.as_deref(),
             affine: norm.then_some(Affine { gamma: &gamma, beta: (!by_square).then_some(&beta[..]), epsilon: 1e-5 }),
-            codes: (bits > 0).then_some((&factor[..], bits)),
+            codes: codes.map(|codes| match codes {
+                CodeType::Integer { bits } => Coding::Integers { factor: &factor, bits },
+                CodeType::E4m3 => Coding::E4m3,
+            }),
         };
         let (expected, expected_codes) = contract.run();
 
         let device = &mut bench.device;
-        let mut operands = NormOperands { epsilon: 1e-5, factor: device.hold(&factor), ..NormOperands::default() };
+        let mut operands =
+            NormOperands { hidden, epsilon: 1e-5, factor: device.hold(&factor), ..NormOperands::default() };
         for (to, (table, ids)) in operands.tables.iter_mut().zip(&held) {
             *to = (device.hold(table), device.hold(ids));
         }
@@ -238,15 +272,13 @@ pub(crate) fn norm_is_its_contract<D: Device>(subject: &Subject<D>) {
             operands.beta = if by_square { Pointer::NULL } else { device.hold(&beta) };
         }
         operands.y = device.hold(&vec![0u16; tokens * hidden]);
-        (operands.codes, operands.width) = (bench.space_for_codes(tokens, hidden), hidden);
-        let specialisation = match HIDDEN_SIZES.contains(&hidden) {
-            true => Specialisation::Norm { hidden, bits },
-            false => Specialisation::AnyNorm { bits },
-        };
+        if let Some(codes) = codes {
+            operands.codes = bench.space_for_codes(tokens, hidden, codes);
+        }
         let kernel = kernel(specialisation, format, architecture);
         bench.run(&Launch::norm(kernel, bench.extent(Rows::Tokens), &operands));
         prop_assert_eq!(bench.device.held::<u16>(operands.y, tokens * hidden), expected);
-        if bits > 0 {
+        if codes.is_some() {
             prop_assert_eq!(bench.held_codes(operands.codes, tokens, hidden), expected_codes);
         }
         Ok(())
@@ -254,19 +286,24 @@ pub(crate) fn norm_is_its_contract<D: Device>(subject: &Subject<D>) {
 }
 
 pub(crate) fn quantise_is_its_contract<D: Device>(subject: &Subject<D>) {
-    let all = (formats(), 1usize..9, 1usize..80, prop_oneof![Just(7u8), Just(8)], any::<u64>());
-    cases(12, all, |(format, tokens, eighths, bits, seed)| {
-        let Some(architecture) = subject.architecture(format, seed) else { return Ok(()) };
+    let all = (formats(), 1usize..9, 1usize..80, code_types(), any::<u64>());
+    cases(24, all, |(format, tokens, eighths, codes, seed)| {
+        let specialisation = Specialisation::Quantise { codes };
+        let Some(architecture) = subject.able(specialisation, format, seed) else { return Ok(()) };
         let (mut random, mut bench, width) = (Random(seed), Bench::tokens(subject, tokens), eighths * 8);
         let mut x = random.stored(format, tokens * width, 3.0);
         // A row without a range has codes of nothing.
         x[..width].fill(0);
         let factor = random.floats(width, 2.0);
         let operands = [bench.device.hold(&x), bench.device.hold(&factor)];
-        let codes = bench.space_for_codes(tokens, width);
-        let kernel = kernel(Specialisation::Quantise { bits }, format, architecture);
-        bench.run(&Launch::quantise(kernel, bench.extent(Rows::Tokens), operands, codes, width));
-        prop_assert_eq!(bench.held_codes(codes, tokens, width), quantise(format, &x, &factor, bits));
+        let place = bench.space_for_codes(tokens, width, codes);
+        let kernel = kernel(specialisation, format, architecture);
+        bench.run(&Launch::quantise(kernel, bench.extent(Rows::Tokens), operands, place, width));
+        let expected = match codes {
+            CodeType::Integer { bits } => quantise(format, &x, &factor, bits),
+            CodeType::E4m3 => Codes::e4m3(&format.widened(&x), width),
+        };
+        prop_assert_eq!(bench.held_codes(place, tokens, width), expected);
         Ok(())
     });
 }
@@ -348,8 +385,9 @@ impl Layer {
 /// Every tile, on floats and on codes, gives the bits of the contract: none depends on how the tokens are cut.
 pub(crate) fn gemm_is_its_contract<D: Device>(subject: &Subject<D>) {
     let shapes = (1usize..50, 1usize..14, 1usize..11, any::<[bool; 2]>());
-    cases(10, (formats(), shapes, 0..TILES.len(), any::<u64>()), |(format, (tokens, k, n, operands), tile, seed)| {
+    cases(16, (formats(), shapes, any::<usize>(), any::<u64>()), |(format, (tokens, k, n, operands), tile, seed)| {
         let Some(architecture) = subject.architecture(format, seed) else { return Ok(()) };
+        let tile = tile % Tile::all(architecture).len();
         let mut random = Random(seed);
         // Depths that don't fill the last step, columns that don't fill the last tile.
         let layer = Layer::new(&mut random, format, [tokens, k * 16, n * 8], operands);
@@ -370,6 +408,33 @@ pub(crate) fn gemm_is_its_contract<D: Device>(subject: &Subject<D>) {
     });
 }
 
+/// Every tile of every architecture, with more steps than it has stages: the bits of the smallest one.
+pub(crate) fn every_tile_has_the_same_bits<D: Device>(subject: &Subject<D>) {
+    for format in [Format::F16, Format::Bf16] {
+        // Rows and columns that fill no tile.
+        let layer = Layer::new(&mut Random(7), format, [70, 1168, 136], [true, true]);
+        let able =
+            subject.architectures.iter().filter(|built| Kernel::new(Specialisation::Widen, format, **built).is_ok());
+        for &architecture in able {
+            for codes in [false, true] {
+                let expected = layer.expected(codes, Activation::Identity);
+                let run = |tile| {
+                    let gemm = Specialisation::Gemm { codes, activation: Activation::Identity, tile, wide: false };
+                    let mut bench = Bench::tokens(subject, 70);
+                    let place = layer.run(&mut bench, gemm, architecture);
+                    bench.device.held::<u16>(place, expected.len())
+                };
+                let smallest = run(0);
+                let checked = subject.sums(format, &smallest, &expected);
+                checked.unwrap_or_else(|error| panic!("{format:?} on {architecture}: {error}"));
+                for tile in 1..Tile::all(architecture).len() {
+                    assert!(run(tile) == smallest, "{format:?} on {architecture}, codes: {codes}, tile {tile}");
+                }
+            }
+        }
+    }
+}
+
 pub(crate) fn gemm_ends_with_its_activation<D: Device>(subject: &Subject<D>) {
     let Some(architecture) = subject.architecture(Format::F16, 1) else { return };
     for activation in GEMM_ACTIVATIONS {
@@ -385,9 +450,10 @@ pub(crate) fn gemm_ends_with_its_activation<D: Device>(subject: &Subject<D>) {
 
 /// Results in f32, of any number of columns, rounded to 16 bits are those that come in 16 bits.
 pub(crate) fn wide_gemm_is_its_contract<D: Device>(subject: &Subject<D>) {
-    let all = (formats(), 1usize..40, 1usize..9, 1usize..70, any::<bool>(), 0..TILES.len(), any::<u64>());
+    let all = (formats(), 1usize..40, 1usize..9, 1usize..70, any::<bool>(), any::<usize>(), any::<u64>());
     cases(10, all, |(format, tokens, k, n, biased, tile, seed)| {
         let Some(architecture) = subject.architecture(format, seed) else { return Ok(()) };
+        let tile = tile % Tile::all(architecture).len();
         let layer = Layer::new(&mut Random(seed), format, [tokens, k * 16, n], [biased, false]);
         for codes in [false, true] {
             let specialisation = Specialisation::Gemm { codes, activation: Activation::Identity, tile, wide: true };
@@ -408,8 +474,9 @@ pub(crate) fn wide_gemm_is_its_contract<D: Device>(subject: &Subject<D>) {
 /// Every group of columns has a matrix of its own, whatever the tile; what is beside the columns stays out of it.
 pub(crate) fn grouped_gemm_is_its_contract<D: Device>(subject: &Subject<D>) {
     let shapes = (1usize..40, 1usize..6, 1usize..10, 1usize..40);
-    cases(12, (formats(), shapes, 0..TILES.len(), any::<u64>()), |(format, shapes, tile, seed)| {
+    cases(12, (formats(), shapes, any::<usize>(), any::<u64>()), |(format, shapes, tile, seed)| {
         let Some(architecture) = subject.architecture(format, seed) else { return Ok(()) };
+        let tile = tile % Tile::all(architecture).len();
         let (tokens, groups, eighths, pairs) = shapes;
         let (mut random, n, k) = (Random(seed), 2 * pairs, 8 * eighths);
         let (stride, first) = (groups * k + 16, 8);
@@ -440,7 +507,8 @@ pub(crate) fn paged_attention_is_its_contract<D: Device>(subject: &Subject<D>) {
     let window = prop_oneof![Just(None), (0usize..100).prop_map(Some)];
     cases(12, (shapes, 1usize..3, window, spans, any::<u64>()), |(shapes, group, window, spans, seed)| {
         let (format, head_dim, warps, kv_heads) = shapes;
-        let Some(architecture) = subject.architecture(format, seed) else { return Ok(()) };
+        let specialisation = attention(head_dim, true, warps);
+        let Some(architecture) = subject.able(specialisation, format, seed) else { return Ok(()) };
         let mut random = Random(seed);
         let (heads, lengths) = (kv_heads * group, spans.iter().map(|(past, new)| past + new).collect::<Vec<_>>());
         let (total, widths) = (lengths.iter().sum::<usize>(), [heads * head_dim, kv_heads * head_dim]);
@@ -463,8 +531,7 @@ pub(crate) fn paged_attention_is_its_contract<D: Device>(subject: &Subject<D>) {
             content: None,
             lengths: &lengths,
         };
-        let specialisation = attention(head_dim, true, warps);
-        let Ok(attention) = Kernel::new(specialisation, format, architecture) else { return Ok(()) };
+        let attention = kernel(specialisation, format, architecture);
         let whole = whole.run();
         // Pages of all sequences, the last ones first, with one that is nobody's.
         let counts = lengths.iter().map(|length| length.div_ceil(16));
@@ -632,9 +699,9 @@ pub(crate) fn attention_is_its_contract<D: Device>(subject: &Subject<D>) {
         (shapes, positions, lengths, any::<u64>()),
         |(shapes, (causal, window, farthest, soft_cap), lengths, seed)| {
             let (format, head_dim, warps, kv_heads, group) = shapes;
-            let Some(architecture) = subject.architecture(format, seed) else { return Ok(()) };
             let specialisation = attention(head_dim, false, warps);
-            let Ok(kernel) = Kernel::new(specialisation, format, architecture) else { return Ok(()) };
+            let Some(architecture) = subject.able(specialisation, format, seed) else { return Ok(()) };
+            let kernel = kernel(specialisation, format, architecture);
             let mut random = Random(seed);
             let heads = kv_heads * group;
             let tokens: usize = lengths.iter().sum();

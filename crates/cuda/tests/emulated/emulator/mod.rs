@@ -7,20 +7,31 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use centuple_cuda::{CudaError, Device, GraphId, Kernel, Launch, Pointer, Result};
+use bytemuck::{AnyBitPattern, NoUninit};
+use centuple_cuda::{
+    Argument, CudaError, Device, GraphId, Kernel, Launch, Matmul, Operation, Pointer, Result, contract,
+};
 use libloading::Library;
 use sha2::{Digest, Sha256};
 
 const HEADER: &str = include_str!("../../../emulator/emulator.hpp");
 const FOOTER: &str = include_str!("../../../emulator/footer.hpp");
 
-type Emulate = unsafe extern "C" fn(u32, u32, u32, usize, *mut *mut c_void, u64) -> *const c_char;
+type Emulate = unsafe extern "C" fn(u32, u32, u32, usize, *mut *mut c_void, u64, *const Pages, usize) -> *const c_char;
+
+/// Pages that a kernel may not touch while the one before it runs.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Pages {
+    first: *mut c_void,
+    bytes: usize,
+}
 
 /// Memory, compiled kernels and captured launches.
 pub(crate) struct Emulator {
     memory: Vec<Region>,
     kernels: HashMap<Kernel, Library>,
-    graphs: Vec<Vec<Launch>>,
+    graphs: Vec<Vec<Operation>>,
     /// Of the order in which threads run; it changes with each launch.
     seed: u64,
 }
@@ -36,13 +47,15 @@ impl Emulator {
         self.seed = self.seed.wrapping_add(0x9e37_79b9);
         let mut words: Vec<u64> = launch.arguments.iter().map(|argument| argument.word()).collect();
         let mut places: Vec<*mut c_void> = words.iter_mut().map(|word| std::ptr::from_mut(word).cast()).collect();
-        let (threads, shared) = (launch.kernel.specialisation.threads() as u32, launch.kernel.shared_bytes());
+        let (threads, shared) = (launch.kernel.threads() as u32, launch.kernel.shared_bytes());
+        let pages = self.pages(launch);
         // SAFETY: the library was made of emulator.hpp, whose function has this type; each argument lies in its word's
-        // first bytes, and the pointers are into regions of this device.
+        // first bytes, and the pointers are into regions of this device, whose own the pages are.
         let message = unsafe {
             let emulate: libloading::Symbol<Emulate> =
                 self.kernels[&launch.kernel].get("emulate").expect("the emulator's function");
-            emulate(launch.grid[0], launch.grid[1], threads, shared, places.as_mut_ptr(), self.seed)
+            let [x, y] = launch.grid;
+            emulate(x, y, threads, shared, places.as_mut_ptr(), self.seed, pages.as_ptr(), pages.len())
         };
         if message.is_null() {
             return Ok(());
@@ -50,6 +63,49 @@ impl Emulator {
         // SAFETY: it is a C string of the library's.
         let message = unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned();
         Err(CudaError::Batch(format!("{}: {message}", launch.kernel.name())))
+    }
+
+    /// The pages of all that a launch uses but weights.
+    fn pages(&self, launch: &Launch) -> Vec<Pages> {
+        let find = |pointer: &Pointer| {
+            self.memory.iter().find(|region| (region.data as u64..region.end()).contains(&pointer.0)).map(Region::pages)
+        };
+        let mut pages: Vec<Pages> = Vec::new();
+        let mut weights = Vec::new();
+        for argument in &launch.arguments {
+            match argument {
+                Argument::Pointer(pointer) => pages.extend(find(pointer)),
+                Argument::Weight(pointer) => weights.extend(find(pointer)),
+                Argument::Int(_) | Argument::Float(_) => {}
+            }
+        }
+        assert!(weights.iter().all(|weight| !pages.contains(weight)), "weights lie beside what kernels write");
+        pages
+    }
+
+    /// Computes a product by its definition.
+    fn multiply(&mut self, matmul: &Matmul) -> Result<()> {
+        let Matmul { format, rows, n, k, factor, scaling, .. } = *matmul;
+        let (x, weight) = (self.elements(matmul.x, rows * k)?, self.elements(matmul.weight, n * k)?);
+        let scales = match scaling {
+            None => None,
+            Some(scaling) => {
+                let bias = match scaling.bias {
+                    Pointer::NULL => None,
+                    bias => Some(self.elements::<u16>(bias, n)?),
+                };
+                Some((self.elements::<f32>(scaling.x, rows)?, self.elements::<f32>(scaling.weight, n)?, bias))
+            }
+        };
+        let scaling = scales.as_ref().map(|(x, weight, bias)| contract::Scaling { x, weight, bias: bias.as_deref() });
+        let y = contract::Matmul { format, x: &x, weight: &weight, k, n, factor, scaling }.run();
+        self.write(matmul.y, bytemuck::cast_slice(&y))
+    }
+
+    fn elements<T: AnyBitPattern + NoUninit>(&mut self, from: Pointer, count: usize) -> Result<Vec<T>> {
+        let mut elements = vec![T::zeroed(); count];
+        self.read(from, bytemuck::cast_slice_mut(&mut elements))?;
+        Ok(elements)
     }
 
     fn region(&self, pointer: Pointer, bytes: usize) -> Result<*mut u8> {
@@ -102,14 +158,23 @@ impl Device for Emulator {
         Ok(())
     }
 
-    fn capture(&mut self, launches: &[Launch]) -> Result<GraphId> {
-        self.graphs.push(launches.to_vec());
+    fn prepare_matmul(&mut self, matmul: &Matmul) -> Result<()> {
+        let Matmul { n, k, .. } = *matmul;
+        assert!(n.is_multiple_of(16) && k.is_multiple_of(16), "{k} by {n}: a library refuses that");
+        Ok(())
+    }
+
+    fn capture(&mut self, operations: &[Operation]) -> Result<GraphId> {
+        self.graphs.push(operations.to_vec());
         Ok(GraphId(self.graphs.len() - 1))
     }
 
     fn replay(&mut self, graph: GraphId) -> Result<()> {
-        let launches = self.graphs[graph.0].clone();
-        launches.iter().try_for_each(|launch| self.launch(launch))
+        let operations = self.graphs[graph.0].clone();
+        operations.iter().try_for_each(|operation| match operation {
+            Operation::Launch(launch) => self.launch(launch),
+            Operation::Matmul(matmul) => self.multiply(matmul),
+        })
     }
 }
 
@@ -170,6 +235,16 @@ impl Region {
             mapping.cast::<u8>().add(room - padded)
         };
         Region { mapping, length, data, bytes: padded }
+    }
+
+    /// The address behind its last byte.
+    fn end(&self) -> u64 {
+        self.data as u64 + self.bytes as u64
+    }
+
+    /// All of its pages but the one that nobody has.
+    fn pages(&self) -> Pages {
+        Pages { first: self.mapping, bytes: self.end() as usize - self.mapping as usize }
     }
 }
 

@@ -1,8 +1,12 @@
 //! Whole encoders on a device: a graph, its plan, its outputs, against the reference evaluator.
 
+pub(crate) mod fp8;
+
 use std::collections::HashMap;
 
-use centuple_cuda::{Architecture, CacheRoom, Capacity, Device, Format, Rows, Session, SessionOutput, Target, lower};
+use centuple_cuda::{
+    Architecture, CacheRoom, Capacity, Device, Format, Plan, Rows, Session, SessionOutput, Target, lower,
+};
 use centuple_graph::{Activation, Attention, Binary, Graph, NodeId, Op, Pooling, PositionScores};
 use centuple_passes::{Channels, Moments, Quantization, optimize, quantize};
 use centuple_reference::{Batch, Cache, evaluate};
@@ -402,15 +406,10 @@ impl Input {
     }
 }
 
-fn encoder<D: Device>(
-    device: D,
-    graph: &Graph,
-    format: Format,
-    architecture: Architecture,
-) -> Result<Session<D>, Failure> {
+fn encoder<D: Device>(device: D, plan: Plan, architecture: Architecture) -> Result<Session<D>, Failure> {
     let target = Target { architecture, multiprocessors: 6 };
     let capacity = Capacity { tokens: 150, sequences: 5 };
-    Ok(Session::new(device, lower(graph, format)?, target, capacity, CacheRoom::default())?)
+    Ok(Session::new(device, plan, target, capacity, CacheRoom::default())?)
 }
 
 /// Makes a device for each encoder; its kernels are compiled for an architecture.
@@ -427,14 +426,26 @@ fn check<D: Device>(
     tolerance: f32,
 ) -> Result<(), Failure> {
     let architecture = maker.architecture;
-    let mut encoder = encoder((maker.make)(), optimised, format, architecture)?;
+    check_plan(maker, lower(optimised, format)?, |input, found| {
+        for (found, expected) in found.iter().zip(input.reference(graph)?) {
+            let distance = distance(&found.data, expected.as_f32()?);
+            assert!(distance <= tolerance, "{format:?} of {architecture}, {:?}: {distance}", input.layout);
+        }
+        Ok(())
+    })
+}
+
+/// The same of a plan, whose outputs are judged.
+fn check_plan<D: Device>(
+    maker: &Maker<D>,
+    plan: Plan,
+    judge: impl Fn(&Input, &[SessionOutput]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut encoder = encoder((maker.make)(), plan, maker.architecture)?;
     for lengths in [&[5][..], &[9, 20], &[70, 1, 66]] {
         let input = Input::new(lengths, lengths.len() as u64)?;
         let found = input.run(&mut encoder)?;
-        for (found, expected) in found.iter().zip(input.reference(graph)?) {
-            let distance = distance(&found.data, expected.as_f32()?);
-            assert!(distance <= tolerance, "{format:?} of {architecture}, {lengths:?}: {distance}");
-        }
+        judge(&input, &found)?;
         for (sequence, span) in input.layout.spans().iter().enumerate() {
             let alone = input.alone(sequence)?.run(&mut encoder)?;
             for (found, alone) in found.iter().zip(&alone) {
@@ -453,11 +464,17 @@ fn check<D: Device>(
 }
 
 pub(crate) fn embeddings_are_the_references<D: Device>(maker: &Maker<D>) -> Result<(), Failure> {
-    let graph = embedding(SMALL)?;
-    let (optimised, _) = optimize(&graph)?;
     if maker.architecture.is_ampere() {
+        let graph = embedding(SMALL)?;
+        let (optimised, _) = optimize(&graph)?;
         check(maker, [&graph, &optimised], Format::Bf16, 1e-2)?;
     }
+    embeddings_in_f16_are_the_references(maker)
+}
+
+pub(crate) fn embeddings_in_f16_are_the_references<D: Device>(maker: &Maker<D>) -> Result<(), Failure> {
+    let graph = embedding(SMALL)?;
+    let (optimised, _) = optimize(&graph)?;
     check(maker, [&graph, &optimised], Format::F16, 2e-3)
 }
 
@@ -477,36 +494,41 @@ pub(crate) fn modern_layers_are_the_references<D: Device>(maker: &Maker<D>) -> R
     Ok(())
 }
 
-/// Quantised layers have the integers that the pass gave them: the reference on the same quantised graph.
-pub(crate) fn quantised_layers_are_the_references<D: Device>(maker: &Maker<D>) -> Result<(), Failure> {
-    let (optimised, _) = optimize(&embedding(SMALL)?)?;
+/// An optimised graph with quantised layers, as if all channels had been alike.
+pub(crate) fn quantised(optimised: &Graph, quantization: &Quantization) -> Result<Graph, Failure> {
     let channels = |width| Channels {
         largest: vec![3.0; width],
         mean: vec![0.1; width],
         square: vec![1.0; width],
         moments: Moments::default(),
     };
-    let observations: HashMap<NodeId, Channels> = centuple_passes::observed_values(&optimised)
+    let observations: HashMap<NodeId, Channels> = centuple_passes::observed_values(optimised)
         .into_iter()
         .map(|id| (id, channels(optimised.node(id).fact.shape[1].constant().unwrap_or(0))))
         .collect();
-    // Integers; those for which there is no kernel, and whose weights are stored as floats, are nearly those.
-    let usual = Quantization::default();
-    let fine = Quantization { bits: 12, activated_bits: 12, ..usual.clone() };
-    let groups = Quantization { groups: Some(32), ..usual.clone() };
-    for quantization in [usual, fine, groups] {
-        let (quantised, _) = quantize(&optimised, &observations, &quantization)?;
-        let is_quantised = |op: &Op| matches!(op, Op::QuantizedLinear { .. } | Op::GroupQuantizedLinear { .. });
-        let layers = quantised.nodes().iter().filter(|node| is_quantised(&node.op)).count();
-        assert!(layers >= 6, "{layers} layers are quantised");
-        check(maker, [&quantised, &quantised], Format::F16, 2e-2)?;
-    }
-    Ok(())
+    Ok(quantize(optimised, &observations, quantization)?.0)
+}
+
+/// Quantised layers have the integers that the pass gave them: the reference on the same quantised graph.
+pub(crate) fn quantised_layers_are_the_references<D: Device>(maker: &Maker<D>) -> Result<(), Failure> {
+    let (optimised, _) = optimize(&embedding(SMALL)?)?;
+    let of = |graph: &Graph, is: fn(&Op) -> bool| graph.nodes().iter().filter(|node| is(&node.op)).count();
+    let graph = quantised(&optimised, &Quantization::default())?;
+    let bytes = of(&graph, |op| matches!(op, Op::QuantizedLinear { bits: 7 | 8, .. }));
+    assert!(bytes >= 6, "{bytes} layers are quantised");
+    check(maker, [&graph, &graph], Format::F16, 2e-2)?;
+
+    let coarse = Quantization { groups: Some(32), activated_bits: 12, ..Quantization::default() };
+    let graph = quantised(&optimised, &coarse)?;
+    let groups = of(&graph, |op| matches!(op, Op::GroupQuantizedLinear { .. }));
+    let wide = of(&graph, |op| matches!(op, Op::QuantizedLinear { bits: 12, .. }));
+    assert!(groups >= 4 && wide >= 2, "{groups} layers of 4 bits, {wide} of 12");
+    check(maker, [&graph, &graph], Format::F16, 2e-2)
 }
 
 pub(crate) fn what_does_not_fit_is_an_error<D: Device>(maker: &Maker<D>) -> Result<(), Failure> {
     let (optimised, _) = optimize(&embedding(SMALL)?)?;
-    let mut encoder = encoder((maker.make)(), &optimised, Format::F16, maker.architecture)?;
+    let mut encoder = encoder((maker.make)(), lower(&optimised, Format::F16)?, maker.architecture)?;
     let mut error = |input: Input| input.run(&mut encoder).map_err(|error| error.to_string()).unwrap_err();
     assert!(error(Input::new(&[151], 1)?).contains("151 tokens"));
     assert!(error(Input::new(&[1; 6], 1)?).contains("6 sequences"));
