@@ -129,11 +129,11 @@ fn precisions_of_gpus_are_evaluated_beside_f32_on_the_cpu() -> Result<(), Failur
         let [half, eighth] = [&on_gpu.precisions[1], &on_gpu.precisions[2]];
         assert!(eighth.weights < half.weights && half.weights < on_gpu.precisions[0].weights);
     }
-    let int4 = LoadOptions { precision: Some(Precision::Int4), ..LoadOptions::default() };
-    let options = EvaluateOptions { precisions: vec![int4], ..evaluation(GPU, machine.files()) };
+    let fp8 = LoadOptions { precision: Some(Precision::Fp8), ..LoadOptions::default() };
+    let options = EvaluateOptions { precisions: vec![fp8], ..evaluation(GPU, machine.files()) };
     let refused = evaluated(&host, checkpoint()?.path(), &texts, options);
     let refused = refused.err().ok_or("there are no such kernels")?.to_string();
-    assert!(refused.starts_with("a model in int4 runs on the CPU only") && !refused.contains('\n'), "{refused}");
+    assert!(refused.contains("fp8 needs compute capability 8.9") && !refused.contains('\n'), "{refused}");
     Ok(())
 }
 
