@@ -3,12 +3,11 @@
 
 mod toolkit;
 
-use std::path::Path;
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use centuple_cuda::{Architecture, CubinCache, Format, Kernel, KernelStore, Nvrtc, Specialisation, Tile};
+use object::{Object, ObjectSection};
 use toolkit::toolkit;
 
 /// What has to be among a kernel's instructions.
@@ -80,11 +79,11 @@ fn reported(log: &str, phrase: &str) -> Vec<u32> {
     log.match_indices(phrase).filter_map(|(place, _)| log[..place].split_whitespace().last()?.parse().ok()).collect()
 }
 
-/// What is wrong with a compiled kernel.
-fn faults(nvrtc: &Nvrtc, kernel: Kernel, folder: &Path) -> Vec<String> {
+/// What is wrong with a compiled kernel by the assembler's report, and its instructions.
+fn compiled(nvrtc: &Nvrtc, kernel: Kernel) -> (Vec<String>, Vec<u8>) {
     let compiled = match nvrtc.compile(kernel) {
         Ok(compiled) => compiled,
-        Err(error) => return vec![error.to_string()],
+        Err(error) => return (vec![error.to_string()], Vec::new()),
     };
     let mut faults = Vec::new();
     for phrase in [" bytes stack frame", " bytes spill stores", " bytes spill loads"] {
@@ -97,39 +96,62 @@ fn faults(nvrtc: &Nvrtc, kernel: Kernel, folder: &Path) -> Vec<String> {
     if ["warning", "(C7"].iter().any(|word| compiled.log.contains(word)) {
         faults.push(compiled.log.clone());
     }
-    let expected = expected(kernel);
-    if !expected.is_empty() {
-        let file = folder.join(format!("{}_{}.cubin", kernel.name(), kernel.architecture));
-        std::fs::write(&file, &compiled.cubin).expect("the temporary folder can be written");
-        let output = Command::new(&toolkit().nvdisasm).arg("-c").arg(&file).output().expect("nvdisasm runs");
-        let assembly = String::from_utf8_lossy(&output.stdout);
-        let missing = expected.into_iter().filter(|opcode| !assembly.contains(opcode.as_str()));
-        faults.extend(missing.map(|opcode| format!("no {opcode}among its instructions")));
-        let early = assembly.split_once(WAIT).map_or("", |(early, _)| early);
-        let touches = ["LDG.", "STG.", "RED.", "ATOM"].into_iter().filter(|opcode| early.contains(opcode));
-        faults.extend(touches.map(|opcode| format!("{opcode} before it waits for the kernel before")));
-    }
-    faults.iter().map(|fault| format!("{} for {}: {fault}", kernel.name(), kernel.architecture)).collect()
+    let object = object::File::parse(&*compiled.cubin).expect("NVRTC makes an ELF file");
+    let code = object.section_by_name(&format!(".text.{}", kernel.name())).expect("it has the kernel's code");
+    (faults, code.data().expect("the section is in the file").to_vec())
+}
+
+/// What is wrong with instructions as the disassembler writes them.
+fn misses(kernel: Kernel, assembly: &str) -> Vec<String> {
+    let missing = expected(kernel).into_iter().filter(|opcode| !assembly.contains(opcode.as_str()));
+    let early = assembly.split_once(WAIT).map_or("", |(early, _)| early);
+    let touches = ["LDG.", "STG.", "RED.", "ATOM"].into_iter().filter(|opcode| early.contains(opcode));
+    let missing = missing.map(|opcode| format!("no {opcode}among its instructions"));
+    missing.chain(touches.map(|opcode| format!("{opcode} before it waits for the kernel before"))).collect()
+}
+
+/// Bytes of an instruction.
+const INSTRUCTION: usize = 16;
+
+/// The instructions of each piece of code, a line each. All are disassembled as one: most of the time goes into the start.
+fn disassembled(architecture: Architecture, codes: &[&[u8]]) -> Vec<String> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("code");
+    std::fs::write(&file, codes.concat()).expect("the temporary folder can be written");
+    let name = architecture.to_string().replace("sm_", "SM");
+    let output =
+        Command::new(&toolkit().nvdisasm).args(["--binary", &name]).arg(&file).output().expect("nvdisasm runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<&str> = text.lines().filter(|line| line.trim_start().starts_with("/*")).collect();
+    let bytes: usize = codes.iter().map(|code| code.len()).sum();
+    assert!(output.status.success() && lines.len() == bytes / INSTRUCTION, "nvdisasm writes a line per instruction");
+    let mut lines = lines.into_iter();
+    codes.iter().map(|code| lines.by_ref().take(code.len() / INSTRUCTION).collect::<Vec<_>>().join("\n")).collect()
 }
 
 /// Checks all kernels of an architecture on two threads.
 fn check(architecture: Architecture) {
     let nvrtc = Nvrtc::load(Some(&toolkit().nvrtc)).unwrap_or_else(|error| panic!("{error}"));
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let kernels = Kernel::all(architecture);
-    let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while let Some(&kernel) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let faults = faults(&nvrtc, kernel, folder.path());
-                    found.lock().expect("no thread panics").extend(faults);
-                }
-            });
-        }
+    let (kernels, next) = (Kernel::all(architecture), AtomicUsize::new(0));
+    let compile = || {
+        let numbers = std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)));
+        let kernels = numbers.map_while(|number| kernels.get(number));
+        kernels.map(|&kernel| (kernel, compiled(&nvrtc, kernel))).collect::<Vec<_>>()
+    };
+    let all = std::thread::scope(|scope| {
+        let threads = [(); 2].map(|()| scope.spawn(compile));
+        threads.map(|thread| thread.join().expect("no thread panics")).concat()
     });
-    let found = found.into_inner().expect("no thread panics");
-    assert!(found.is_empty(), "of {} kernels:\n{}", kernels.len(), found.join("\n"));
+    let mut found = Vec::new();
+    // No more at a time than some megabytes of text.
+    for some in all.chunks(32) {
+        let codes: Vec<&[u8]> = some.iter().map(|(_, (_, code))| code.as_slice()).collect();
+        for ((kernel, (faults, _)), assembly) in some.iter().zip(disassembled(architecture, &codes)) {
+            let faults = faults.iter().cloned().chain(misses(*kernel, &assembly));
+            found.extend(faults.map(|fault| format!("{} for {architecture}: {fault}", kernel.name())));
+        }
+    }
+    assert!(found.is_empty() && all.len() == kernels.len(), "of {} kernels:\n{}", kernels.len(), found.join("\n"));
 }
 
 #[test]
