@@ -1,4 +1,4 @@
-// A driver of an emulated GPU: the functions of libcuda that the crate calls, for one thread. What is given to a stream
+// A driver of emulated GPUs: the functions of libcuda that the crate calls, for threads that have one GPU each. What is given to a stream
 // happens when somebody waits for it and not before. A module's image is the path of a kernel's emulated library. MAJOR and MINOR are
 // the GPU's compute capability.
 
@@ -67,9 +67,15 @@ struct State {
 };
 
 thread_local State state;
-char context;
 // Of all threads.
 int capability[2] = {7, 5};
+int devices = 1;
+// What stands for the context of each device.
+char contexts[8];
+// The first device as the driver's functions name it.
+const int FIRST = 40;
+
+bool is_device(int device) { return device >= FIRST && device < FIRST + devices; }
 
 int ready() {
     if (!state.initialised) return NOT_INITIALIZED;
@@ -142,6 +148,9 @@ void emulated_become(int major, int minor) {
     capability[1] = minor;
 }
 
+// Makes it so many GPUs, each of which belongs to another thread; 8 at most.
+void emulated_have(int count) { devices = count; }
+
 void emulated_capability(int* numbers) { memcpy(numbers, capability, sizeof(capability)); }
 
 // Gives a library's work to a stream, or to what is captured of it.
@@ -162,20 +171,20 @@ int cuDriverGetVersion(int* version) {
     return SUCCESS;
 }
 int cuDeviceGetCount(int* count) {
-    *count = 1;
+    *count = devices;
     return state.initialised ? SUCCESS : NOT_INITIALIZED;
 }
 int cuDeviceGet(int* device, int number) {
-    *device = 40 + number;
-    return number == 0 ? SUCCESS : INVALID_VALUE;
+    *device = FIRST + number;
+    return is_device(*device) ? SUCCESS : INVALID_VALUE;
 }
 int cuDeviceGetName(char* name, int length, int device) {
-    if (device != 40) return INVALID_VALUE;
+    if (!is_device(device)) return INVALID_VALUE;
     strncpy(name, "Emulated GPU", length);
     return SUCCESS;
 }
 int cuDeviceGetAttribute(int* value, int attribute, int device) {
-    if (device != 40) return INVALID_VALUE;
+    if (!is_device(device)) return INVALID_VALUE;
     *value = attribute == 16 ? 6 : attribute == 75 || attribute == 76 ? capability[attribute - 75] : -1;
     return SUCCESS;
 }
@@ -187,21 +196,21 @@ int cuMemGetInfo_v2(size_t* free, size_t* total) {
 }
 int cuDeviceTotalMem_v2(size_t* bytes, int device) {
     *bytes = 1 << 30;
-    return device == 40 ? SUCCESS : INVALID_VALUE;
+    return is_device(device) ? SUCCESS : INVALID_VALUE;
 }
 int cuDevicePrimaryCtxRetain(void** made, int device) {
-    if (device != 40) return INVALID_VALUE;
+    if (!is_device(device)) return INVALID_VALUE;
     state.contexts++;
-    *made = &context;
+    *made = &contexts[device - FIRST];
     return SUCCESS;
 }
 int cuDevicePrimaryCtxRelease_v2(int device) {
-    if (device != 40 || state.contexts == 0) return INVALID_VALUE;
+    if (!is_device(device) || state.contexts == 0) return INVALID_VALUE;
     state.contexts--;
     return SUCCESS;
 }
 int cuCtxSetCurrent(void* wanted) {
-    if (wanted != &context) return INVALID_VALUE;
+    if (wanted < static_cast<void*>(contexts) || wanted >= static_cast<void*>(contexts + devices)) return INVALID_VALUE;
     state.current = wanted;
     return SUCCESS;
 }

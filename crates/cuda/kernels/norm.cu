@@ -23,11 +23,11 @@ DEVICE void add_chunk(float (&row)[8], const u16* from) {
 }
 
 // A row is the sum of those that are not null of: x [tokens, hidden]; the rows ids0..2 [tokens] of table0..2 [rows,
-// hidden]; residual [tokens, hidden]. It is normalised where gamma [hidden] is not null: by mean and deviation where beta [hidden]
+// hidden]; residual [tokens, hidden]; times scale. It is normalised where gamma [hidden] is not null: by mean and deviation where beta [hidden]
 // isn't either (Ba et al. 2016), else by its root mean square (Zhang & Sennrich 2019). y [tokens, hidden]; codes [tokens, hidden]; scales
 // [tokens]; of integers also factor [hidden] and zero_points [tokens]. The number of columns, hidden, is a multiple of 8 and at most ROOM.
 KERNEL(32 * WARPS)(const u16* x, const u16* table0, const u16* table1, const u16* table2, const int* ids0, const int* ids1,
-                   const int* ids2, const u16* residual, const float* gamma, const float* beta, float epsilon, u16* y,
+                   const int* ids2, const u16* residual, const float* gamma, const float* beta, float epsilon, float scale, u16* y,
                    const float* factor, u8* codes, float* scales, int* zero_points, const int* rows, int hidden) {
     let_next_start();
     wait_for_previous();
@@ -44,6 +44,7 @@ KERNEL(32 * WARPS)(const u16* x, const u16* table0, const u16* table1, const u16
         if (table1) add_chunk(row[i], table1 + static_cast<i64>(ids1[token]) * hidden + column);
         if (table2) add_chunk(row[i], table2 + static_cast<i64>(ids2[token]) * hidden + column);
         if (residual) add_chunk(row[i], residual + static_cast<i64>(token) * hidden + column);
+        UNROLL for (int j = 0; j < 8; j++) row[i][j] *= scale;
     }
     float inverse_deviation = 1.0f;
     if (gamma) {

@@ -129,6 +129,8 @@ pub struct NormOperands {
     pub tables: [(Pointer, Pointer); 3],
     /// `[tokens, hidden]`, or null.
     pub residual: Pointer,
+    /// What the sum of these is multiplied by.
+    pub scale: f32,
     /// `[hidden]` f32; null where nothing is normalised.
     pub gamma: Pointer,
     /// `[hidden]` f32; null for a norm by the root mean square.
@@ -379,7 +381,7 @@ impl Launch {
         let CodePointers { codes, scales, zero_points } = operands.codes;
         let mut arguments = pointers(&[operands.x, table0.0, table1.0, table2.0, table0.1, table1.1, table2.1]);
         arguments.extend(pointers(&[operands.residual, operands.gamma, operands.beta]));
-        arguments.push(Argument::Float(operands.epsilon));
+        arguments.extend([operands.epsilon, operands.scale].map(Argument::Float));
         arguments.extend(pointers(&[operands.y, operands.factor, codes, scales, zero_points, rows.count]));
         arguments.push(int(operands.hidden));
         Launch::row_wise(kernel, rows, arguments)

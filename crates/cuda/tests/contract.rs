@@ -164,6 +164,7 @@ proptest! {
             x: Some(&x),
             tables: &[],
             residual: Some(&residual),
+            scale: 1.0,
             affine: Some(affine),
             codes: None,
         };
@@ -184,6 +185,7 @@ proptest! {
     #[test]
     fn norm_is_embedding(format in formats(), tokens in 1usize..9, tables in 1usize..4, seed in any::<u64>()) {
         let (mut random, hidden, rows) = (Random::new(seed), 64, 10);
+        let scale = 1.0 + 3.0 * random.float().abs();
         let held: Vec<(Vec<u16>, Vec<i32>)> = (0..tables)
             .map(|_| {
                 let table = stored(&mut random, format, rows * hidden, 1.0);
@@ -198,6 +200,7 @@ proptest! {
             x: None,
             tables: &borrowed,
             residual: None,
+            scale,
             affine: None,
             codes: None,
         };
@@ -207,7 +210,9 @@ proptest! {
             let ids: Vec<i64> = ids.iter().map(|&id| id.into()).collect();
             operands.push(Tensor::from_i64(&[tokens], &ids).expect("ids"));
         }
-        check(&format.widened(&norm.run().0), &backends(&Op::Embedding, &operands, &one_sequence(tokens)), tolerance(format))?;
+        let expected = backends(&Op::Embedding, &operands, &one_sequence(tokens));
+        let expected = expected.map(|sums| sums.iter().map(|sum| scale * sum).collect::<Vec<_>>());
+        check(&format.widened(&norm.run().0), &expected, tolerance(format))?;
     }
 
     #[test]

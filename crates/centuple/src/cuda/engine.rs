@@ -41,7 +41,7 @@ impl CudaEngine {
         let numbers = probe(number, files)?;
         let tokens = limits.max_tokens_per_batch;
         let capacity = Capacity { tokens, sequences: tokens.min(MAX_SEQUENCES) };
-        let task = Task { plan: plan.clone(), files: files.clone(), capacity, cache: None };
+        let task = Task { plan: plan.clone().without_cache(), files: files.clone(), capacity, cache: None };
         let mut workers = Vec::with_capacity(numbers.len());
         let mut memory = Memory { weights: 0, shared_weights: 0, arena: 0, workers: 0 };
         for number in numbers {

@@ -18,6 +18,8 @@ pub struct Norm<'a> {
     pub tables: &'a [(&'a [u16], &'a [i32])],
     /// `[tokens, hidden]`.
     pub residual: Option<&'a [u16]>,
+    /// What the sum of these is multiplied by.
+    pub scale: f32,
     /// What the rows are normalised with.
     pub affine: Option<Affine<'a>>,
     /// What its codes are.
@@ -107,13 +109,14 @@ impl Norm<'_> {
         (rows, codes)
     }
 
-    /// The sum of all that make up a row.
+    /// The sum of all that make up a row, scaled.
     fn sum(&self, token: usize) -> Vec<f32> {
         let row_of = |matrix: &[u16], row: usize| self.format.widened(&matrix[row * self.hidden..][..self.hidden]);
         let tables = self.tables.iter().map(|(table, ids)| row_of(table, ids[token] as usize));
         let parts = self.x.iter().map(|x| row_of(x, token)).chain(tables);
         let parts = parts.chain(self.residual.iter().map(|residual| row_of(residual, token)));
-        parts.fold(vec![0.0; self.hidden], |sum, part| sum.iter().zip(&part).map(|(sum, x)| sum + x).collect())
+        let add = |sum: Vec<f32>, part: Vec<f32>| sum.iter().zip(&part).map(|(sum, x)| sum + x).collect();
+        parts.fold(vec![0.0; self.hidden], add).into_iter().map(|sum| sum * self.scale).collect()
     }
 }
 

@@ -70,10 +70,11 @@ impl Addresses<'_> {
         let (rows, width) = result.map_or((Rows::Tokens, 0), |value| (value.rows, value.columns));
         let rows = batch.extent(rows, capacity);
         match step {
-            Step::Norm { x, tables, residual, norm, y, quantisation } => {
+            Step::Norm { x, tables, residual, scale, norm, y, quantisation } => {
                 let codes = quantisation.map(|quantisation| quantisation.codes);
                 let operands = NormOperands {
                     hidden: width,
+                    scale: *scale,
                     tables: std::array::from_fn(|index| {
                         tables
                             .get(index)

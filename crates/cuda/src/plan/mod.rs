@@ -91,6 +91,8 @@ pub(crate) enum Step {
         x: Option<ValueId>,
         tables: Vec<(WeightId, IdsId)>,
         residual: Option<ValueId>,
+        /// What the sum of these is multiplied by.
+        scale: f32,
         norm: Option<Affine>,
         y: ValueId,
         quantisation: Option<Quantisation>,
@@ -260,6 +262,18 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The same where no sequence has earlier tokens: attention reads the keys and values of the batch itself.
+    pub fn without_cache(mut self) -> Plan {
+        self.steps.retain(|step| !matches!(step, Step::Append { .. }));
+        for step in &mut self.steps {
+            if let Step::Attention { cache, .. } = step {
+                *cache = None;
+            }
+        }
+        self.slots.clear();
+        self
+    }
+
     /// Number of steps.
     pub fn steps(&self) -> usize {
         self.steps.len()

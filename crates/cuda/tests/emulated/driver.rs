@@ -31,6 +31,12 @@ pub(crate) struct Machine {
 impl Machine {
     /// One whose GPU has a compute capability, and the kernels of encoders and decoders: in f16 and int8, or in fp8.
     pub(crate) fn new(architecture: Architecture, fp8: bool) -> Result<Machine, Failure> {
+        let specialisations = if fp8 { fp8_specialisations } else { specialisations };
+        Machine::of(architecture, &specialisations(architecture))
+    }
+
+    /// One with some kernels.
+    pub(crate) fn of(architecture: Architecture, specialisations: &[Specialisation]) -> Result<Machine, Failure> {
         let machine = Machine { folder: tempfile::tempdir()? };
         machine.compile("driver.cpp", &machine.library())?;
         machine.compile("cublas.cpp", &machine.cublas())?;
@@ -43,7 +49,7 @@ impl Machine {
             std::mem::forget(library);
         }
         let mut kernels = Vec::new();
-        for specialisation in if fp8 { fp8_specialisations(architecture) } else { specialisations(architecture) } {
+        for &specialisation in specialisations {
             let kernel = Kernel::new(specialisation, Format::F16, architecture)?;
             let mut image = emulator::compiled(kernel).as_os_str().as_bytes().to_vec();
             image.push(0);
@@ -62,6 +68,13 @@ impl Machine {
         let status = status.map_err(|error| format!("`c++` doesn't run ({error}); install g++"))?;
         assert!(status.success(), "{compiler:?}");
         Ok(())
+    }
+
+    /// The same with so many GPUs.
+    pub(crate) fn with_gpus(self, count: u32) -> Result<Machine, Failure> {
+        // SAFETY: the library has no initialisers but those of C++'s own types, and the function takes a number.
+        unsafe { Library::new(self.library())?.get::<unsafe extern "C" fn(u32)>("emulated_have")?(count) };
+        Ok(self)
     }
 
     /// All of them.

@@ -6,9 +6,9 @@ use crate::KINDS;
 use crate::emulator::Emulator;
 use crate::encoders::{self, Failure, Maker};
 
-/// Runs a check on each kind of machine.
-fn on_all(check: impl Fn(&Maker<Emulator>) -> Result<(), Failure>) -> Result<(), Failure> {
-    for architecture in KINDS {
+/// Runs a check on each kind of machine but the oldest, which the driver's tests are on.
+fn on_newer(check: impl Fn(&Maker<Emulator>) -> Result<(), Failure>) -> Result<(), Failure> {
+    for &architecture in &KINDS[1..] {
         check(&Maker { make: &|| Emulator::new(11), architecture })?;
     }
     Ok(())
@@ -16,32 +16,32 @@ fn on_all(check: impl Fn(&Maker<Emulator>) -> Result<(), Failure>) -> Result<(),
 
 #[test]
 fn embeddings_are_the_references() -> Result<(), Failure> {
-    on_all(encoders::embeddings_are_the_references)
+    on_newer(encoders::embeddings_are_the_references)
 }
 
 #[test]
 fn heads_are_the_references() -> Result<(), Failure> {
-    on_all(encoders::heads_are_the_references)
+    on_newer(encoders::heads_are_the_references)
 }
 
 #[test]
 fn modern_layers_are_the_references() -> Result<(), Failure> {
-    on_all(encoders::modern_layers_are_the_references)
+    on_newer(encoders::modern_layers_are_the_references)
 }
 
 #[test]
 fn steps_are_the_references() -> Result<(), Failure> {
-    on_all(encoders::steps_are_the_references)
+    on_newer(encoders::steps_are_the_references)
 }
 
 #[test]
 fn published_sizes_are_the_references() -> Result<(), Failure> {
-    on_all(encoders::published_sizes_are_the_references)
+    on_newer(encoders::published_sizes_are_the_references)
 }
 
 #[test]
 fn quantised_layers_are_the_references() -> Result<(), Failure> {
-    on_all(encoders::quantised_layers_are_the_references)
+    on_newer(encoders::quantised_layers_are_the_references)
 }
 
 /// On a machine whose library multiplies by scales, and on one whose library doesn't.
@@ -60,5 +60,5 @@ fn fp8_needs_a_newer_gpu() -> Result<(), Failure> {
 
 #[test]
 fn what_does_not_fit_is_an_error() -> Result<(), Failure> {
-    on_all(encoders::what_does_not_fit_is_an_error)
+    on_newer(encoders::what_does_not_fit_is_an_error)
 }

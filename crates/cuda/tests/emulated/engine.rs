@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Duration;
 
 use centuple::generation::{Logits, Parameters, Request, Scheduler, Step, StepEngine, StepSpan};
 use centuple::kernels::KvPrecision;
@@ -209,58 +210,49 @@ fn checkpoints_run_on_gpus() -> Result<(), Failure> {
     Ok(())
 }
 
-/// DeBERTas of every kind, each input in company and alone, against what transformers answers.
+/// Each GPU has the whole model, and a batch is dealt out to all.
 #[test]
-fn scores_of_content_are_transformers() -> Result<(), Failure> {
-    const CASES: [&str; 9] =
-        ["base", "sequence", "masked", "c2p", "p2c", "span", "no-buckets", "own-keys", "absolute-types"];
-    let machine = Machine::new(Architecture::OLDEST, false)?;
-    let host = host()?;
-    let options = LoadOptions {
-        device: Device::Cuda(None),
-        cuda: machine.files(),
-        max_batch_tokens: 128,
-        ..LoadOptions::default()
+fn several_gpus_share_batches() -> Result<(), Failure> {
+    let (machine, folder, host) = (Machine::new(Architecture::OLDEST, false)?, checkpoint()?, host()?);
+    let load = |device, cuda| {
+        let options = LoadOptions { device, cuda, max_batch_tokens: 128, ..LoadOptions::default() };
+        host.load_folder(folder.path(), "model", &options)
     };
-    let families = FamilyGolden::all()?;
-    let mut checked = 0;
-    for family in families.iter().filter(|family| family.name.starts_with("deberta")) {
-        for case in family.cases.iter().filter(|case| CASES.contains(&case.name.as_str())) {
-            let folder = tempfile::tempdir()?;
-            family.assemble(case, folder.path())?;
-            let mut engine = host.load_folder(folder.path(), "model", &options)?.engine;
-            let types = case.config["type_vocab_size"].as_u64().unwrap_or(0) as u32;
-            let sequence = |&input: &usize| {
-                let input = &family.inputs[input];
-                let known = |id: &u32| if *id < types { *id } else { 0 };
-                let selected = if case.kind == "predictions" { input.masked.clone() } else { Vec::new() };
-                let type_ids = input.type_ids.iter().map(known).collect();
-                Sequence { ids: input.ids.clone(), type_ids, selected, pool_from: 0 }
-            };
-            let sequences: Vec<Sequence> = case.inputs.iter().map(sequence).collect();
-            let together = engine.run(&sequences.iter().collect::<Vec<_>>())?;
-            for (sequence, together) in sequences.iter().zip(&together) {
-                assert_eq!(&engine.run(&[sequence])?[0], together, "{} {}", family.name, case.name);
-            }
-            let (expected, columns) = family.output(case).ok_or("no output")?;
-            let all = |data: Vec<f32>| Output { rows: data.len() / columns, columns, data };
-            let found = all(together.into_iter().flat_map(|output| output.data).collect());
-            let expected = all(expected);
-            assert_eq!((found.rows, found.is_consistent()), (expected.rows, true));
-            let cosine = cosine(&found, &expected);
-            assert!(cosine > 0.99999, "{} {}: cosine {cosine}", family.name, case.name);
-            checked += 1;
-        }
-    }
-    assert_eq!(checked, 15);
+    let mut single = load(Device::Cuda(None), machine.files())?.engine;
+    let (sequences, weights) = (sequences(single.limits().vocabulary), single.memory().weights);
+    let batch: Vec<&Sequence> = sequences.iter().collect();
+    let alone = single.run(&batch)?;
+    drop(single);
+
+    let machine = machine.with_gpus(2)?;
+    let mut all = load(Device::Cuda(None), machine.files())?.engine;
+    assert_eq!((all.gpus().len(), all.memory().weights), (2, 2 * weights));
+    assert_eq!(all.run(&batch)?, alone);
+    let gpus = all.gpus();
+    assert!(gpus.iter().enumerate().all(|(index, gpu)| gpu.number == index && gpu.busy() > Duration::ZERO));
+    let used = || gpus.iter().map(|gpu| gpu.busy()).collect::<Vec<_>>();
+    let before = used();
+    assert_eq!(all.run(&batch[..1])?, alone[..1]);
+    assert_eq!(used().iter().zip(&before).filter(|(now, before)| now > before).count(), 1, "one is enough");
+
+    let mut second = load(Device::Cuda(Some(1)), machine.files())?.engine;
+    assert_eq!((second.gpus().len(), second.gpus()[0].number), (1, 1));
+    assert_eq!(second.run(&batch)?, alone);
+    let third = load(Device::Cuda(Some(2)), machine.files()).err().ok_or("there are two")?.to_string();
+    assert!(third.contains("no CUDA device 2"), "{third}");
     Ok(())
 }
 
 /// A Llama of one layer, of a size that kernels are there for.
 pub(crate) fn llama() -> Result<TempDir, Failure> {
+    decoder("llama", &["model.embed_tokens", "lm_head"])
+}
+
+/// A decoder of one layer whose weights have Llama's names, and the tables among them.
+fn decoder(name: &str, tables: &[&str]) -> Result<TempDir, Failure> {
     let folder = tempfile::tempdir()?;
     let families = FamilyGolden::all()?;
-    let family = families.iter().find(|family| family.name == "llama").ok_or("the family is gone")?;
+    let family = families.iter().find(|family| family.name == name).ok_or("the family is gone")?;
     let case = family.cases.iter().find(|case| case.name == "causal").ok_or("the case is gone")?;
     family.assemble(case, folder.path())?;
     let config = folder.path().join("config.json");
@@ -279,7 +271,7 @@ pub(crate) fn llama() -> Result<TempDir, Failure> {
     let config: serde_json::Value = serde_json::from_slice(&std::fs::read(config)?)?;
     let vocabulary = config["vocab_size"].as_u64().ok_or("no vocab_size")? as usize;
     let mut weights = Weights::new();
-    for name in ["model.embed_tokens", "lm_head"] {
+    for name in tables {
         weights.put(format!("{name}.weight"), vec![vocabulary, HIDDEN], 0.5, 0.0);
     }
     let linears = [
@@ -351,13 +343,19 @@ fn decoders_run_on_gpus() -> Result<(), Failure> {
         } else {
             vec![(None, 0.9999), (Some(Precision::Int8), 0.99), (Some(Precision::Int4), 0.98)]
         };
-        decoder_runs(&Machine::new(architecture, fp8)?, &precisions)?;
+        decoder_runs(&Machine::new(architecture, fp8)?, &llama()?, &precisions)?;
     }
     Ok(())
 }
 
-fn decoder_runs(machine: &Machine, precisions: &[(Option<Precision>, f64)]) -> Result<(), Failure> {
-    let folder = llama()?;
+/// Embeddings are multiplied by a number, and the head has their table.
+#[test]
+fn gemmas_run_on_gpus() -> Result<(), Failure> {
+    let machine = Machine::new(Architecture::OLDEST, false)?;
+    decoder_runs(&machine, &decoder("gemma", &["model.embed_tokens"])?, &[(None, 0.9999)])
+}
+
+fn decoder_runs(machine: &Machine, folder: &TempDir, precisions: &[(Option<Precision>, f64)]) -> Result<(), Failure> {
     let host = host()?;
     let cuda = machine.files();
     let on_gpu = LoadOptions { device: Device::Cuda(None), cuda, ..LoadOptions::default() };

@@ -6,6 +6,7 @@ mod emulator;
 mod encoder;
 mod encoders;
 mod engine;
+mod families;
 mod kernels;
 mod product;
 

@@ -122,18 +122,21 @@ impl Lowering<'_> {
             Op::Input { dtype: DType::I64, .. } => Ok(Lowered::Ids(IdSource::Input(node.name.clone()))),
             Op::Constant(_) | Op::Dequantize => Ok(Lowered::Later),
             Op::Positions { offset, padding } => self.positions(node, *offset, *padding),
-            Op::Embedding if self.sole_reader(id).is_some_and(is_plain_norm) => Ok(Lowered::Later),
-            Op::Embedding => self.norm(id, node, None, id, None),
+            Op::Embedding if self.sole_reader(id).is_some_and(|reader| is_plain_norm(reader) || is_scaling(reader)) => {
+                Ok(Lowered::Later)
+            }
+            Op::Embedding => self.norm(id, node, None, id, None, 1.0),
+            Op::Binary(graph::Binary::Mul) => self.scaled(id, node),
             Op::LayerNorm { epsilon, residual } => {
                 let gamma = 1 + usize::from(*residual);
                 let beta = Some(self.wide_weight(node.inputs[gamma + 1])?);
                 let norm = Affine { gamma: self.wide_weight(node.inputs[gamma])?, beta, epsilon: *epsilon };
-                self.norm(id, node, Some(norm), node.inputs[0], residual.then(|| node.inputs[1]))
+                self.norm(id, node, Some(norm), node.inputs[0], residual.then(|| node.inputs[1]), 1.0)
             }
             Op::RmsNorm { epsilon, residual } => {
                 let gamma = self.wide_weight(node.inputs[1 + usize::from(*residual)])?;
                 let norm = Affine { gamma, beta: None, epsilon: *epsilon };
-                self.norm(id, node, Some(norm), node.inputs[0], residual.then(|| node.inputs[1]))
+                self.norm(id, node, Some(norm), node.inputs[0], residual.then(|| node.inputs[1]), 1.0)
             }
             Op::Linear { bias, activation, residual } if self.is_fp8(id, node) => {
                 self.fp8(id, node, *bias, *activation, *residual)
@@ -224,6 +227,7 @@ impl Lowering<'_> {
         norm: Option<Affine>,
         x: NodeId,
         residual: Option<NodeId>,
+        scale: f32,
     ) -> Result<Lowered> {
         let (rows, hidden) = width(node)?;
         if let (Some(norm), Some(Lowered::Wide(x)), None) = (norm, self.nodes.get(x.index()), residual) {
@@ -243,7 +247,7 @@ impl Lowering<'_> {
         let residual = residual.map(|residual| self.matrix(residual)).transpose()?;
         let y = self.value(rows, hidden, 2);
         let quantisation = self.coded_reader(id).map(|coding| self.quantisation(y, coding)).transpose()?;
-        self.plan.steps.push(Step::Norm { x, tables, residual, norm, y, quantisation });
+        self.plan.steps.push(Step::Norm { x, tables, residual, scale, norm, y, quantisation });
         Ok(stored_whole(y, hidden))
     }
 
@@ -323,6 +327,16 @@ impl Lowering<'_> {
             cache,
         });
         Ok(stored_whole(y, columns))
+    }
+
+    /// Rows times a number.
+    fn scaled(&mut self, id: NodeId, node: &Node) -> Result<Lowered> {
+        let [x, factor] = [node.inputs[0], node.inputs[1]];
+        if !matches!(self.graph.node(factor).op, Op::Constant(_)) {
+            return unsupported("a product of values");
+        }
+        let [scale] = floats(self.graph, factor)?[..] else { return unsupported("a product of columns") };
+        self.norm(id, node, None, x, None, scale)
     }
 
     /// Scores of content and position, where an attention has them.
@@ -494,6 +508,11 @@ impl Lowering<'_> {
 
 fn stored_whole(value: ValueId, columns: usize) -> Lowered {
     Lowered::Stored(View { value, first: 0, columns })
+}
+
+/// Whether it multiplies rows by what may be a number.
+fn is_scaling(node: &Node) -> bool {
+    node.op == Op::Binary(graph::Binary::Mul)
 }
 
 fn is_plain_norm(node: &Node) -> bool {

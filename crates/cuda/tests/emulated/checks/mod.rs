@@ -242,7 +242,7 @@ pub(crate) fn norm_is_its_contract<D: Device>(subject: &Subject<D>) {
             (0..tables).map(|_| (random.stored(format, 10 * hidden, 1.0), random.ids(tokens, 10))).collect();
         let [x, residual] = [x, residual].map(|there| there.then(|| random.stored(format, tokens * hidden, 2.0)));
         let (gamma, beta) = (random.floats(hidden, 1.5), random.floats(hidden, 0.5));
-        let factor = random.floats(hidden, 2.0);
+        let (factor, scale) = (random.floats(hidden, 2.0), if seed % 3 == 0 { 1.7 } else { 1.0 });
         let borrowed: Vec<(&[u16], &[i32])> = held.iter().map(|(table, ids)| (&table[..], &ids[..])).collect();
         let contract = Norm {
             format,
@@ -251,6 +251,7 @@ pub(crate) fn norm_is_its_contract<D: Device>(subject: &Subject<D>) {
             x: x.as_deref(),
             tables: &borrowed,
             residual: residual.as_deref(),
+            scale,
             affine: norm.then_some(Affine { gamma: &gamma, beta: (!by_square).then_some(&beta[..]), epsilon: 1e-5 }),
             codes: codes.map(|codes| match codes {
                 CodeType::Integer { bits } => Coding::Integers { factor: &factor, bits },
@@ -261,7 +262,7 @@ pub(crate) fn norm_is_its_contract<D: Device>(subject: &Subject<D>) {
 
         let device = &mut bench.device;
         let mut operands =
-            NormOperands { hidden, epsilon: 1e-5, factor: device.hold(&factor), ..NormOperands::default() };
+            NormOperands { hidden, epsilon: 1e-5, scale, factor: device.hold(&factor), ..NormOperands::default() };
         for (to, (table, ids)) in operands.tables.iter_mut().zip(&held) {
             *to = (device.hold(table), device.hold(ids));
         }
