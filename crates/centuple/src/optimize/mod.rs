@@ -282,7 +282,7 @@ impl Bench<'_> {
                     let (halved, _) = centuple_passes::halve_weights(plain).map_err(Error::from)?;
                     self.candidate(precision, halved, &verdict)?
                 }
-                // No artefact runs on a GPU.
+                // It was refused before anything was read: artefacts are what the CPU computes, too.
                 Precision::Fp8 => return Err(Error::OnlyCuda { what: "fp8".to_owned() }.into()),
                 Precision::Int8 | Precision::Int4 => {
                     self.search(precision, plain, &data.examples, &split, (&search, &searched), &verdict)?
