@@ -18,7 +18,7 @@ need() {
 
 crates=(-p centuple-kernels -p centuple-runtime)
 if [ "$(uname -m)" = aarch64 ]; then
-    exec cargo test --release --locked "${crates[@]}"
+    exec cargo test --locked "${crates[@]}"
 fi
 
 need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross
@@ -29,6 +29,6 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64-static -L /us
 export CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
 
 say "a CPU with every extension"
-QEMU_CPU=max cargo test --release --locked --target aarch64-unknown-linux-gnu "${crates[@]}"
+QEMU_CPU=max cargo test --locked --target aarch64-unknown-linux-gnu "${crates[@]}"
 say "a CPU without FEAT_DotProd"
-QEMU_CPU=cortex-a72 cargo test --release --locked --target aarch64-unknown-linux-gnu "${crates[@]}"
+QEMU_CPU=cortex-a72 cargo test --locked --target aarch64-unknown-linux-gnu "${crates[@]}"

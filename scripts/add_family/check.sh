@@ -15,4 +15,4 @@ cp scripts/add_family/made_up_test.rs crates/centuple/tests/made_up.rs
 sed -i 's/^families!\[/families![made_up, /' "$families/mod.rs"
 grep -q '^families!\[made_up, ' "$families/mod.rs" || { echo "error: $families/mod.rs has no list to add to" >&2; exit 1; }
 # With the features of the whole workspace, so that nothing is built anew for it.
-cargo test --release --locked --workspace --test made_up
+cargo test --locked --workspace --test made_up

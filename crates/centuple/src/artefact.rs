@@ -159,9 +159,7 @@ pub(crate) fn compile(host: &Host, folder: &Path, id: &str, options: &LoadOption
         }
         (Purpose::Own, _) => {}
     }
-    if found == Precision::F32 {
-        Target::of(options).only_cpu("a model in f32")?;
-    }
+    options.device.takes(found)?;
     manifest.check_side_files(folder)?;
     let mut model = model_of(folder, id, &manifest.description, &manifest.text, options)?;
     model.card.dtype = found.dtype().to_owned();

@@ -42,9 +42,14 @@ impl Device {
         if let Device::Cuda(number) = self {
             cuda::probe(number, files)?;
         }
+        precision.map_or(Ok(()), |precision| self.takes(precision))
+    }
+
+    /// Refuses a precision that the device doesn't have.
+    pub(crate) fn takes(self, precision: Precision) -> Result<(), Error> {
         match (self, precision) {
-            (Device::Cpu, Some(asked)) => asked.on_cpu(),
-            (Device::Cuda(_), Some(Precision::F32)) => Err(Error::OnlyCpu { what: "a model in f32".to_owned() }),
+            (Device::Cpu, Precision::Fp8) => Err(Error::OnlyCuda { what: "fp8".to_owned() }),
+            (Device::Cuda(_), Precision::F32) => Err(Error::OnlyCpu { what: "a model in f32".to_owned() }),
             _ => Ok(()),
         }
     }

@@ -59,11 +59,6 @@ impl Precision {
         }
     }
 
-    /// Refuses what no CPU computes.
-    pub(crate) fn on_cpu(self) -> Result<(), Error> {
-        if self == Precision::Fp8 { Err(Error::OnlyCuda { what: "fp8".to_owned() }) } else { Ok(()) }
-    }
-
     /// Whether its weights are codes in groups, rounded by the products of their inputs' channels.
     pub(crate) fn groups(self) -> bool {
         self == Precision::Int4

@@ -121,7 +121,7 @@ macro_rules! kernel_table {
         pub(super) mod $module {
             use super::*;
             $(kernel_table!(@entry $token, $attributes, $name($($argument: $type),*) ($($result)?) $kernel);)*
-            pub(crate) static TABLE: Table = Table { $($name),* };
+            pub(crate) const TABLE: Table = Table { $($name),* };
         }
     };
     (@entry $token:expr, { $($attribute:tt)* },

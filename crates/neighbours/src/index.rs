@@ -1,7 +1,8 @@
 //! Which sketches are nearest: an index of usearch that one thread fills, so that it is the same in each run.
 
-use usearch::{Index as Graph, IndexOptions, MetricKind, ScalarKind, b1x8};
+use usearch::{Index as Graph, IndexOptions, MetricKind, ScalarKind, VectorType, b1x8};
 
+use crate::distance;
 use crate::error::NeighbourError;
 use crate::sketch::{SKETCH_BITS, Sketch};
 
@@ -31,7 +32,9 @@ impl Index {
             expansion_search: EXPANSION,
             multi: false,
         };
-        Ok(Index { graph: Graph::new(&options).map_err(failed)?, count: 0, capacity: 0 })
+        let mut graph = Graph::new(&options).map_err(failed)?;
+        b1x8::change_metric(&mut graph, distance::metric()).map_err(failed)?;
+        Ok(Index { graph, count: 0, capacity: 0 })
     }
 
     /// Adds a sketch and returns its number.

@@ -8,6 +8,7 @@
 //! proposes the leaders whose bits differ least, and the cosine to each of them, from a temporary file that has the
 //! vectors in 16-bit floats, decides.
 
+mod distance;
 mod error;
 mod index;
 mod leaders;

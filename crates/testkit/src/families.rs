@@ -112,6 +112,22 @@ impl FamilyGolden {
         })
     }
 
+    /// The inputs of a case as its model takes them: with token types that it has, and [`FamilyInput::masked`] only where
+    /// predictions are asked for.
+    pub fn inputs_of(&self, case: &FamilyCase) -> Vec<FamilyInput> {
+        let types = case.config["type_vocab_size"].as_u64().unwrap_or(2);
+        let mut inputs: Vec<FamilyInput> = case.inputs.iter().map(|&index| self.inputs[index].clone()).collect();
+        for input in &mut inputs {
+            for id in input.type_ids.iter_mut().filter(|id| u64::from(**id) >= types) {
+                *id = 0;
+            }
+            if case.kind != "predictions" {
+                input.masked.clear();
+            }
+        }
+        inputs
+    }
+
     /// Row-major values of a case's output, one input after the other, and the length of a row.
     pub fn output(&self, case: &FamilyCase) -> Option<(Vec<f32>, usize)> {
         tensor(&self.outputs, &format!("{}.{}", case.name, case.kind))

@@ -21,7 +21,7 @@ use centuple_tasks::{EngineError, Head};
 
 use crate::artefact::{self, ArtefactError, Draft, Manifest, Origin};
 use crate::calibrate;
-use crate::device::DevicePlan;
+use crate::device::{Device, DevicePlan};
 use crate::error::Error;
 use crate::host::Host;
 use crate::load::{Compiled, LoadOptions, Precision, Source, Target, id_of};
@@ -233,7 +233,7 @@ impl Host {
         progress: &dyn Progress,
     ) -> Result<Optimized, OptimizeError> {
         artefact::check_target(target)?;
-        options.precision.map_or(Ok(()), Precision::on_cpu)?;
+        options.precision.map_or(Ok(()), |precision| Device::Cpu.takes(precision))?;
         progress.begin("reading the model", 0);
         let folder = options.load.find(name)?;
         if artefact::is_artefact(&folder) {

@@ -8,7 +8,7 @@ use centuple::receipt::Rung;
 use centuple::receipt::report::Verdict;
 use centuple::tasks::{Engine, Head, Job, Output, Request, Sequence, Task, run_in_batches};
 use centuple::{Host, HostOptions, LoadOptions, Loaded, Precision};
-use centuple_testkit::{FamilyCase, FamilyGolden, Random};
+use centuple_testkit::{FamilyCase, FamilyGolden, FamilyInput, Random};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -29,20 +29,15 @@ fn load(family: &FamilyGolden, case: &FamilyCase, precision: Precision, threads:
     loaded.unwrap_or_else(|error| panic!("{} {}: {error}", family.name, case.name))
 }
 
-/// The inputs of a case, token types where its model has them.
+/// The inputs of a case.
 fn sequences(family: &FamilyGolden, case: &FamilyCase) -> Vec<Sequence> {
-    let types = case.config["type_vocab_size"].as_u64().unwrap_or(2);
-    let of = |&index: &usize| {
-        let input = &family.inputs[index];
-        let typed = |&id: &u32| if u64::from(id) < types { id } else { 0 };
-        Sequence {
-            ids: input.ids.clone(),
-            type_ids: input.type_ids.iter().map(typed).collect(),
-            selected: if case.kind == "predictions" { input.masked.clone() } else { Vec::new() },
-            ..Sequence::default()
-        }
+    let of = |FamilyInput { ids, type_ids, masked: selected, .. }| Sequence {
+        ids,
+        type_ids,
+        selected,
+        ..Sequence::default()
     };
-    case.inputs.iter().map(of).collect()
+    family.inputs_of(case).into_iter().map(of).collect()
 }
 
 fn values(outputs: Vec<Output>) -> Vec<f32> {

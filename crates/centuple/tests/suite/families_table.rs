@@ -10,7 +10,7 @@ use centuple_testkit::FamilyGolden;
 const HEAD: &str = "# Families
 
 Every class that Centuple loads, with what its outputs were compared with. This table is made from the code and the golden
-values by `UPDATE_DOCS=1 cargo test --release --workspace --test suite families_table`; the test fails where it is out of date.
+values by `UPDATE_DOCS=1 cargo test --workspace --test suite families_table`; the test fails where it is out of date.
 
 - **recorded**: tiny random checkpoints of that class, in as many configurations, whose outputs for ragged batches were
   recorded from transformers 4.57.6 (`nomic_bert`: from a PyTorch module of its own, as that version doesn't have it); f32

@@ -3,7 +3,7 @@
 use centuple::tasks::{Engine, Output, Sequence};
 use centuple::{Device, LoadOptions};
 use centuple_cuda::{Architecture, CONTENT_HEAD_DIM, Kernel, Specialisation};
-use centuple_testkit::{FamilyCase, FamilyGolden};
+use centuple_testkit::{FamilyCase, FamilyGolden, FamilyInput};
 
 use crate::driver::Machine;
 use crate::encoders::Failure;
@@ -19,20 +19,15 @@ const OF_DEBERTAS: [&str; 6] = ["c2p", "p2c", "span", "no-buckets", "own-keys", 
 /// Why a fixture isn't lowered: decoders behind an encoder, and heads that are narrower than any published ones.
 const REFUSALS: [&str; 4] = ["the op ShiftRight", "heads of 12 columns", "of heads of width 12", "2 rotated columns"];
 
-/// The inputs of a case, token types where its model has them.
+/// The inputs of a case.
 fn sequences(family: &FamilyGolden, case: &FamilyCase) -> Vec<Sequence> {
-    let types = case.config["type_vocab_size"].as_u64().unwrap_or(2);
-    let of = |&index: &usize| {
-        let input = &family.inputs[index];
-        let typed = |&id: &u32| if u64::from(id) < types { id } else { 0 };
-        Sequence {
-            ids: input.ids.clone(),
-            type_ids: input.type_ids.iter().map(typed).collect(),
-            selected: if case.kind == "predictions" { input.masked.clone() } else { Vec::new() },
-            ..Sequence::default()
-        }
+    let of = |FamilyInput { ids, type_ids, masked: selected, .. }| Sequence {
+        ids,
+        type_ids,
+        selected,
+        ..Sequence::default()
     };
-    case.inputs.iter().map(of).collect()
+    family.inputs_of(case).into_iter().map(of).collect()
 }
 
 /// Kernels of floats for narrow models.

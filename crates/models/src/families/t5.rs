@@ -30,6 +30,8 @@ pub(super) const FAMILY: Family = Family {
 /// Most distances, and most heads, that a table of scores is made for.
 const FARTHEST: usize = 1 << 14;
 const MOST_HEADS: usize = 1 << 10;
+/// Most columns of a head.
+const WIDEST_HEAD: usize = 1 << 14;
 
 /// The fields of `T5Config` that change the numbers, with its defaults.
 #[derive(Deserialize)]
@@ -87,6 +89,7 @@ fn parse(json: Json) -> Result<Config, ModelError> {
         )));
     }
     json.at_most("num_heads", config.num_heads, MOST_HEADS)?;
+    json.at_most("d_kv", config.d_kv, WIDEST_HEAD)?;
     json.epsilon("layer_norm_epsilon", config.layer_norm_epsilon)?;
     feed_forward(&config, json, "")?;
     Ok(config)

@@ -17,27 +17,18 @@ fn assemble(family: &FamilyGolden, case: &FamilyCase) -> TempDir {
 }
 
 /// The rows of all inputs as one packed batch.
-fn run(graph: &Graph, case: &FamilyCase, inputs: &[&FamilyInput]) -> Vec<f32> {
+fn run(graph: &Graph, inputs: &[FamilyInput]) -> Vec<f32> {
     let spans = inputs.iter().map(|input| Span {
         tokens: input.ids.len(),
-        selected: if case.kind == "predictions" {
-            input.masked.iter().map(|&token| token as u32).collect()
-        } else {
-            Vec::new()
-        },
+        selected: input.masked.iter().map(|&token| token as u32).collect(),
         ..Span::default()
     });
     let layout = Layout::new(spans.collect()).expect("a layout");
-    let types = case.config["type_vocab_size"].as_u64().unwrap_or(2);
-    let packed = |of: fn(&FamilyInput) -> &[u32], below: u64| {
+    let packed = |of: fn(&FamilyInput) -> &[u32]| {
         let ids: Vec<i64> = inputs.iter().flat_map(|input| of(input)).map(|&id| i64::from(id)).collect();
-        let ids: Vec<i64> = ids.into_iter().map(|id| if (id as u64) < below { id } else { 0 }).collect();
         Tensor::from_i64(&[ids.len()], &ids).expect("a tensor")
     };
-    let given = [
-        ("input_ids", packed(|input| &input.ids, u64::MAX)),
-        ("token_type_ids", packed(|input| &input.type_ids, types)),
-    ];
+    let given = [("input_ids", packed(|input| &input.ids)), ("token_type_ids", packed(|input| &input.type_ids))];
     let mut cache = Cache::default();
     let mut batch = Batch { bindings: layout.bindings(), layout: &layout, cache: &mut cache };
     let outputs = evaluate(graph, &given, &mut batch).expect("the graph is evaluated");
@@ -58,8 +49,7 @@ fn plain_graphs_equal_transformers() {
                     continue;
                 }
             };
-            let inputs: Vec<&FamilyInput> = case.inputs.iter().map(|&index| &family.inputs[index]).collect();
-            let found = run(&model.graph, case, &inputs);
+            let found = run(&model.graph, &family.inputs_of(case));
             let (expected, _) = family.output(case).expect("the case's output");
             let distance = distance(&found, &expected);
             farthest = farthest.max(distance);
