@@ -25,7 +25,7 @@ fn run(graph: &Graph, inputs: &[FamilyInput]) -> Vec<f32> {
     });
     let layout = Layout::new(spans.collect()).expect("a layout");
     let packed = |of: fn(&FamilyInput) -> &[u32]| {
-        let ids: Vec<i64> = inputs.iter().flat_map(|input| of(input)).map(|&id| i64::from(id)).collect();
+        let ids: Vec<i64> = inputs.iter().flat_map(of).map(|&id| i64::from(id)).collect();
         Tensor::from_i64(&[ids.len()], &ids).expect("a tensor")
     };
     let given = [("input_ids", packed(|input| &input.ids)), ("token_type_ids", packed(|input| &input.type_ids))];

@@ -2,10 +2,11 @@
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, OsString, c_char, c_void};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use bytemuck::{AnyBitPattern, NoUninit};
 use centuple_cuda::{
@@ -180,31 +181,60 @@ impl Device for Emulator {
 
 /// The kernel as a shared library, compiled unless its text and options have been before.
 pub(crate) fn compiled(kernel: Kernel) -> PathBuf {
-    let source = format!("{HEADER}\n{}\n{FOOTER}", kernel.portable_source());
-    let mut arguments: Vec<String> =
-        ["-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC", "-x", "c++", "-", "-o"]
-            .map(str::to_owned)
-            .into();
-    let mut hash = Sha256::new();
-    hash.update(&source);
-    hash.update(kernel.definitions().concat());
-    let hash: String = hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("emulated");
-    std::fs::create_dir_all(&folder).expect("the target folder can be written");
-    let library = folder.join(format!("{hash}.so"));
-    if library.exists() {
-        return library;
+    let machine = machine();
+    // In the text and not before it, since a compiled header is of no use behind definitions.
+    let definition = |option: String| option.trim_start_matches("-D").replacen('=', " ", 1);
+    let definitions = kernel.definitions().into_iter().map(|option| format!("#define {}\n", definition(option)));
+    let source = format!("{}{HEADER}\n{}\n{FOOTER}", definitions.collect::<String>(), kernel.portable_source());
+    let library = machine.with_file_name(format!("{}.so", hash(&[&source])));
+    if !library.exists() {
+        let others = ["-include".into(), machine.with_file_name(MACHINE_HEADER).into(), machine.into()];
+        compile(&["-shared", "-x", "c++", "-", "-x", "none"], others, &source, &library);
     }
-    let staging = tempfile::NamedTempFile::new_in(&folder).expect("the target folder can be written");
-    arguments.push(staging.path().display().to_string());
-    arguments.extend(kernel.definitions());
-    let mut compiler = Command::new("c++").args(&arguments).stdin(Stdio::piped()).spawn().unwrap_or_else(|error| {
+    library
+}
+
+/// Name of the header of what is the same for all kernels.
+const MACHINE_HEADER: &str = "machine.hpp";
+
+/// The library of what is the same for all kernels, compiled unless it has been before. Its header lies beside it, compiled too.
+fn machine() -> &'static Path {
+    static MACHINE: OnceLock<PathBuf> = OnceLock::new();
+    MACHINE.get_or_init(|| {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("emulator");
+        let read = |name| std::fs::read_to_string(sources.join(name)).expect("the emulator's sources are there");
+        let [header, source] = [MACHINE_HEADER, "machine.cpp"].map(read);
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("emulated").join(hash(&[&header, &source]));
+        std::fs::create_dir_all(&folder).expect("the target folder can be written");
+        let library = folder.join("libmachine.so");
+        if !library.exists() {
+            std::fs::write(folder.join(MACHINE_HEADER), &header).expect("the target folder can be written");
+            let place = folder.join(MACHINE_HEADER).with_extension("hpp.gch");
+            compile(&["-x", "c++-header"], [sources.join(MACHINE_HEADER).into()], "", &place);
+            compile(&["-shared"], [sources.join("machine.cpp").into()], "", &library);
+        }
+        library
+    })
+}
+
+fn hash(texts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    texts.iter().for_each(|text| hash.update(text));
+    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Compiles what the arguments name, `-` being the text; the outcome is at its place when it is whole.
+fn compile(arguments: &[&str], others: impl IntoIterator<Item = OsString>, text: &str, place: &Path) {
+    let folder = place.parent().expect("a folder");
+    let staging = tempfile::NamedTempFile::new_in(folder).expect("the target folder can be written");
+    let mut command = Command::new("c++");
+    command.args(["-std=c++17", "-O2", "-ffp-contract=off", "-fPIC"]).args(arguments).args(others);
+    let mut compiler = command.arg("-o").arg(staging.path()).stdin(Stdio::piped()).spawn().unwrap_or_else(|error| {
         panic!("the emulator needs a C++ compiler, and `c++` doesn't run ({error}); install g++")
     });
-    compiler.stdin.take().expect("a pipe").write_all(source.as_bytes()).expect("the compiler reads");
-    assert!(compiler.wait().expect("the compiler ends").success(), "c++ {arguments:?}");
-    staging.persist(&library).expect("the target folder can be written");
-    library
+    compiler.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("the compiler reads");
+    assert!(compiler.wait().expect("the compiler ends").success(), "{command:?}");
+    staging.persist(place).expect("the target folder can be written");
 }
 
 /// Bytes that end where no page is: whoever reads or writes behind them ends the process.
