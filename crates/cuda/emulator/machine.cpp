@@ -91,7 +91,7 @@ void Machine::choose() {
 void Machine::wait(State state) {
     Fiber& waiting = fiber();
     waiting.state = state;
-    swapcontext(&waiting.context, &scheduler);
+    if (_setjmp(waiting.place) == 0) _longjmp(scheduler, 1);
 }
 
 void Machine::barrier() {
@@ -123,7 +123,15 @@ static thread_local void** body_arguments = nullptr;
 static void enter() {
     body(body_arguments);
     machine().fiber().state = State::DONE;
-    swapcontext(&machine().fiber().context, &machine().scheduler);
+    _longjmp(machine().scheduler, 1);
+}
+
+// Runs the chosen thread until it waits or ends. Switching contexts would ask the kernel for the mask of signals each time.
+void Machine::go_on() {
+    if (_setjmp(scheduler) != 0) return;
+    if (fiber().begun) _longjmp(fiber().place, 1);
+    fiber().begun = true;
+    setcontext(&fiber().context);
 }
 
 void Machine::run_block(u32 threads, size_t shared_bytes) {
@@ -144,6 +152,7 @@ void Machine::run_block(u32 threads, size_t shared_bytes) {
         fiber.thread = {thread, 0, 0};
         fiber.groups.assign(1, {});
         fiber.unpublished.clear();
+        fiber.begun = false;
         getcontext(&fiber.context);
         fiber.context.uc_stack.ss_sp = fiber.stack.get();
         fiber.context.uc_stack.ss_size = STACK;
@@ -153,7 +162,7 @@ void Machine::run_block(u32 threads, size_t shared_bytes) {
     }
     while (runnable > 0 && error.empty()) {
         choose();
-        swapcontext(&scheduler, &fiber().context);
+        go_on();
     }
     protect(PROT_READ | PROT_WRITE);
     for (const Fiber& fiber : fibers) {

@@ -14,6 +14,7 @@
 // out of reach, and whoever touches them ends the process.
 
 #include <math.h>
+#include <setjmp.h>
 #include <stdint.h>
 #include <string.h>
 #include <ucontext.h>
@@ -57,7 +58,10 @@ struct Pages {
 enum class State { RUNNABLE, AT_WARP, AT_BLOCK, AT_PREVIOUS, DONE };
 
 struct Fiber {
+    // Where it begins, and where it goes on.
     ucontext_t context;
+    jmp_buf place;
+    bool begun = false;
     std::unique_ptr<u8[]> stack{new u8[STACK]};
     State state = State::RUNNABLE;
     Index thread{0, 0, 0};
@@ -114,7 +118,7 @@ struct Machine {
     bool lets_next_start = false;
     const Pages* pages = nullptr;
     size_t page_ranges = 0;
-    ucontext_t scheduler;
+    jmp_buf scheduler;
     uint64_t random = 1;
     std::string error;
 
@@ -146,6 +150,7 @@ struct Machine {
     void finish_copies(size_t pending);
 
     void choose();
+    void go_on();
     void protect(int protection);
     void run_block(u32 threads, size_t shared_bytes);
 };

@@ -228,7 +228,7 @@ fn compile(arguments: &[&str], others: impl IntoIterator<Item = OsString>, text:
     let folder = place.parent().expect("a folder");
     let staging = tempfile::NamedTempFile::new_in(folder).expect("the target folder can be written");
     let mut command = Command::new("c++");
-    command.args(["-std=c++17", "-O2", "-ffp-contract=off", "-fPIC"]).args(arguments).args(others);
+    command.args(["-std=c++17", "-O2", "-U_FORTIFY_SOURCE", "-ffp-contract=off", "-fPIC"]).args(arguments).args(others);
     let mut compiler = command.arg("-o").arg(staging.path()).stdin(Stdio::piped()).spawn().unwrap_or_else(|error| {
         panic!("the emulator needs a C++ compiler, and `c++` doesn't run ({error}); install g++")
     });
