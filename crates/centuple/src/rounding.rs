@@ -2,11 +2,12 @@
 //! good what they have done.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use centuple_graph::{Graph, Node, NodeId, Op};
-use centuple_kernels::{Epilogue, Kernels, Matrix, MatrixMut, PackedMatrix, ThreadPool, pack_right, packed_len};
+use centuple_kernels::{Epilogue, Kernels, Matrix, MatrixMut, PANEL, PackedMatrix, ThreadPool, pack_right, packed_len};
 use centuple_passes::{
     Channels, LayerPrecision, Moments, Observations, Quantization, Quantizer, RoundedWeights, Segment,
     layer_precisions, observed_values, segment_value, segments,
@@ -171,22 +172,43 @@ fn drift(host: &Host, texts: &[Texts], value: NodeId, channels: &Channels) -> Re
                 values.chunks_exact(width).flat_map(|row| &row[block.clone()]).copied().collect()
             };
             let (before, after) = (of_block(before), of_block(after));
-            add_products(&host.pool, kernels, &after, &after, &mut products[start..])?;
-            add_products(&host.pool, kernels, &before, &after, &mut crossed[start..])?;
+            add_products(&host.pool, kernels, &after, &after, Part::Upper, &mut products[start..])?;
+            add_products(&host.pool, kernels, &before, &after, Part::Whole, &mut crossed[start..])?;
         }
+        mirror(&mut products[start..], block.len());
     }
     Ok(Channels { moments: Moments::of_drifted(width, products, crossed), ..channels.clone() })
 }
 
-/// Rows of products that are one piece of work.
+/// Rows of products that are one piece of work; whole panels.
 const PIECE: usize = 64;
+const _: () = assert!(PIECE.is_multiple_of(PANEL));
 
-/// Adds `Xᵀ Y` to `sums`, `[n, n]`, for rows `[rows, n]`.
+/// What is computed of a matrix.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// All of it.
+    Whole,
+    /// The upper triangle at least.
+    Upper,
+}
+
+/// Makes a square matrix of its upper triangle.
+fn mirror(matrix: &mut [f32], n: usize) {
+    for row in 0..n {
+        for column in 0..row {
+            matrix[row * n + column] = matrix[column * n + row];
+        }
+    }
+}
+
+/// Adds `Xᵀ Y`, or a part of it, to `sums`, `[n, n]`, for rows `[rows, n]`.
 fn add_products(
     pool: &ThreadPool,
     kernels: Kernels,
     x: &[f32],
     y: &[f32],
+    part: Part,
     sums: &mut [f32],
 ) -> Result<(), RuntimeError> {
     let n = sums.len().isqrt();
@@ -208,7 +230,8 @@ fn add_products(
                 let columns = columns.iter_mut().skip(place).step_by(rows);
                 columns.zip(&row[first..first + count]).for_each(|(to, value)| *to = *value);
             }
-            let outcome = multiply(kernels, &columns, packed, &mut sums);
+            let panels = if part == Part::Upper { first / PANEL } else { 0 }..packed.panels();
+            let outcome = multiply(kernels, &columns, packed, panels, &mut sums);
             if let (Err(error), Ok(mut failure)) = (outcome, failure.lock()) {
                 *failure = Some(error);
             }
@@ -217,12 +240,18 @@ fn add_products(
     failure.into_inner().ok().flatten().map_or(Ok(()), Err)
 }
 
-/// Adds `a · b` to `sums`.
-fn multiply(kernels: Kernels, a: &[f32], b: PackedMatrix<'_>, sums: &mut [f32]) -> Result<(), RuntimeError> {
+/// Adds the panels of `a · b` to `sums`.
+fn multiply(
+    kernels: Kernels,
+    a: &[f32],
+    b: PackedMatrix<'_>,
+    panels: Range<usize>,
+    sums: &mut [f32],
+) -> Result<(), RuntimeError> {
     let (count, n) = (a.len() / b.k().max(1), b.n());
     let old = sums.to_vec();
     let epilogue = Epilogue { residual: Some(Matrix::contiguous(&old, count, n)?), ..Epilogue::default() };
     let mut out = MatrixMut::contiguous(sums, count, n)?;
-    kernels.gemm(Matrix::contiguous(a, count, b.k())?, b, 0..b.panels(), &epilogue, &mut out)?;
+    kernels.gemm(Matrix::contiguous(a, count, b.k())?, b, panels, &epilogue, &mut out)?;
     Ok(())
 }

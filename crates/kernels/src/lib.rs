@@ -19,7 +19,7 @@
 //! - 4-bit weights in groups: [`Int4Weight`], [`pack_int4`] and [`PackedInt4`]; activations are [`QuantizedRows`] in
 //!   [`RowCodes::Groups`]; [`Kernels::gemm_int4`]
 //! - n-dimensional building blocks for graphs that no fused kernel fits: [`primitive`]
-//! - weights that are wanted soon: [`prefetch`]
+//! - weights that are wanted soon: [`prefetch`]; plain loops, vectorised for this CPU: [`vectorise()`]
 //! - threads: [`ThreadPool`], [`Worker`], [`CpuBudget`]
 
 mod activation;
@@ -48,6 +48,7 @@ mod simd;
 mod softmax;
 mod thread_pool;
 mod tile;
+mod vectorise;
 
 pub use activation::Activation;
 pub use attention::{
@@ -77,3 +78,4 @@ pub use pooling::{Pooling, maximum, pool};
 pub use prefetch::{prefetch, prefetch_to_write};
 pub use rotary::Rotary;
 pub use thread_pool::{ThreadPool, Worker, share};
+pub use vectorise::vectorise;

@@ -3,7 +3,10 @@
 //! since layers before are rounded, weights are first moved to what gives the old results for the new inputs (Li et al. 2025,
 //! arXiv:2504.02692).
 
-use std::ops::Range;
+use std::iter::Sum;
+use std::ops::{Add, Mul, Range};
+
+use centuple_kernels::vectorise;
 
 /// Most channels of a block: of 1,500 times as many, a second of one processor's time goes into a layer.
 const BLOCK: usize = 2048;
@@ -216,21 +219,27 @@ impl Rows {
 
 /// Adds `factor` times `values` to as many.
 pub(crate) fn add_times(to: &mut [f32], factor: f32, values: &[f32]) {
-    to.iter_mut().zip(values).for_each(|(to, value)| *to += factor * value);
+    vectorise(|| to.iter_mut().zip(values).for_each(|(to, value)| *to += factor * value));
 }
 
 /// The sum of products.
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn dot<T>(a: &[T], b: &[T]) -> T
+where
+    T: Copy + Default + Add<Output = T> + Mul<Output = T> + Sum,
+{
     /// Independent sums, for the compiler to vectorise.
     const LANES: usize = 16;
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-    let mut sums = [0.0; LANES];
-    for (a, b) in a.iter().zip(b) {
-        for lane in 0..LANES {
-            sums[lane] += a[lane] * b[lane];
+    let sums = vectorise(|| {
+        let mut sums = [T::default(); LANES];
+        for (a, b) in a.iter().zip(b) {
+            for lane in 0..LANES {
+                sums[lane] = sums[lane] + a[lane] * b[lane];
+            }
         }
-    }
-    sums.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
+        sums
+    });
+    sums.into_iter().sum::<T>() + a_rest.iter().zip(b_rest).map(|(a, b)| *a * *b).sum()
 }
 
 /// Columns that are factored together: what they need of others is computed for all rows by all threads.
@@ -249,26 +258,26 @@ fn factor(matrix: &mut [f64], n: usize) -> Option<()> {
             let (left, right) = row.split_at_mut(end);
             for column in start.max(number)..end {
                 let other = &behind[(column - start) * width..][..width];
-                left[column] -= dot_f64(right, other);
+                left[column] -= dot(right, other);
             }
         });
         let (above, panel) = matrix[..end * n].split_at_mut(start * n);
         for j in (start..end).rev() {
             let (before, rest) = panel.split_at_mut((j - start) * n);
             let row = &mut rest[..end];
-            let square = row[j] - dot_f64(&row[j + 1..], &row[j + 1..]);
+            let square = row[j] - dot(&row[j + 1..], &row[j + 1..]);
             if !(square.is_normal() && square > 0.0) {
                 return None;
             }
             row[j] = square.sqrt();
             for other in before.chunks_exact_mut(n) {
-                other[j] = (other[j] - dot_f64(&other[j + 1..end], &row[j + 1..])) / row[j];
+                other[j] = (other[j] - dot(&other[j + 1..end], &row[j + 1..])) / row[j];
             }
         }
         in_parallel(above, n, |_, row| {
             for j in (start..end).rev() {
                 let own = &panel[(j - start) * n..][..end];
-                row[j] = (row[j] - dot_f64(&row[j + 1..end], &own[j + 1..])) / own[j];
+                row[j] = (row[j] - dot(&row[j + 1..end], &own[j + 1..])) / own[j];
             }
         });
         end = start;
@@ -287,7 +296,7 @@ fn invert(matrix: &mut [f64], n: usize) {
             let row = &factors[i * n..(i + 1) * n];
             for (column, x) in (first..).zip(columns.iter_mut()).filter(|(column, _)| *column >= i) {
                 let unit = if i == column { 1.0 } else { 0.0 };
-                x[i] = (unit - dot_f64(&row[i + 1..=column], &x[i + 1..])) / row[i];
+                x[i] = (unit - dot(&row[i + 1..=column], &x[i + 1..])) / row[i];
             }
         }
     });
@@ -311,19 +320,6 @@ fn in_parallel<T: Send>(matrix: &mut [T], width: usize, work: impl Fn(usize, &mu
             scope.spawn(|| part.into_iter().for_each(|(number, row)| work(number, row)));
         }
     });
-}
-
-fn dot_f64(a: &[f64], b: &[f64]) -> f64 {
-    /// Independent sums, for the compiler to vectorise.
-    const LANES: usize = 8;
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-    let mut sums = [0.0; LANES];
-    for (a, b) in a.iter().zip(b) {
-        for lane in 0..LANES {
-            sums[lane] += a[lane] * b[lane];
-        }
-    }
-    sums.iter().sum::<f64>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Weights as codes of 4 bits in groups along the depth, each group with the scale that leaves the smallest square error of
 //! its products with inputs as they were observed, or of the weights themselves where nothing was.
 
+use centuple_kernels::vectorise;
 use centuple_tensor::{Tensor, TensorError};
 
 use crate::compensation::{Compensation, Rows};
@@ -211,7 +212,7 @@ impl Trial {
             }
         };
         let ((whole, rest), (important, others)) = (values.as_chunks::<LANES>(), importance.as_chunks::<LANES>());
-        whole.iter().zip(important).for_each(|(values, importance)| add(values, importance));
+        vectorise(|| whole.iter().zip(important).for_each(|(values, importance)| add(values, importance)));
         let mut last = [[0.0; LANES]; 2];
         for (last, rest) in last.iter_mut().zip([rest, others]) {
             last.iter_mut().zip(rest).for_each(|(last, value)| *last = *value);
