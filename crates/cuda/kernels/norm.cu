@@ -25,10 +25,12 @@ DEVICE void add_chunk(float (&row)[8], const u16* from) {
 // A row is the sum of those that are not null of: x [tokens, hidden]; the rows ids0..2 [tokens] of table0..2 [rows,
 // hidden]; residual [tokens, hidden]; times scale. It is normalised where gamma [hidden] is not null: by mean and deviation where beta [hidden]
 // isn't either (Ba et al. 2016), else by its root mean square (Zhang & Sennrich 2019). y [tokens, hidden]; codes [tokens, hidden]; scales
-// [tokens]; of integers also factor [hidden] and zero_points [tokens]. The number of columns, hidden, is a multiple of 8 and at most ROOM.
+// [tokens]; of integers also factor [hidden] and zero_points [tokens], and range_low < range_high where all rows have this range. The number
+// of columns, hidden, is a multiple of 8 and at most ROOM.
 KERNEL(32 * WARPS)(const u16* x, const u16* table0, const u16* table1, const u16* table2, const int* ids0, const int* ids1,
                    const int* ids2, const u16* residual, const float* gamma, const float* beta, float epsilon, float scale, u16* y,
-                   const float* factor, u8* codes, float* scales, int* zero_points, const int* rows, int hidden) {
+                   const float* factor, float range_low, float range_high, u8* codes, float* scales, int* zero_points,
+                   const int* rows, int hidden) {
     let_next_start();
     wait_for_previous();
     int token = blockIdx.x * WARPS + threadIdx.x / 32;
@@ -81,7 +83,8 @@ KERNEL(32 * WARPS)(const u16* x, const u16* table0, const u16* table1, const u16
         }
     }
     if constexpr (BITS > 0) {
-        Quantiser quantised = quantiser<BITS>(warp_min(low), warp_max(high));
+        bool given = range_low < range_high;
+        Quantiser quantised = quantiser<BITS>(given ? range_low : warp_min(low), given ? range_high : warp_max(high));
         UNROLL for (int i = 0; i < CHUNKS_PER_LANE; i++) {
             int column = (i * 32 + lane) * 8;
             if (column >= hidden) continue;

@@ -1,4 +1,4 @@
-// Quantises rows that no norm yields; one warp reads its row twice.
+// Quantises rows that no norm yields; one warp reads its row, twice where it has a range of its own.
 //
 // Constants: BITS, E4M3 (codes are floats), WARPS (rows per block).
 
@@ -12,26 +12,28 @@ DEVICE void load_values(float (&values)[8], const u16* row, const float* factor,
 }
 
 // x [tokens, width], width a multiple of 8; codes [tokens, width]; scales [tokens]; of integers also factor [width] and
-// zero_points [tokens].
-KERNEL(32 * WARPS)(const u16* x, const float* factor, u8* codes, float* scales, int* zero_points, const int* rows,
-                   int width) {
+// zero_points [tokens], and low < high where all rows have this range.
+KERNEL(32 * WARPS)(const u16* x, const float* factor, float low, float high, u8* codes, float* scales, int* zero_points,
+                   const int* rows, int width) {
     let_next_start();
     wait_for_previous();
     int token = blockIdx.x * WARPS + threadIdx.x / 32;
     int lane = threadIdx.x % 32;
     if (token >= *rows) return;
     const u16* row = x + static_cast<i64>(token) * width;
-    float low = 0.0f;
-    float high = 0.0f;
-    for (int column = lane * 8; column < width; column += 256) {
-        float values[8];
-        load_values(values, row, factor, column);
-        UNROLL for (int j = 0; j < 8; j++) {
-            low = fminf(low, values[j]);
-            high = fmaxf(high, values[j]);
+    if (!(low < high)) {
+        for (int column = lane * 8; column < width; column += 256) {
+            float values[8];
+            load_values(values, row, factor, column);
+            UNROLL for (int j = 0; j < 8; j++) {
+                low = fminf(low, values[j]);
+                high = fmaxf(high, values[j]);
+            }
         }
+        low = warp_min(low);
+        high = warp_max(high);
     }
-    Quantiser quantised = quantiser<BITS>(warp_min(low), warp_max(high));
+    Quantiser quantised = quantiser<BITS>(low, high);
     for (int column = lane * 8; column < width; column += 256) {
         float values[8];
         load_values(values, row, factor, column);

@@ -141,10 +141,26 @@ pub struct NormOperands {
     pub hidden: usize,
     /// `[tokens, hidden]`: the result.
     pub y: Pointer,
-    /// `[hidden]` f32: what each column is multiplied by before it becomes integers; null otherwise.
-    pub factor: Pointer,
+    /// How the result becomes integers.
+    pub integers: IntegerOperands,
     /// The result's codes.
     pub codes: CodePointers,
+}
+
+/// How rows become integers.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct IntegerOperands {
+    /// `[width]` f32: what each column is multiplied by; null where codes are floats.
+    pub factor: Pointer,
+    /// The least and greatest value of all rows; the same number twice where each row has its own.
+    pub range: [f32; 2],
+}
+
+impl IntegerOperands {
+    fn arguments(self) -> [Argument; 3] {
+        let [low, high] = self.range.map(Argument::Float);
+        [Argument::Pointer(self.factor), low, high]
+    }
 }
 
 /// Operands of [`Specialisation::Gemm`].
@@ -382,14 +398,25 @@ impl Launch {
         let mut arguments = pointers(&[operands.x, table0.0, table1.0, table2.0, table0.1, table1.1, table2.1]);
         arguments.extend(pointers(&[operands.residual, operands.gamma, operands.beta]));
         arguments.extend([operands.epsilon, operands.scale].map(Argument::Float));
-        arguments.extend(pointers(&[operands.y, operands.factor, codes, scales, zero_points, rows.count]));
+        arguments.push(Argument::Pointer(operands.y));
+        arguments.extend(operands.integers.arguments());
+        arguments.extend(pointers(&[codes, scales, zero_points, rows.count]));
         arguments.push(int(operands.hidden));
         Launch::row_wise(kernel, rows, arguments)
     }
 
     /// [`Specialisation::Quantise`] of `x [rows, width]`.
-    pub fn quantise(kernel: Kernel, rows: Extent, [x, factor]: [Pointer; 2], to: CodePointers, width: usize) -> Launch {
-        let mut arguments = pointers(&[x, factor, to.codes, to.scales, to.zero_points, rows.count]);
+    pub fn quantise(
+        kernel: Kernel,
+        rows: Extent,
+        x: Pointer,
+        integers: IntegerOperands,
+        to: CodePointers,
+        width: usize,
+    ) -> Launch {
+        let mut arguments = vec![Argument::Pointer(x)];
+        arguments.extend(integers.arguments());
+        arguments.extend(pointers(&[to.codes, to.scales, to.zero_points, rows.count]));
         arguments.push(int(width));
         Launch::row_wise(kernel, rows, arguments)
     }

@@ -26,8 +26,8 @@ pub use driver::{CudaDevice, DeviceInfo, Driver};
 pub use error::{CudaError, Result};
 pub use launch::{
     Argument, AttentionOperands, BatchPointers, CachePointers, Capacity, CodePointers, Columns, ContentScores,
-    DenseOperands, Distances, EpilogueOperands, Extent, GemmOperands, GroupedGemmOperands, HeadNormOperands, Launch,
-    NormOperands, Pointer, RotaryOperands, Rows, WideNormOperands, attention_blocks,
+    DenseOperands, Distances, EpilogueOperands, Extent, GemmOperands, GroupedGemmOperands, HeadNormOperands,
+    IntegerOperands, Launch, NormOperands, Pointer, RotaryOperands, Rows, WideNormOperands, attention_blocks,
 };
 pub use matmul::{Matmul, Scaling};
 pub use nvrtc::{Compiled, Nvrtc};

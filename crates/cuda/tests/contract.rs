@@ -253,12 +253,13 @@ proptest! {
         format in formats(),
         [tokens, sixteenths, n] in [1usize..7, 1usize..20, 1usize..5],
         bits in prop_oneof![Just(7u8), Just(8)],
+        range in proptest::option::of(Just([-1.0f32, 1.5])),
         seed in any::<u64>(),
     ) {
         let (mut random, k, n) = (Random::new(seed), sixteenths * 16, n * 8);
         let x = stored(&mut random, format, tokens * k, 2.0);
         let factor = floats(&mut random, k, 1.0);
-        let codes: Codes = quantise(format, &x, &factor, bits);
+        let codes: Codes = quantise(format, &x, &factor, bits, range);
         let scales = floats(&mut random, n, 0.01);
         // The CPU sums some products in 16 bits, which have no room for the largest codes.
         for (largest, on_cpu) in [(127, false), (64, true)] {
@@ -267,7 +268,7 @@ proptest! {
             let weight_of = Weight::Codes { x: &codes, weight: &weight, scales: &scales };
             let gemm =
                 Gemm { format, k, n, weight: weight_of, bias: None, activation: Activation::Identity, residual: None };
-            let op = Op::QuantizedLinear { bits, bias: false, activation: None, residual: false };
+            let op = Op::QuantizedLinear { bits, range, bias: false, activation: None, residual: false };
             let weight = Tensor::from_i8(&[n, k], &weight).expect("codes");
             let operands = [tensor(format, [tokens, k], &x), weight, wide(&[n], &scales), wide(&[k], &factor)];
             let layout = one_sequence(tokens);

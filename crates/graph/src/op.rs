@@ -53,10 +53,14 @@ pub enum Op {
     /// Each row of `x · factor` is quantised on its own to unsigned codes of `bits` bits: with `low = min(row, 0)`,
     /// `high = max(row, 0)` and `scale = (high - low) / (2^bits - 1)`, the zero point is `round(-low / scale)` and a code
     /// `clamp(round(value / scale) + zero point)`. The products are summed exactly; `factor` undoes what the codes
-    /// of the weights have been multiplied by (smoothing, Xiao et al. 2022, arXiv:2211.10438).
+    /// of the weights have been multiplied by (smoothing, Xiao et al. 2022, arXiv:2211.10438). Where the model fixes the
+    /// `range` of `x · factor`, all rows have its `low` and `high`, and what lies outside becomes the nearest code.
     QuantizedLinear {
         /// Bits of an activation's code: 7, 8 or 12.
         bits: u8,
+        /// `[low, high]`, finite, `low ≤ 0 ≤ high` and not both 0; without it each row has its own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        range: Option<[f32; 2]>,
         /// Whether there is a bias.
         bias: bool,
         /// Applied before the residual is added.

@@ -48,10 +48,12 @@ fn attributes(op: &Op) -> String {
         Op::Positions { offset, padding: None } => format!("{name}[+{offset}]"),
         Op::Positions { offset, padding: Some(padding) } => format!("{name}[+{offset}, padding {padding}]"),
         Op::ShiftRight { first } => first.map_or_else(|| name.to_owned(), |first| format!("{name}[{first}]")),
-        Op::Linear { bias, activation, residual } | Op::QuantizedLinear { bits: _, bias, activation, residual } => {
+        Op::Linear { bias, activation, residual }
+        | Op::QuantizedLinear { bits: _, range: _, bias, activation, residual } => {
             let mut parts = Vec::new();
-            if let Op::QuantizedLinear { bits, .. } = op {
+            if let Op::QuantizedLinear { bits, range, .. } = op {
                 parts.push(format!("{bits} bits"));
+                parts.extend(range.map(|[low, high]| format!("{low} to {high}")));
             }
             if *bias {
                 parts.push("bias".to_owned());

@@ -139,8 +139,8 @@ pub(crate) fn infer(op: &Op, facts: &[&Fact]) -> Result<Fact> {
         }
         Op::Embedding => embedding(&operands)?,
         Op::Linear { bias, activation: _, residual } => linear(&operands, *bias, *residual)?,
-        Op::QuantizedLinear { bits, bias, activation: _, residual } => {
-            quantized_linear(&operands, *bits, *bias, *residual)?
+        Op::QuantizedLinear { bits, range, bias, activation: _, residual } => {
+            quantized_linear(&operands, *bits, *range, *bias, *residual)?
         }
         Op::GroupQuantizedLinear { bits, group, zero_points, bias, activation: _, residual } => {
             group_quantized_linear(&operands, (*bits, *group), *zero_points, *bias, *residual)?
@@ -328,10 +328,23 @@ fn linear(operands: &Operands, bias: bool, residual: bool) -> Result<Shape> {
     Ok(shape)
 }
 
-fn quantized_linear(operands: &Operands, bits: u8, bias: bool, residual: bool) -> Result<Shape> {
+fn quantized_linear(
+    operands: &Operands,
+    bits: u8,
+    range: Option<[f32; 2]>,
+    bias: bool,
+    residual: bool,
+) -> Result<Shape> {
     operands.exactly(4 + usize::from(bias) + usize::from(residual))?;
     if !matches!(bits, 7 | 8 | 12) {
         return Err(ShapeError::Attribute(format!("activations of {bits} bits; 7, 8 and 12 are supported")));
+    }
+    if let Some([low, high]) = range
+        && !(low <= 0.0 && high >= 0.0 && (high - low).is_normal())
+    {
+        return Err(ShapeError::Attribute(format!(
+            "activations from {low} to {high}; a range has a size and includes 0"
+        )));
     }
     let (rows, k) = operands.rows(0)?;
     let codes = &operands.typed(1, DType::I8)?.shape;

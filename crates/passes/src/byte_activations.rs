@@ -16,9 +16,9 @@ const WIDE: u8 = 12;
 /// The rewritten graph does not verify.
 pub fn byte_activations(graph: &Graph) -> Result<(Graph, Report), PassError> {
     let rule = |state: &mut Rewrite, _, node: &Node| {
-        let Op::QuantizedLinear { bits: WIDE, bias, activation, residual } = node.op else { return Ok(None) };
+        let Op::QuantizedLinear { bits: WIDE, range, bias, activation, residual } = node.op else { return Ok(None) };
         let inputs = state.images(&node.inputs);
-        let op = Op::QuantizedLinear { bits: 8, bias, activation, residual };
+        let op = Op::QuantizedLinear { bits: 8, range, bias, activation, residual };
         state.new.push(node.name.clone(), op, &inputs).map(Some)
     };
     apply_alone("byte_activations", graph, |graph| rewrite(graph, rule))
@@ -38,7 +38,8 @@ mod tests {
         let scales = graph.constant("scales", Tensor::from_f32(&[3], &[0.5; 3])?)?;
         let factor = graph.constant("factor", Tensor::from_f32(&[2], &[1.0; 2])?)?;
         for bits in [7, 8, 12] {
-            let op = Op::QuantizedLinear { bits, bias: false, activation: None, residual: false };
+            let op =
+                Op::QuantizedLinear { bits, range: Some([-1.0, 2.0]), bias: false, activation: None, residual: false };
             let y = graph.push("y", op, &[x, codes, scales, factor])?;
             graph.output(&format!("{bits} bits"), y);
         }

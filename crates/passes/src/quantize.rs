@@ -317,7 +317,7 @@ fn linear(
     {
         inputs[4] = state.new.constant(format!("{}.bias", node.name), corrected)?;
     }
-    let op = Op::QuantizedLinear { bits, bias: true, activation, residual };
+    let op = Op::QuantizedLinear { bits, range: None, bias: true, activation, residual };
     state.new.push(node.name.clone(), op, &inputs).map(Some)
 }
 

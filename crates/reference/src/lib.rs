@@ -161,8 +161,9 @@ pub fn apply(op: &Op, operands: &[&Tensor], batch: &mut Batch) -> Result<Tensor>
         Op::ShiftRight { first } => packed::shift_right(operands[0], *first, batch.layout),
         Op::Embedding => packed::embedding(operands),
         Op::Linear { bias, activation, residual } => packed::linear(operands, *bias, *activation, *residual),
-        Op::QuantizedLinear { bits, bias, activation, residual } => {
-            quantized::linear(operands, *bits, *bias, *activation, *residual)
+        Op::QuantizedLinear { bits, range, bias, activation, residual } => {
+            let epilogue = quantized::Epilogue { bias: *bias, activation: *activation, residual: *residual };
+            quantized::linear(operands, *bits, *range, epilogue)
         }
         Op::GroupQuantizedLinear { bits: _, group, zero_points, bias, activation, residual } => {
             let epilogue = quantized::Epilogue { bias: *bias, activation: *activation, residual: *residual };

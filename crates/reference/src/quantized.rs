@@ -14,11 +14,11 @@ struct Row {
     zero_point: i64,
 }
 
-/// Quantises one row on its own; the steps are those of f32, so that the integers are the kernels'.
-fn quantize(row: &[f32], factor: &[f32], bits: u8) -> Row {
+/// Quantises one row, within its own range where none is given; the steps are those of f32, so that the integers are the
+/// kernels'.
+fn quantize(row: &[f32], factor: &[f32], bits: u8, range: Option<[f32; 2]>) -> Row {
     let values: Vec<f32> = row.iter().zip(factor).map(|(&value, &factor)| value * factor).collect();
-    let low = values.iter().copied().fold(0.0f32, f32::min);
-    let high = values.iter().copied().fold(0.0f32, f32::max);
+    let [low, high] = range.unwrap_or_else(|| [f32::min, f32::max].map(|of| values.iter().copied().fold(0.0, of)));
     let levels = f32::from((1u16 << bits) - 1);
     let scale = (high - low) / levels;
     if scale == 0.0 || !scale.is_finite() {
@@ -33,9 +33,8 @@ fn quantize(row: &[f32], factor: &[f32], bits: u8) -> Row {
 pub(crate) fn linear(
     operands: &[&Tensor],
     bits: u8,
-    bias: bool,
-    activation: Option<Activation>,
-    residual: bool,
+    range: Option<[f32; 2]>,
+    Epilogue { bias, activation, residual }: Epilogue,
 ) -> Result<Tensor> {
     let (x, codes) = (operands[0], operands[1].as_i8()?);
     let (scales, factor) = (operands[2].as_f32()?, operands[3].as_f32()?);
@@ -44,7 +43,7 @@ pub(crate) fn linear(
     let residual_of = if residual { Some(operands[4 + usize::from(bias)].as_f32()?) } else { None };
     let mut out = Vec::with_capacity(x.len() / k * n);
     for row in x.as_f32()?.chunks_exact(k) {
-        let row = quantize(row, factor, bits);
+        let row = quantize(row, factor, bits, range);
         for (column, weights) in codes.chunks_exact(k).enumerate() {
             let products = row.codes.iter().zip(weights);
             let sum: i64 = products.map(|(&code, &weight)| (code - row.zero_point) * i64::from(weight)).sum();

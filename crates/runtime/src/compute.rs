@@ -248,7 +248,7 @@ impl<'a> Run<'a> {
         let words = self.write(quantized.out, rows, block)?;
         Ok(Quantization {
             factor: quantized.factor.map(|factor| self.weight(factor, quantized.k)).transpose()?,
-            rows: QuantizedRowsMut::new(words, quantized.k, quantized.form)?,
+            rows: QuantizedRowsMut::new(words, quantized.k, quantized.form)?.within(quantized.range),
         })
     }
 

@@ -128,6 +128,9 @@ enum Lowered {
     Constant,
 }
 
+/// What tells quantised rows apart: their value, factors, form and the bits of their range.
+type QuantizedKey = (NodeId, Option<NodeId>, RowCodes, Option<[u32; 2]>);
+
 struct Lowering<'a> {
     graph: &'a Graph,
     /// By node: whether a primitive op reads it, so that rows must have no gaps.
@@ -135,8 +138,7 @@ struct Lowering<'a> {
     /// By node: whether it is a wide layer that is only pooled.
     pooled: Vec<bool>,
     lowered: HashMap<NodeId, Lowered>,
-    /// Quantised rows by value, factors and form.
-    quantized: HashMap<(NodeId, Option<NodeId>, RowCodes), View>,
+    quantized: HashMap<QuantizedKey, View>,
     weights: WeightsBuilder,
     inputs: Vec<Input>,
     derived: Vec<DerivedIds>,
@@ -276,8 +278,8 @@ impl Lowering<'_> {
                 let kernel = Kernel::Linear { x, weight, bias: bias_at, activation: *activation, residual };
                 self.stage(id, node, kernel)
             }
-            Op::QuantizedLinear { bits, bias, activation, residual } => {
-                let x = self.quantized(node, Some(3), activation_bits(node, *bits)?.into())?;
+            Op::QuantizedLinear { bits, range, bias, activation, residual } => {
+                let x = self.quantized(node, Some(3), activation_bits(node, *bits)?.into(), *range)?;
                 let weight = self.codes(node, *bits)?;
                 let bias_at = if *bias { Some(self.floats(node, 4)?) } else { None };
                 let residual_at = 4 + usize::from(*bias);
@@ -286,7 +288,7 @@ impl Lowering<'_> {
                 self.stage(id, node, kernel)
             }
             Op::GroupQuantizedLinear { bits: _, group, zero_points, bias, activation, residual } => {
-                let x = self.quantized(node, None, RowCodes::Groups(*group))?;
+                let x = self.quantized(node, None, RowCodes::Groups(*group), None)?;
                 let weight = self.nibbles(node, *group, *zero_points)?;
                 let rest = 3 + usize::from(*zero_points);
                 let bias_at = if *bias { Some(self.floats(node, rest)?) } else { None };
@@ -597,8 +599,15 @@ impl Lowering<'_> {
 
     /// The quantised rows of an integer layer's input, whose factors are an operand of the layer: as a by-product of the
     /// norm or gate that yields it, else by a stage.
-    fn quantized(&mut self, node: &Node, factor: Option<usize>, form: RowCodes) -> Result<View> {
-        let key = (node.inputs[0], factor.map(|index| node.inputs[index]), form);
+    fn quantized(
+        &mut self,
+        node: &Node,
+        factor: Option<usize>,
+        form: RowCodes,
+        range: Option<[f32; 2]>,
+    ) -> Result<View> {
+        let bits = range.map(|range| range.map(f32::to_bits));
+        let key = (node.inputs[0], factor.map(|index| node.inputs[index]), form, bits);
         if let Some(view) = self.quantized.get(&key) {
             return Ok(*view);
         }
@@ -607,7 +616,7 @@ impl Lowering<'_> {
         let words = quantized_columns(x.columns, form);
         let out = self.value(&[rows(shape), words.into()], false);
         let factor = factor.map(|index| self.floats(node, index)).transpose()?;
-        let quantized = Quantized { out, factor, k: x.columns, form };
+        let quantized = Quantized { out, factor, k: x.columns, form, range };
         let producer = self.stages.iter_mut().rev().find(|stage| stage.out == Some(x));
         match producer.map(|stage| &mut stage.kernel) {
             Some(

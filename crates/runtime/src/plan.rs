@@ -197,6 +197,8 @@ pub(crate) struct Quantized {
     /// Number of channels.
     pub(crate) k: usize,
     pub(crate) form: RowCodes,
+    /// The least and greatest value, where not each row has its own.
+    pub(crate) range: Option<[f32; 2]>,
 }
 
 /// An operand of a primitive stage: contiguous, with its shape.

@@ -182,7 +182,7 @@ fn quantized(
         let other = graph.constant("other", random.tensor(&size, 0.5)?)?;
         inputs.push(graph.push("residual", plain, &[x, other])?);
     }
-    Ok(graph.push("quantized", Op::QuantizedLinear { bits, bias: true, activation, residual }, &inputs)?)
+    Ok(graph.push("quantized", Op::QuantizedLinear { bits, range: None, bias: true, activation, residual }, &inputs)?)
 }
 
 fn quantized_linear(bits: u8, activation: Option<Activation>, residual: bool, size: [usize; 2]) -> Result<Case> {
@@ -435,15 +435,17 @@ fn quantized_behind_layer_norm(bits: [u8; 2]) -> Result<Case> {
     Ok(case)
 }
 
-/// Layers of all bits that read the same value by the same factors, and have the same weights.
+/// Layers of all bits and ranges that read the same value by the same factors, and have the same weights.
 fn quantized_twice() -> Result<Case> {
     let (mut graph, x) = packed(30)?;
     let [codes, scales, factor] = codes(&mut Random::new(53), 60, [20, 30])?;
     let inputs =
         [x, graph.constant("codes", codes)?, graph.constant("scales", scales)?, graph.constant("factor", factor)?];
     let mut layers = Vec::new();
-    for bits in [12, 7, 8, 12] {
-        let op = Op::QuantizedLinear { bits, bias: false, activation: None, residual: false };
+    let own = [12, 7, 8, 12].map(|bits| (bits, None));
+    let given = [(12, [-0.7, 1.1]), (8, [-0.7, 1.1]), (8, [-9.0, 0.0])].map(|(bits, range)| (bits, Some(range)));
+    for (bits, range) in own.into_iter().chain(given) {
+        let op = Op::QuantizedLinear { bits, range, bias: false, activation: None, residual: false };
         layers.push(graph.push(format!("of {bits} bits"), op, &inputs)?);
     }
     let out = graph.push("columns", Op::Concat { axis: 1 }, &layers)?;

@@ -35,6 +35,8 @@ pub enum Coding<'a> {
         factor: &'a [f32],
         /// Bits of a code.
         bits: u8,
+        /// Least and greatest value, where not each row has its own.
+        range: Option<[f32; 2]>,
     },
     /// e4m3 floats.
     E4m3,
@@ -101,7 +103,7 @@ impl Norm<'_> {
             }
             rows.extend(self.format.narrowed(&row));
             match self.codes {
-                Some(Coding::Integers { factor, bits }) => codes.push(&row, factor, bits),
+                Some(Coding::Integers { factor, bits, range }) => codes.push(&row, factor, bits, range),
                 Some(Coding::E4m3) => codes.push_e4m3(&row),
                 None => {}
             }
@@ -131,10 +133,9 @@ fn row_sum(row: &[f32]) -> f32 {
 
 impl Codes {
     /// Quantises one more row: the steps of `Op::QuantizedLinear`.
-    fn push(&mut self, row: &[f32], factor: &[f32], bits: u8) {
+    fn push(&mut self, row: &[f32], factor: &[f32], bits: u8, range: Option<[f32; 2]>) {
         let values: Vec<f32> = row.iter().zip(factor).map(|(x, factor)| x * factor).collect();
-        let low = values.iter().copied().fold(0.0, f32::min);
-        let high = values.iter().copied().fold(0.0, f32::max);
+        let [low, high] = range.unwrap_or_else(|| [f32::min, f32::max].map(|of| values.iter().copied().fold(0.0, of)));
         let levels = f32::from((1u16 << bits) - 1);
         let scale = (high - low) / levels;
         let usable = scale > 0.0 && scale.is_finite();
@@ -147,9 +148,9 @@ impl Codes {
     }
 }
 
-/// `kernels/quantise.cu`: the codes of `x [tokens, width]` times `factor [width]`.
-pub fn quantise(format: Format, x: &[u16], factor: &[f32], bits: u8) -> Codes {
+/// `kernels/quantise.cu`: the codes of `x [tokens, width]` times `factor [width]`, within a range where not each row has its own.
+pub fn quantise(format: Format, x: &[u16], factor: &[f32], bits: u8, range: Option<[f32; 2]>) -> Codes {
     let mut codes = Codes::default();
-    x.chunks(factor.len().max(1)).for_each(|row| codes.push(&format.widened(row), factor, bits));
+    x.chunks(factor.len().max(1)).for_each(|row| codes.push(&format.widened(row), factor, bits, range));
     codes
 }

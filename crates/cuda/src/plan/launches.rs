@@ -9,8 +9,8 @@ use crate::device::Operation;
 use crate::error::Result;
 use crate::launch::{
     AttentionOperands, Capacity, CodePointers, Columns, ContentScores, DenseOperands, Distances, EpilogueOperands,
-    GemmOperands, GroupedGemmOperands, HeadNormOperands, Launch, NormOperands, Pointer, RotaryOperands, Rows,
-    WideNormOperands,
+    GemmOperands, GroupedGemmOperands, HeadNormOperands, IntegerOperands, Launch, NormOperands, Pointer,
+    RotaryOperands, Rows, WideNormOperands,
 };
 use crate::matmul::{Matmul, Scaling, sum_factor};
 use crate::specialisation::{
@@ -85,15 +85,10 @@ impl Addresses<'_> {
                 let specialisation = Specialisation::Norm { room: norm_room(width)?, codes };
                 Ok(Launch::norm(kernel(specialisation)?, rows, &operands))
             }
-            Step::Quantise { x, quantisation: Quantisation { factor, codes, to } } => {
-                let operands = [self.value(*x), self.weight(*factor)];
-                Ok(Launch::quantise(
-                    kernel(Specialisation::Quantise { codes: *codes })?,
-                    rows,
-                    operands,
-                    self.codes(*to),
-                    width,
-                ))
+            Step::Quantise { x, quantisation } => {
+                let kernel = kernel(Specialisation::Quantise { codes: quantisation.codes })?;
+                let (integers, to) = (self.integers(*quantisation), self.codes(quantisation.to));
+                Ok(Launch::quantise(kernel, rows, self.value(*x), integers, to, width))
             }
             Step::Gemm { product, activation, n, wide, .. } => {
                 let tile = tile(rows.most, *n, 1, target);
@@ -294,10 +289,14 @@ impl Addresses<'_> {
         if let Some(Affine { gamma, beta, epsilon }) = norm {
             (operands.gamma, operands.beta, operands.epsilon) = (self.weights[gamma], self.weight(beta), epsilon);
         }
-        if let Some(Quantisation { factor, to, .. }) = quantisation {
-            (operands.factor, operands.codes) = (self.weight(factor), self.codes(to));
+        if let Some(quantisation) = quantisation {
+            (operands.integers, operands.codes) = (self.integers(quantisation), self.codes(quantisation.to));
         }
         operands
+    }
+
+    fn integers(&self, Quantisation { factor, range, .. }: Quantisation) -> IntegerOperands {
+        IntegerOperands { factor: self.weight(factor), range: range.unwrap_or_default() }
     }
 
     fn gemm(&self, step: &Step, product: &Product) -> GemmOperands {

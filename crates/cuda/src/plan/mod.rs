@@ -50,10 +50,12 @@ pub(crate) struct Codes {
 }
 
 /// How rows are quantised, and where to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Quantisation {
     /// What columns are multiplied by before they become integers.
     pub(crate) factor: Option<WeightId>,
+    /// The least and greatest value, where not each row has its own.
+    pub(crate) range: Option<[f32; 2]>,
     pub(crate) codes: CodeType,
     pub(crate) to: Codes,
 }

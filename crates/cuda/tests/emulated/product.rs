@@ -12,6 +12,7 @@ use centuple::receipt::metrics::Metric;
 use centuple::tasks::{Engine, Output};
 use centuple::{Choice, CudaFiles, Device, Error, Host, LoadOptions, Precision};
 use centuple_cuda::{Architecture, Format, lower};
+use centuple_graph::Op;
 use centuple_onnx::File;
 
 use crate::driver::Machine;
@@ -19,7 +20,8 @@ use crate::encoders::Failure;
 use crate::engine::{HIDDEN, INNER, checkpoint, cosine, host, llama, sequences};
 
 const GPU: Device = Device::Cuda(None);
-/// The type of a tensor's elements in ONNX.
+/// Types of a tensor's elements in ONNX.
+const FLOAT: i32 = 1;
 const INT8: i32 = 3;
 const TEXTS: [&str; 6] =
     ["a happy person", "the cat sat on the mat", "it is raining", "one two three", "nobody knows why", "good morning"];
@@ -42,7 +44,17 @@ fn layers(path: &Path) -> Result<Vec<[Vec<u8>; 2]>, Failure> {
     Ok(found)
 }
 
-/// A layer's codes and scales reach the device as the file has them, alone or joined with those of others.
+/// The ranges of bytes that the scales of activations in an ONNX file stand for, which have no zero point.
+fn ranges(path: &Path) -> Result<Vec<[f32; 2]>, Failure> {
+    let file = File::open(path)?;
+    let graph = file.model().graph.as_ref().ok_or("no graph")?;
+    let scales = graph.initializer.iter().filter(|tensor| tensor.data_type == FLOAT && tensor.dims.is_empty());
+    let scales = scales.filter_map(|scale| scale.raw_data.first_chunk::<4>()).map(|bytes| f32::from_le_bytes(*bytes));
+    Ok(scales.map(|scale| [-128.0 * scale, 127.0 * scale]).collect())
+}
+
+/// A layer's codes and scales reach the device as the file has them, alone or joined with those of others, and so do the ranges
+/// of activations where the file fixes them.
 #[test]
 fn quantised_files_run_with_their_codes() -> Result<(), Failure> {
     let (machine, folder, host) = (Machine::new(Architecture::OLDEST, false)?, checkpoint()?, host()?);
@@ -68,6 +80,13 @@ fn quantised_files_run_with_their_codes() -> Result<(), Failure> {
         assert_eq!(layers.len(), 6, "{}", file.name());
         for [codes, scales] in &layers {
             assert!(has(codes) && has(scales), "{}: codes of {} bytes", file.name(), codes.len());
+        }
+        let of_file = ranges(&path)?;
+        for node in compiled.graph.nodes() {
+            if let Op::QuantizedLinear { bits, range, .. } = node.op {
+                assert_eq!((bits, range.is_some()), (8, file == ExportFile::Qdq), "`{}`", node.name);
+                assert!(range.is_none_or(|range| of_file.contains(&range)), "`{}`: {range:?}", node.name);
+            }
         }
         let mut found = host.start(&compiled)?.engine;
         let mut expected = host.load_folder(&path, "model", &on_cpu)?.engine;

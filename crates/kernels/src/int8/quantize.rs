@@ -1,4 +1,4 @@
-//! Quantisation of rows, each by its own range: what a row becomes does not depend on other rows.
+//! Quantisation of rows, each by its own range or all by one that is given: what a row becomes does not depend on other rows.
 #![allow(unsafe_code)]
 
 use std::ops::Range;
@@ -72,8 +72,9 @@ impl<'a> Target<'a> {
 impl Kernels {
     /// Quantises each row of `x · factor` to the codes of `out`, as a whole asymmetrically.
     ///
-    /// With `low` and `high` the least and greatest of the row and 0, `scale = (high - low) / levels`,
-    /// `zero point = round(-low / scale)` and `code = min(round(v / scale) + zero point, levels)`; halves
+    /// With `low` and `high` the least and greatest of the row and 0, or those of [`QuantizedRowsMut::within`],
+    /// `scale = (high - low) / levels`, `zero point = round(-low / scale)` and
+    /// `code = clamp(round(v / scale) + zero point, 0, levels)`; halves
     /// are rounded to even, and `/ scale` is a multiplication with the rounded `1 / scale`. A row whose
     /// range is zero, or so small that `1 / scale` is infinite, becomes zeros with scale 0. A row with a
     /// NaN, an infinity or a range beyond f32 becomes zeros with scale NaN, so that what is computed from
@@ -219,7 +220,10 @@ unsafe fn quantize<S: Simd>(s: S, x: impl Fn(usize) -> *const f32, target: &Targ
     // SAFETY: the rows have `words + 2` words, `x` and `factor` `columns` elements.
     unsafe {
         for (steps, row) in steps.iter_mut().zip(rows.clone()) {
-            let (low, high) = range(s, x(row), factor, columns);
+            let (mut low, mut high) = range(s, x(row), factor, columns);
+            if let Some(given) = target.out.range().filter(|_| low.is_finite() && high.is_finite()) {
+                [low, high] = given;
+            }
             let scale = (high - low) / levels;
             let inverse = 1.0 / scale;
             *steps = Steps { scale, inverse, zero_point: (-low * inverse).round_ties_even() };
@@ -317,8 +321,8 @@ unsafe fn codes<S: Simd, const TWO_BYTES: bool>(
 ) {
     // Subtracting less than was added to round adds the zero point.
     let (round, shift) = (s.splat(ROUND), s.splat(ROUND - steps.zero_point));
-    let (inverse, levels) = (s.splat(steps.inverse), s.splat(levels));
-    let code = |v: S::Vector| s.min(s.sub(s.add(s.mul(v, inverse), round), shift), levels);
+    let (inverse, zero, levels) = (s.splat(steps.inverse), s.splat(0.0), s.splat(levels));
+    let code = |v: S::Vector| s.max(s.min(s.sub(s.add(s.mul(v, inverse), round), shift), levels), zero);
     let padded = 4 * code_words(columns);
     let mut start = 0;
     // SAFETY: all elements are before `columns`; padding ends at the next multiple of 8.

@@ -72,6 +72,7 @@ pub struct QuantizedRowsMut<'a> {
     words: MatrixMut<'a>,
     k: usize,
     form: RowCodes,
+    range: Option<[f32; 2]>,
 }
 
 impl<'a> QuantizedRows<'a> {
@@ -171,7 +172,14 @@ impl<'a> QuantizedRowsMut<'a> {
     pub fn new(words: MatrixMut<'a>, k: usize, form: impl Into<RowCodes>) -> Result<Self, KernelError> {
         let form = form.into();
         check_columns(words.columns(), k, form)?;
-        Ok(Self { words, k, form })
+        Ok(Self { words, k, form, range: None })
+    }
+
+    /// The same rows, of which those that are quantised as a whole have this range `[low, high]` where there is one, and not each
+    /// its own: it includes 0, has a size, and is finite.
+    #[must_use]
+    pub fn within(self, range: Option<[f32; 2]>) -> Self {
+        Self { range, ..self }
     }
 
     /// Number of rows.
@@ -192,6 +200,11 @@ impl<'a> QuantizedRowsMut<'a> {
         self.form
     }
 
+    /// The range of all rows, where they don't have each its own.
+    pub(crate) fn range(&self) -> Option<[f32; 2]> {
+        self.range
+    }
+
     /// The view of some rows. Errors if the range is not in `0..rows`.
     pub fn slice_rows(self, range: Range<usize>) -> Result<Self, KernelError> {
         Ok(Self { words: self.words.slice_rows(range)?, ..self })
@@ -206,7 +219,7 @@ impl<'a> QuantizedRowsMut<'a> {
     /// A shorter-lived view of the same rows.
     #[must_use]
     pub fn reborrow(&mut self) -> QuantizedRowsMut<'_> {
-        QuantizedRowsMut { words: self.words.reborrow(), k: self.k, form: self.form }
+        QuantizedRowsMut { words: self.words.reborrow(), k: self.k, form: self.form, range: self.range }
     }
 
     /// Address of the first word of a row; to be accessed only if the row exists.

@@ -13,11 +13,22 @@ const COLUMNS: [usize; 12] = [1, 2, 7, 8, 9, 16, 17, 31, 33, 100, 384, 1000];
 
 /// The words of quantised rows without gaps.
 fn quantize(kernels: Kernels, x: &[f32], columns: usize, factor: Option<&[f32]>, bits: ActivationBits) -> Vec<f32> {
+    quantize_within(kernels, x, columns, factor, bits, None)
+}
+
+fn quantize_within(
+    kernels: Kernels,
+    x: &[f32],
+    columns: usize,
+    factor: Option<&[f32]>,
+    bits: ActivationBits,
+    range: Option<[f32; 2]>,
+) -> Vec<f32> {
     let rows = x.len() / columns;
     let width = quantized_columns(columns, bits);
     let mut words = vec![f32::NAN; rows * width];
     let view = MatrixMut::contiguous(&mut words, rows, width).unwrap();
-    let mut out = QuantizedRowsMut::new(view, columns, bits).unwrap();
+    let mut out = QuantizedRowsMut::new(view, columns, bits).unwrap().within(range);
     kernels.quantize_rows(Matrix::contiguous(x, rows, columns).unwrap(), factor, &mut out).unwrap();
     words
 }
@@ -28,10 +39,9 @@ fn view(words: &[f32], columns: usize, bits: ActivationBits) -> QuantizedRows<'_
 }
 
 /// The definition: codes, scale, zero point.
-fn expected(row: &[f32], activation_bits: ActivationBits) -> (Vec<u16>, f32, i32) {
+fn expected(row: &[f32], activation_bits: ActivationBits, range: Option<[f32; 2]>) -> (Vec<u16>, f32, i32) {
     let levels = f32::from(activation_bits.levels());
-    let low = row.iter().fold(0.0f32, |low, v| low.min(*v));
-    let high = row.iter().fold(0.0f32, |high, v| high.max(*v));
+    let [low, high] = range.unwrap_or_else(|| [f32::min, f32::max].map(|of| row.iter().copied().fold(0.0, of)));
     let scale = (high - low) / levels;
     let inverse = 1.0 / scale;
     let zero_point = (-low * inverse).round_ties_even();
@@ -48,22 +58,26 @@ fn rows_follow_the_definition_on_every_instruction_set() {
                 x[..columns].iter_mut().for_each(|x| *x = x.abs());
                 x[columns..2 * columns].iter_mut().for_each(|x| *x = -x.abs());
                 let factor: Vec<f32> = values(columns, 8).iter().map(|x| 1.5 + x).collect();
-                let words = quantize(kernels, &x, columns, Some(&factor), activation_bits);
-                let rows = view(&words, columns, activation_bits);
-                for (i, row) in x.chunks(columns).enumerate() {
-                    let scaled: Vec<f32> = row.iter().zip(&factor).map(|(x, factor)| x * factor).collect();
-                    let (codes, scale, zero_point) = expected(&scaled, activation_bits);
-                    let codes: Vec<i16> = codes.into_iter().map(u16::cast_signed).collect();
-                    let what = format!("{} {activation_bits:?} {columns}", kernels.isa());
-                    assert_eq!(rows.codes(i).unwrap(), codes, "{what}");
-                    assert_eq!(rows.scale(i).unwrap().to_bits(), scale.to_bits(), "{what}");
-                    assert_eq!(rows.zero_point(i).unwrap(), zero_point, "{what}");
-                }
-                assert!(rows.codes(4).is_none() && rows.scale(4).is_none() && rows.zero_point(4).is_none());
-                for row in words.chunks(quantized_columns(columns, activation_bits)) {
-                    let bytes: Vec<u8> = row.iter().flat_map(|word| word.to_bits().to_le_bytes()).collect();
-                    let mut places = bytes[..bytes.len() - 8].chunks(columns.next_multiple_of(8));
-                    assert!(places.all(|bytes| bytes[columns..].iter().all(|byte| *byte == 0)));
+                // One row leaves any range.
+                x[3 * columns..].iter_mut().for_each(|x| *x *= 1e30);
+                for range in [None, Some([-0.5, 0.25]), Some([-1e-3, 0.0]), Some([0.0, 90.0])] {
+                    let words = quantize_within(kernels, &x, columns, Some(&factor), activation_bits, range);
+                    let rows = view(&words, columns, activation_bits);
+                    for (i, row) in x.chunks(columns).enumerate() {
+                        let scaled: Vec<f32> = row.iter().zip(&factor).map(|(x, factor)| x * factor).collect();
+                        let (codes, scale, zero_point) = expected(&scaled, activation_bits, range);
+                        let codes: Vec<i16> = codes.into_iter().map(u16::cast_signed).collect();
+                        let what = format!("{} {activation_bits:?} {columns} {range:?}", kernels.isa());
+                        assert_eq!(rows.codes(i).unwrap(), codes, "{what}");
+                        assert_eq!(rows.scale(i).unwrap().to_bits(), scale.to_bits(), "{what}");
+                        assert_eq!(rows.zero_point(i).unwrap(), zero_point, "{what}");
+                    }
+                    assert!(rows.codes(4).is_none() && rows.scale(4).is_none() && rows.zero_point(4).is_none());
+                    for row in words.chunks(quantized_columns(columns, activation_bits)) {
+                        let bytes: Vec<u8> = row.iter().flat_map(|word| word.to_bits().to_le_bytes()).collect();
+                        let mut places = bytes[..bytes.len() - 8].chunks(columns.next_multiple_of(8));
+                        assert!(places.all(|bytes| bytes[columns..].iter().all(|byte| *byte == 0)));
+                    }
                 }
             }
         }
@@ -92,6 +106,8 @@ fn rows_without_range_or_with_nan_are_harmless() {
                 let mut x = values(3 * columns, 1);
                 x[columns + place] = value;
                 x[2 * columns..].fill(0.0);
+                let words = quantize_within(kernels, &x, columns, None, ActivationBits::Seven, Some([-1.0, 1.0]));
+                assert!(view(&words, columns, ActivationBits::Seven).scale(1).unwrap().is_nan(), "{value}");
                 let words = quantize(kernels, &x, columns, None, ActivationBits::Seven);
                 let rows = view(&words, columns, ActivationBits::Seven);
                 assert!(rows.scale(0).unwrap() > 0.0);

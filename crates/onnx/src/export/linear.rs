@@ -137,9 +137,9 @@ impl Exporter<'_> {
         &mut self,
         id: NodeId,
         node: &Node,
-        bias: bool,
+        range: Option<[f32; 2]>,
+        [bias, residual]: [bool; 2],
         activation: Option<Activation>,
-        residual: bool,
     ) -> Result {
         let &[x, codes, scales, factor, ref rest @ ..] = node.inputs.as_slice() else {
             return Err(self.unsupported(node, "it lacks an operand"));
@@ -147,6 +147,13 @@ impl Exporter<'_> {
         let (x, scales, factor) = (self.value(x), self.value(scales), self.value(factor));
         let codes = self.transposed(codes);
         let x = self.shared(&format!("{x}.by.{factor}"), |exporter| exporter.emitter.node("Mul", &[&x, &factor]));
+        let x = match range.map(|range| range.map(|bound| self.emitter.float(bound))) {
+            Some([low, high]) => {
+                let clipped = |exporter: &mut Self| exporter.emitter.node("Clip", &[&x, &low, &high]);
+                self.shared(&format!("{x}.from.{low}.to.{high}"), clipped)
+            }
+            None => x,
+        };
         let product = self.dynamic_product(&x, &codes, &scales);
         Ok(self.finish(id, product, rest, [bias, residual], activation))
     }

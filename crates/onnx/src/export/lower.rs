@@ -105,8 +105,8 @@ impl<'a> Exporter<'a> {
             Op::ShiftRight { first } => Ok(self.shift_right(node, *first)),
             Op::Embedding => self.embedding(node),
             Op::Linear { bias, activation, residual } => self.linear(id, node, *bias, *activation, *residual),
-            Op::QuantizedLinear { bits: _, bias, activation, residual } => {
-                self.quantized_linear(id, node, *bias, *activation, *residual)
+            Op::QuantizedLinear { bits: _, range, bias, activation, residual } => {
+                self.quantized_linear(id, node, *range, [*bias, *residual], *activation)
             }
             Op::GroupQuantizedLinear { .. } => {
                 Err(self

@@ -46,10 +46,10 @@ impl Importer<'_> {
     /// The matrix product of NumPy.
     pub(super) fn matmul(&mut self, a: &Value, b: &Value) -> Result<Value> {
         if let Value::Quantized(Quantized::Weight(weight)) = b
-            && let Value::Quantized(Quantized::Rounded { x }) = a
+            && let Value::Quantized(Quantized::Rounded { x, range }) = a
             && let Some(layer) = weight.layer()?
         {
-            return Ok(Value::Node(self.quantized_linear(*x, &layer, None, None)?, Element::Float));
+            return Ok(Value::Node(self.quantized_linear(*x, &layer, *range, None, None)?, Element::Float));
         }
         // Activations are rows in front of a matrix that lies as linear layers want it.
         if let Value::Transposed(weight) = b
@@ -94,11 +94,12 @@ impl Importer<'_> {
         self.reshape_node(product, &shape)
     }
 
-    /// `x · codesᵀ · scales` by [`Op::QuantizedLinear`], with a bias and a factor on the result's columns where given.
+    /// `x · codesᵀ · scales` by [`Op::QuantizedLinear`], with a range of all activations, a factor on the result's columns and a bias where given.
     pub(super) fn quantized_linear(
         &mut self,
         x: NodeId,
         layer: &super::quantized::Layer,
+        range: Option<[f32; 2]>,
         factor: Option<&Constant>,
         bias: Option<NodeId>,
     ) -> Result<NodeId> {
@@ -116,8 +117,12 @@ impl Importer<'_> {
         let mut operands = vec![x, codes, scales, ones];
         operands.extend(bias);
         // Files have codes of the full range. With activations of 12 bits no sum of products of any codes overflows.
-        let op = Op::QuantizedLinear { bits: 12, bias: bias.is_some(), activation: None, residual: false };
-        self.note("layers of 8-bit codes take activations of 12 bits, quantised for each token".to_owned());
+        let op = Op::QuantizedLinear { bits: 12, range, bias: bias.is_some(), activation: None, residual: false };
+        self.note(match range {
+            None => "layers of 8-bit codes take activations of 12 bits, quantised for each token".to_owned(),
+            Some(_) => "layers of 8-bit codes take activations of 12 bits, within the range that the file gives them"
+                .to_owned(),
+        });
         self.push(op, &operands)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Activations stay numbers: what quantises them and what turns their codes back vanishes. Weights of one scale for each
 //! output become [`Op::QuantizedLinear`](centuple_graph::Op::QuantizedLinear) where their activations have been quantised
-//! in the file, too; all other codes become numbers here.
+//! in the file, too, within the range that it gives them if it does; all other codes become numbers here.
 
 use std::sync::Arc;
 
@@ -37,8 +37,8 @@ pub(super) enum Quantized {
     Scale { of: Vec<NodeId>, factor: Option<Constant> },
     /// The zero point of codes that were made here.
     Zero,
-    /// The numbers of codes: `x` but for its rounding.
-    Rounded { x: NodeId },
+    /// The numbers of codes: `x` but for its rounding, within the range of all codes of a byte where the file fixes it.
+    Rounded { x: NodeId, range: Option<[f32; 2]> },
     /// A product of codes that lacks the scales of `pending`.
     Product(Box<Product>),
     /// The numbers of constant codes.
@@ -212,7 +212,7 @@ impl Weight {
 impl Importer<'_> {
     pub(super) fn quantized_shape(&self, quantized: &Quantized) -> Shape {
         match quantized {
-            Quantized::Codes { x, .. } | Quantized::Rounded { x } => self.shape_of(*x),
+            Quantized::Codes { x, .. } | Quantized::Rounded { x, .. } => self.shape_of(*x),
             Quantized::Scale { .. } | Quantized::Zero => Shape::new(),
             Quantized::Product(product) => {
                 let mut shape = self.shape_of(product.x);
@@ -235,7 +235,7 @@ impl Importer<'_> {
     /// The numbers that quantised values stand for.
     pub(super) fn quantized_node(&mut self, quantized: &Quantized) -> Result<NodeId> {
         match quantized {
-            Quantized::Rounded { x } => Ok(*x),
+            Quantized::Rounded { x, .. } => Ok(*x),
             Quantized::Product(product) => self.finished(product),
             Quantized::Weight(weight) => {
                 let constant = self.dequantized(weight)?;
@@ -266,7 +266,7 @@ impl Importer<'_> {
         let result = match &product.other {
             Factor::Weight(weight) => {
                 if let Some(layer) = weight.layer()? {
-                    return self.quantized_linear(product.x, &layer, product.factor.as_ref(), None);
+                    return self.quantized_linear(product.x, &layer, None, product.factor.as_ref(), None);
                 }
                 let weight = self.dequantized(weight)?;
                 let weight = self.node(&Value::Constant(weight))?;
@@ -360,7 +360,9 @@ impl Importer<'_> {
             Ok(Weight { codes: codes.clone(), scale, zero, axis, block, flipped })
         };
         Ok(match codes {
-            Value::Quantized(Quantized::Codes { x, .. }) => Value::Quantized(Quantized::Rounded { x: *x }),
+            Value::Quantized(Quantized::Codes { x, .. }) => {
+                Value::Quantized(Quantized::Rounded { x: *x, range: zero.and_then(|zero| range(scale, zero)) })
+            }
             Value::Constant(constant) if rank >= 2 => {
                 Value::Quantized(Quantized::Weight(Box::new(weight(constant, false)?)))
             }
@@ -392,6 +394,19 @@ impl Importer<'_> {
             }
         })
     }
+}
+
+/// The numbers that the least and the greatest code of a byte stand for, where one scale and one zero point are fixed.
+fn range(scale: &Value, zero: &Value) -> Option<[f32; 2]> {
+    let (Value::Constant(scale), Value::Constant(zero)) = (scale, zero) else { return None };
+    let (&[scale], &[zero_point]) = (scale.to_float().ok()?.floats(), zero.integers()?.as_slice()) else { return None };
+    let codes = match zero.element {
+        Element::U8 => [0, 255],
+        Element::I8 => [-128, 127],
+        Element::Float | Element::Int | Element::Bool => return None,
+    };
+    let [low, high] = codes.map(|code| (code - zero_point) as f32 * scale);
+    (low <= 0.0 && high >= 0.0 && (high - low).is_normal()).then_some([low, high])
 }
 
 fn dynamic_quantize(importer: &mut Importer, call: &Call) -> Result<Vec<Value>> {

@@ -37,7 +37,9 @@ impl Importer<'_> {
             Value::Quantized(Quantized::Codes { x, origin }) => {
                 Value::Quantized(Quantized::Codes { x: node(self, x)?, origin })
             }
-            Value::Quantized(Quantized::Rounded { x }) => Value::Quantized(Quantized::Rounded { x: node(self, x)? }),
+            Value::Quantized(Quantized::Rounded { x, range }) => {
+                Value::Quantized(Quantized::Rounded { x: node(self, x)?, range })
+            }
             Value::Quantized(_) | Value::Transposed(_) | Value::Marked(_) => {
                 return Err(problem("codes are moved in an unknown way"));
             }

@@ -93,8 +93,8 @@ fn biased(state: &mut Rewrite, node: &Node, value: NodeId, vector: NodeId) -> Re
     let image = state.new.node(state.image(layer)).clone();
     let op = if let Op::Linear { bias: false, activation: None, residual: false } = image.op {
         Op::Linear { bias: true, activation: None, residual: false }
-    } else if let Op::QuantizedLinear { bits, bias: false, activation: None, residual: false } = image.op {
-        Op::QuantizedLinear { bits, bias: true, activation: None, residual: false }
+    } else if let Op::QuantizedLinear { bits, range, bias: false, activation: None, residual: false } = image.op {
+        Op::QuantizedLinear { bits, range, bias: true, activation: None, residual: false }
     } else {
         return Ok(None);
     };

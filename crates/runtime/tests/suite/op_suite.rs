@@ -218,7 +218,7 @@ fn codes_are_proved_for_the_bits_of_every_reader() {
     let scales = constant("scales", Tensor::from_f32(&[1], &[1.0]));
     let factor = constant("factor", Tensor::from_f32(&[8], &[1.0; 8]));
     let mut lowered = |bits| {
-        let op = Op::QuantizedLinear { bits, bias: false, activation: None, residual: false };
+        let op = Op::QuantizedLinear { bits, range: None, bias: false, activation: None, residual: false };
         let out = graph.push("layer", op, &[x, codes, scales, factor]).expect("the shapes fit");
         graph.output(&format!("of {bits} bits"), out);
         lower(&graph, Isa::best())

@@ -38,18 +38,17 @@ impl Lowering<'_> {
         &mut self,
         id: NodeId,
         node: &Node,
-        bits: u8,
         bias: bool,
         activation: Option<graph::Activation>,
         residual: bool,
     ) -> Result<Lowered> {
         let ((_, n), (_, k)) = (width(node)?, width(self.graph.node(node.inputs[0]))?);
-        if !is_codes(bits, k) {
+        let Some(coding) = coding(node, k) else {
             let weight = self.unpacked(node, quantised_weight(self.graph, node)?)?;
             return self.linear(id, node, weight, bias.then_some(4), activation, residual);
-        }
+        };
         let x = self.matrix(node.inputs[0])?;
-        let x = self.coded(x, Coding::Integers { factor: node.inputs[3], bits })?;
+        let x = self.coded(x, coding)?;
         let [weight, sums] = codes(self.graph, node.inputs[1], k)?.map(|bytes| self.weight(bytes));
         let scales = self.wide_weight(node.inputs[2])?;
         let bias = if bias { Some(self.wide_weight(node.inputs[4])?) } else { None };
@@ -138,22 +137,20 @@ impl Lowering<'_> {
     /// The codes that the first reader of a value that wants some asks for.
     pub(super) fn coded_reader(&self, id: NodeId) -> Option<Coding> {
         let (_, k) = width(self.graph.node(id)).ok()?;
-        self.graph.iter().filter(|(_, node)| node.inputs.first() == Some(&id)).find_map(|(reader, node)| {
-            if let Op::QuantizedLinear { bits, .. } = node.op
-                && is_codes(bits, k)
-            {
-                return Some(Coding::Integers { factor: node.inputs[3], bits });
-            }
-            self.is_fp8(reader, node).then_some(Coding::E4m3)
-        })
+        self.graph
+            .iter()
+            .filter(|(_, node)| node.inputs.first() == Some(&id))
+            .find_map(|(reader, node)| coding(node, k).or_else(|| self.is_fp8(reader, node).then_some(Coding::E4m3)))
     }
 
     /// Room for the codes of a value.
     pub(super) fn quantisation(&mut self, x: ValueId, coding: Coding) -> Result<Quantisation> {
         let Value { rows, columns, .. } = self.plan.values[x];
-        let (codes, factor) = match coding {
-            Coding::Integers { factor, bits } => (CodeType::Integer { bits }, Some(self.wide_weight(factor)?)),
-            Coding::E4m3 => (CodeType::E4m3, None),
+        let (codes, factor, range) = match coding {
+            Coding::Integers { factor, bits, range } => {
+                (CodeType::Integer { bits }, Some(self.wide_weight(factor)?), range)
+            }
+            Coding::E4m3 => (CodeType::E4m3, None, None),
         };
         let to = Codes {
             codes: self.value(rows, columns, 1),
@@ -161,7 +158,7 @@ impl Lowering<'_> {
             zero_points: factor.map(|_| self.value(rows, 1, 4)),
         };
         self.codes.insert((x, coding), to);
-        Ok(Quantisation { factor, codes, to })
+        Ok(Quantisation { factor, range: range.map(|range| range.map(f32::from_bits)), codes, to })
     }
 }
 
@@ -176,9 +173,11 @@ pub(super) fn ending(activation: Activation, residual: bool) -> Result<(Activati
     Ok((Activation::Identity, Some(activation)))
 }
 
-/// Whether a quantised layer multiplies codes; else its weights become floats.
-fn is_codes(bits: u8, k: usize) -> bool {
-    matches!(bits, 7 | 8) && k.is_multiple_of(16)
+/// The codes that a quantised layer of such a depth multiplies; without them its weights become floats.
+fn coding(node: &Node, k: usize) -> Option<Coding> {
+    let Op::QuantizedLinear { bits: bits @ (7 | 8), range, .. } = node.op else { return None };
+    let range = range.map(|range| range.map(f32::to_bits));
+    k.is_multiple_of(16).then_some(Coding::Integers { factor: node.inputs[3], bits, range })
 }
 
 fn residual_of(node: &Node, residual: bool) -> Option<NodeId> {

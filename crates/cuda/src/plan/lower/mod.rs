@@ -48,8 +48,8 @@ struct Lowering<'a> {
 /// How a value becomes codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Coding {
-    /// Integers of so many bits, once columns are multiplied by a factor.
-    Integers { factor: NodeId, bits: u8 },
+    /// Integers of so many bits, once columns are multiplied by a factor, and the bits of a range for all rows.
+    Integers { factor: NodeId, bits: u8, range: Option<[u32; 2]> },
     /// 8-bit floats.
     E4m3,
 }
@@ -148,8 +148,8 @@ impl Lowering<'_> {
             Op::GroupQuantizedLinear { group, zero_points, bias, activation, residual, .. } => {
                 self.group_quantised(id, node, *group, *zero_points, [*bias, *residual], *activation)
             }
-            Op::QuantizedLinear { bits, bias, activation, residual } => {
-                self.quantised(id, node, *bits, *bias, *activation, *residual)
+            Op::QuantizedLinear { bits: _, range: _, bias, activation, residual } => {
+                self.quantised(id, node, *bias, *activation, *residual)
             }
             Op::GroupedLinear { groups } => self.grouped(node, *groups),
             Op::Slice { axis, start, end } if axis + 1 == node.fact.shape.len() => {

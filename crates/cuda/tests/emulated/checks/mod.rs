@@ -14,8 +14,9 @@ use centuple_cuda::contract::{
 use centuple_cuda::{
     Activation, Architecture, AttentionOperands, BatchPointers, CODE_TYPES, CONTENT_HEAD_DIM, CachePointers, Capacity,
     CodePointers, CodeType, Columns, ContentScores, DenseOperands, Device, Distances, Extent, Format, GEMM_ACTIVATIONS,
-    GemmOperands, GroupedGemmOperands, HeadNormOperands, Kernel, Launch, NORM_ROOMS, NormOperands, Operation, POOLINGS,
-    Pointer, Pooling, RotaryOperands, Rows, Specialisation, Tile, WideNormOperands, attention_blocks, head_tile,
+    GemmOperands, GroupedGemmOperands, HeadNormOperands, IntegerOperands, Kernel, Launch, NORM_ROOMS, NormOperands,
+    Operation, POOLINGS, Pointer, Pooling, RotaryOperands, Rows, Specialisation, Tile, WideNormOperands,
+    attention_blocks, head_tile,
 };
 pub(crate) use fp8::{epilogue_is_its_contract, matmul_is_its_contract};
 use proptest::prelude::*;
@@ -228,6 +229,15 @@ impl<D> Subject<D> {
     }
 }
 
+/// A range for all rows, which some leave, in half of the cases whose codes are integers.
+fn given_range(seed: u64, codes: Option<CodeType>) -> Option<[f32; 2]> {
+    (seed % 4 < 2 && matches!(codes, Some(CodeType::Integer { .. }))).then_some(if seed.is_multiple_of(4) {
+        [-1.25, 2.5]
+    } else {
+        [0.0, 1.0]
+    })
+}
+
 pub(crate) fn norm_is_its_contract<D: Device>(subject: &Subject<D>) {
     let shapes =
         (formats(), prop_oneof![1usize..40, 60usize..130, Just(320)], 1usize..9, 0usize..4, any::<[bool; 4]>());
@@ -243,6 +253,7 @@ pub(crate) fn norm_is_its_contract<D: Device>(subject: &Subject<D>) {
         let [x, residual] = [x, residual].map(|there| there.then(|| random.stored(format, tokens * hidden, 2.0)));
         let (gamma, beta) = (random.floats(hidden, 1.5), random.floats(hidden, 0.5));
         let (factor, scale) = (random.floats(hidden, 2.0), if seed % 3 == 0 { 1.7 } else { 1.0 });
+        let range = given_range(seed, codes);
         let borrowed: Vec<(&[u16], &[i32])> = held.iter().map(|(table, ids)| (&table[..], &ids[..])).collect();
         let contract = Norm {
             format,
@@ -254,15 +265,15 @@ pub(crate) fn norm_is_its_contract<D: Device>(subject: &Subject<D>) {
             scale,
             affine: norm.then_some(Affine { gamma: &gamma, beta: (!by_square).then_some(&beta[..]), epsilon: 1e-5 }),
             codes: codes.map(|codes| match codes {
-                CodeType::Integer { bits } => Coding::Integers { factor: &factor, bits },
+                CodeType::Integer { bits } => Coding::Integers { factor: &factor, bits, range },
                 CodeType::E4m3 => Coding::E4m3,
             }),
         };
         let (expected, expected_codes) = contract.run();
 
         let device = &mut bench.device;
-        let mut operands =
-            NormOperands { hidden, epsilon: 1e-5, scale, factor: device.hold(&factor), ..NormOperands::default() };
+        let integers = IntegerOperands { factor: device.hold(&factor), range: range.unwrap_or_default() };
+        let mut operands = NormOperands { hidden, epsilon: 1e-5, scale, integers, ..NormOperands::default() };
         for (to, (table, ids)) in operands.tables.iter_mut().zip(&held) {
             *to = (device.hold(table), device.hold(ids));
         }
@@ -296,12 +307,14 @@ pub(crate) fn quantise_is_its_contract<D: Device>(subject: &Subject<D>) {
         // A row without a range has codes of nothing.
         x[..width].fill(0);
         let factor = random.floats(width, 2.0);
-        let operands = [bench.device.hold(&x), bench.device.hold(&factor)];
+        let range = given_range(seed, Some(codes));
+        let integers = IntegerOperands { factor: bench.device.hold(&factor), range: range.unwrap_or_default() };
+        let (at, count) = (bench.device.hold(&x), bench.extent(Rows::Tokens));
         let place = bench.space_for_codes(tokens, width, codes);
         let kernel = kernel(specialisation, format, architecture);
-        bench.run(&Launch::quantise(kernel, bench.extent(Rows::Tokens), operands, place, width));
+        bench.run(&Launch::quantise(kernel, count, at, integers, place, width));
         let expected = match codes {
-            CodeType::Integer { bits } => quantise(format, &x, &factor, bits),
+            CodeType::Integer { bits } => quantise(format, &x, &factor, bits, range),
             CodeType::E4m3 => Codes::e4m3(&format.widened(&x), width),
         };
         prop_assert_eq!(bench.held_codes(place, tokens, width), expected);
@@ -326,7 +339,7 @@ struct Layer {
 impl Layer {
     fn new(random: &mut Random, format: Format, [tokens, k, n]: [usize; 3], [bias, residual]: [bool; 2]) -> Layer {
         let x = random.stored(format, tokens * k, 1.0);
-        let codes = quantise(format, &x, &random.floats(k, 1.0), 8);
+        let codes = quantise(format, &x, &random.floats(k, 1.0), 8, None);
         let weight_codes = random.ids(n * k, 255).into_iter().map(|code| (code - 127) as i8).collect();
         Layer {
             format,

@@ -44,7 +44,7 @@ fn dynamic_quantize_matmul(importer: &mut Importer, call: &Call) -> Result<Vec<V
     let x = importer.node(call.operand(0)?)?;
     let (codes, scale) = (call.operand(1)?.clone(), call.operand(2)?.clone());
     let weight = importer.real(&codes, &scale, call.optional(3), -1, 0)?;
-    let product = importer.matmul(&Value::Quantized(Quantized::Rounded { x }), &weight)?;
+    let product = importer.matmul(&Value::Quantized(Quantized::Rounded { x, range: None }), &weight)?;
     Ok(vec![with_bias(importer, product, call.optional(4))?])
 }
 
