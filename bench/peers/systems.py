@@ -97,7 +97,8 @@ class Product:
 
     def __init__(self, binary: Path, model: Path, precision: str, threads: int):
         """Raises `Unavailable` if the binary cannot run the model so."""
-        self.binary, self.model = binary, model
+        # Without a folder in front, a name would be looked up in PATH.
+        self.binary, self.model = binary.resolve(), model
         device, _, of = precision.rpartition("-")
         self.settings = ["--precision", of, "--device", device or "cpu", "--threads", str(threads)]
         self.measure(Shape(1, 8), 1, seed=0)

@@ -6,5 +6,5 @@ model=$(realpath "${1:?name the folder of a decoder}")
 cd "$(dirname "$0")"
 export CENTUPLE_CUDA_KERNELS=$PWD/cubins
 for precision in f16 int8; do
-    timeout 220 python3 streams.py "$model" --binary ./centuple --device cuda --precision $precision --prompt 30 --rounds 2
+    timeout 220 python3 bench/generation/streams.py "$model" --binary ./centuple --device cuda --precision $precision --prompt 30 --rounds 2
 done

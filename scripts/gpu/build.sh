@@ -14,8 +14,8 @@ strip -o "$folder/centuple" "$built/centuple"
 tools=$(python3 scripts/gpu/toolkit.py)
 "$folder/gpu" pack "$folder/cubins" "${tools%%$'\n'*}"
 cp "$here"/[1-9]-*.sh "$here"/{over_http,beside_cpu}.py bench/peers/{http_client,server,systems}.py "$folder"
-cp bench/generation/streams.py "$folder"
 mkdir -p "$folder"/{bench/peers,scripts}
+cp --parents bench/generation/streams.py crates/centuple/src/calibration.txt "$folder"
 cp -r bench/peers/{engines,*.py,requirements.txt} "$folder/bench/peers"
 cp scripts/environment.py "$folder/scripts"
 du -sh "$folder"
