@@ -98,9 +98,14 @@ pub struct CudaFiles {
 /// A model as its device computes it.
 pub(crate) enum DevicePlan {
     /// On the CPU.
-    Cpu(Arc<Plan>),
+    Cpu { plan: Arc<Plan>, encoder: Option<Arc<Plan>> },
     /// On the GPU of a number, or on all.
-    Cuda { plan: Box<centuple_cuda::Plan>, number: Option<usize>, files: CudaFiles },
+    Cuda {
+        plan: Box<centuple_cuda::Plan>,
+        encoder: Option<Box<centuple_cuda::Plan>>,
+        number: Option<usize>,
+        files: CudaFiles,
+    },
 }
 
 impl DevicePlan {
@@ -110,39 +115,46 @@ impl DevicePlan {
     /// The memory isn't granted, or what the device needs isn't there.
     pub(crate) fn engine(self, host: &Host, limits: Limits) -> Result<DeviceEngine, Error> {
         Ok(match self {
-            DevicePlan::Cpu(plan) => DeviceEngine::Cpu(Box::new(PlanEngine::new(host, &plan, limits)?)),
-            DevicePlan::Cuda { plan, number, files } => {
+            DevicePlan::Cpu { plan, .. } => DeviceEngine::Cpu(Box::new(PlanEngine::new(host, &plan, limits)?)),
+            DevicePlan::Cuda { plan, number, files, .. } => {
                 DeviceEngine::Cuda(CudaEngine::new(&plan, number, &files, limits)?)
             }
         })
     }
 
-    /// The step engine that runs it, which takes so many `positions`; behind an `encoder` on the CPU only.
+    /// The step engine that runs it, which takes so many `positions`.
     ///
     /// # Errors
     /// As for [`DevicePlan::engine`]; or the device can't keep what the options ask for.
     pub(crate) fn steps(
         self,
         host: &Host,
-        encoder: Option<&Arc<Plan>>,
-        [positions, vocabulary]: [usize; 2],
+        sizes: [usize; 2],
         options: &GenerationOptions,
     ) -> Result<DeviceSteps, Error> {
         Ok(match self {
-            DevicePlan::Cpu(plan) => {
-                let steps = PlanSteps::new(host, &plan, encoder, positions, vocabulary, options)?;
-                DeviceSteps::Cpu(Box::new(steps))
+            DevicePlan::Cpu { plan, encoder } => {
+                DeviceSteps::Cpu(Box::new(PlanSteps::new(host, &plan, encoder.as_ref(), sizes, options)?))
             }
-            DevicePlan::Cuda { plan, number, files } => {
-                DeviceSteps::Cuda(CudaSteps::new(*plan, number, &files, positions, vocabulary, options)?)
+            DevicePlan::Cuda { plan, encoder, number, files } => {
+                let encoder = encoder.map(|encoder| *encoder);
+                DeviceSteps::Cuda(CudaSteps::new(*plan, encoder, number, &files, sizes, options)?)
             }
         })
+    }
+
+    /// Whether it is a decoder behind an encoder.
+    pub(crate) fn has_encoder(&self) -> bool {
+        match self {
+            DevicePlan::Cpu { encoder, .. } => encoder.is_some(),
+            DevicePlan::Cuda { encoder, .. } => encoder.is_some(),
+        }
     }
 
     /// Bytes of a page of keys and values that are kept in a precision.
     pub(crate) fn page_bytes(&self, precision: KvPrecision) -> usize {
         match self {
-            DevicePlan::Cpu(plan) => KvCache::page_bytes(plan.cache_slots(), precision),
+            DevicePlan::Cpu { plan, .. } => KvCache::page_bytes(plan.cache_slots(), precision),
             DevicePlan::Cuda { plan, .. } => plan.page_bytes(),
         }
     }

@@ -116,6 +116,9 @@ impl Host {
         for load in &loads {
             progress.begin("loading the model", 0);
             let compiled = self.compile_folder(&folder, &id_of(name, &folder), load)?;
+            if compiled.encoder.is_some() {
+                return Err(crate::Error::OnlyGenerates { model: compiled.model.card.id.clone() }.into());
+            }
             let generates = matches!(compiled.model.card.head, Head::CausalLm { .. });
             let usual = generates.then_some(Metric::Perplexity);
             let judge = Judge::new(&compiled.model, &examples, &places, options.metric.or(usual))?;

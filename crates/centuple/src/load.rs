@@ -233,14 +233,6 @@ impl Target {
     pub(crate) fn of(options: &LoadOptions) -> Target {
         Target { device: options.device, cuda: options.cuda.clone() }
     }
-
-    /// Refuses what no GPU does.
-    pub(crate) fn only_cpu(&self, what: impl Into<String>) -> Result<(), Error> {
-        match self.device {
-            Device::Cpu => Ok(()),
-            Device::Cuda(_) => Err(Error::OnlyCpu { what: what.into() }),
-        }
-    }
 }
 
 impl Compiled {
@@ -249,13 +241,18 @@ impl Compiled {
         self.target.device
     }
 
-    /// The model as that computes it, but for an encoder in front of it.
+    /// The model as that computes it.
     pub(crate) fn device_plan(&self) -> Result<DevicePlan, Error> {
         Ok(match self.target.device {
-            Device::Cpu => DevicePlan::Cpu(Arc::clone(&self.plan)),
+            Device::Cpu => {
+                let encoder = self.encoder.as_ref().map(|encoder| Arc::clone(&encoder.plan));
+                DevicePlan::Cpu { plan: Arc::clone(&self.plan), encoder }
+            }
             Device::Cuda(number) => {
+                let encoder = self.encoder.as_ref().map(|encoder| cuda::encoder_plan(&encoder.graph, self.precision));
+                let encoder = encoder.transpose()?.map(Box::new);
                 let plan = Box::new(cuda::plan(&self.graph, self.precision)?);
-                DevicePlan::Cuda { plan, number, files: self.target.cuda.clone() }
+                DevicePlan::Cuda { plan, encoder, number, files: self.target.cuda.clone() }
             }
         })
     }
@@ -318,9 +315,6 @@ impl Host {
             return artefact::compile(self, folder, id, options);
         }
         let mut source = Source::open(folder, id, options)?;
-        if source.encoder.is_some() {
-            Target::of(options).only_cpu("a decoder behind an encoder")?;
-        }
         let (graph, reports) = match options.fusion {
             true => centuple_passes::optimize(&source.plain)?,
             false => (centuple_passes::fold_constants(&source.plain)?, Vec::new()),
@@ -391,20 +385,21 @@ impl Host {
     ) -> Result<Compiled, Error> {
         let mut plan = lower(&graph, self.isa)?;
         plan.share(&self.weights);
-        let graph = match target.device {
-            Device::Cpu => graph,
-            Device::Cuda(_) => {
-                let (graph, report) = centuple_passes::byte_activations(&graph)?;
-                passes.push(report);
-                graph
+        let mut on_device = |graph: Graph| -> Result<Graph, Error> {
+            if target.device == Device::Cpu {
+                return Ok(graph);
             }
+            let (graph, report) = centuple_passes::byte_activations(&graph)?;
+            passes.push(report);
+            Ok(graph)
         };
+        let graph = on_device(graph)?;
         let Source { mut model, description, text, plain, encoder, notes, gguf, .. } = source;
         let encoder = match encoder {
             Some(graph) => {
                 let mut plan = lower(&graph, self.isa)?;
                 plan.share(&self.weights);
-                Some(CompiledEncoder { graph, plan: Arc::new(plan) })
+                Some(CompiledEncoder { graph: on_device(graph)?, plan: Arc::new(plan) })
             }
             None => None,
         };

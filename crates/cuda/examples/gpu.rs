@@ -136,12 +136,13 @@ fn encoders(pack: PathBuf) -> Result<(), Failure> {
     let architecture = open(&pack)?.target().architecture;
     let make = || open(&pack).expect("it has just been opened");
     let maker = Maker { make: &make, architecture };
-    let all: [(&str, Check); 7] = [
+    let all: [(&str, Check); 8] = [
         ("embeddings", encoders::embeddings_are_the_references),
         ("heads", encoders::heads_are_the_references),
         ("modern layers", encoders::modern_layers_are_the_references),
         ("quantised layers", encoders::quantised_layers_are_the_references),
         ("decoders", encoders::steps_are_the_references),
+        ("decoders behind encoders", encoders::answers::are_the_references),
         ("published sizes", encoders::published_sizes_are_the_references),
         ("refusals", encoders::what_does_not_fit_is_an_error),
     ];

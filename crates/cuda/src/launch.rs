@@ -57,18 +57,21 @@ pub struct BatchPointers {
     pub selected: Pointer,
     /// Where keys and values are; null without a cache.
     pub cache: CachePointers,
+    /// Where those are that an encoder has left; null without one.
+    pub sources: CachePointers,
 }
 
 /// The part of a batch that says where keys and values lie in the pages of a cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CachePointers {
-    /// `[sequences]` i32: tokens that came before those of the batch.
+    /// `[sequences]` i32: tokens that came before those of the batch. Of a source: how many more tokens than those of the batch it
+    /// has, or less.
     pub pasts: Pointer,
     /// `[sequences]` i32: where the pages of each begin in `pages`.
     pub first_pages: Pointer,
     /// i32: pages in order of position.
     pub pages: Pointer,
-    /// `[tokens]` i32: the row of each token in keys and values.
+    /// `[tokens]` i32: the row of each token in keys and values; null of sources, to which nothing is written.
     pub places: Pointer,
 }
 

@@ -32,7 +32,7 @@ pub use launch::{
 pub use matmul::{Matmul, Scaling};
 pub use nvrtc::{Compiled, Nvrtc};
 pub use pack::{CubinPack, pack};
-pub use plan::{CacheRoom, Plan, Session, SessionOutput, Target, lower, lower_fp8};
+pub use plan::{CacheRoom, Plan, Session, SessionOutput, Target, lower, lower_encoder, lower_fp8};
 pub use specialisation::{
     ATTENTION_WARPS, Activation, CODE_TYPES, CONTENT_HEAD_DIM, CodeType, Format, GEMM_ACTIVATIONS, HEAD_DIMS, KEYS,
     Kernel, NORM_ROOMS, POOLINGS, Pooling, ROWS_PER_BLOCK, Specialisation, Tile, head_tile,

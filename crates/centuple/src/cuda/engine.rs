@@ -9,7 +9,7 @@ use centuple_runtime::Memory;
 use centuple_tasks::{Engine, EngineError, Limits, Output, Sequence};
 use centuple_tensor::Layout;
 
-use super::{Gpu, Job, Room, Task, Worker, gone, probe};
+use super::{Batch, Gpu, Job, Room, Task, Worker, gone, probe};
 use crate::device::CudaFiles;
 use crate::engine::{failed, layout};
 
@@ -41,7 +41,8 @@ impl CudaEngine {
         let numbers = probe(number, files)?;
         let tokens = limits.max_tokens_per_batch;
         let capacity = Capacity { tokens, sequences: tokens.min(MAX_SEQUENCES) };
-        let task = Task { plan: plan.clone().without_cache(), files: files.clone(), capacity, cache: None };
+        let task =
+            Task { plan: plan.clone().without_cache(), encoder: None, files: files.clone(), capacity, cache: None };
         let mut workers = Vec::with_capacity(numbers.len());
         let mut memory = Memory { weights: 0, shared_weights: 0, arena: 0, workers: 0 };
         for number in numbers {
@@ -101,7 +102,8 @@ impl Engine for CudaEngine {
             let spans = layout.clone();
             let worker = &self.workers[self.next];
             self.next = (self.next + 1) % self.workers.len();
-            worker.give(Job { copies: Vec::new(), layout, ids, type_ids, reply }).map_err(failed)?;
+            let batch = Batch { layout, ids, type_ids, ..Batch::default() };
+            worker.give(Job { batch, reply }).map_err(failed)?;
             awaited.push((spans, outcome, Arc::clone(&worker.gpu)));
         }
         let mut outputs = Vec::with_capacity(batch.len());

@@ -14,6 +14,7 @@ use centuple_cuda::{
     CacheRoom, Capacity, CubinCache, CubinPack, CudaDevice, CudaError, Driver, Format, KernelStore, Plan, Session,
     SessionOutput,
 };
+use centuple_generate::Encoding;
 use centuple_graph::Graph;
 use centuple_tensor::{Layout, PAGE_TOKENS};
 
@@ -21,6 +22,7 @@ pub use engine::CudaEngine;
 pub use steps::CudaSteps;
 
 use crate::device::CudaFiles;
+use crate::generate::encoder;
 use crate::load::Precision;
 
 /// A GPU while a model is on it.
@@ -65,6 +67,11 @@ pub(crate) fn plan(graph: &Graph, precision: Precision) -> Result<Plan, CudaErro
     }
 }
 
+/// The steps of the encoder in front of a decoder.
+pub(crate) fn encoder_plan(graph: &Graph, precision: Precision) -> Result<Plan, CudaError> {
+    centuple_cuda::lower_encoder(graph, Format::F16, precision == Precision::Fp8)
+}
+
 /// The thread that a GPU belongs to; it ends when nothing can be asked of it any more.
 struct Worker {
     gpu: Arc<Gpu>,
@@ -76,6 +83,8 @@ struct Worker {
 #[derive(Clone)]
 struct Task {
     plan: Plan,
+    /// What reads texts, and how much at once, where the model is a decoder behind an encoder.
+    encoder: Option<(Plan, Capacity)>,
     files: CudaFiles,
     capacity: Capacity,
     /// Keys and values, where the model keeps them.
@@ -105,13 +114,20 @@ struct Room {
     cache: CacheRoom,
 }
 
-/// What to compute: first the copies, then the batch, if it has tokens.
-struct Job {
+/// What to compute: first the copies, then what the encoder is to read, then the batch, if it has tokens.
+#[derive(Default)]
+struct Batch {
     /// Pages of keys and values, and the pages that they are copied to.
     copies: Vec<[u32; 2]>,
+    encodings: Vec<Encoding>,
     layout: Layout,
     ids: Vec<i64>,
     type_ids: Vec<i64>,
+}
+
+/// A batch, and who waits for it.
+struct Job {
+    batch: Batch,
     reply: Sender<Result<Option<SessionOutput>, CudaError>>,
 }
 
@@ -167,7 +183,7 @@ fn gone(gpu: &Gpu) -> Gone {
 
 /// Takes a GPU and brings a plan to it.
 fn open(number: usize, task: Task) -> Result<(Session<CudaDevice>, Gpu), CudaError> {
-    let Task { plan, files, capacity, cache } = task;
+    let Task { plan, encoder, files, capacity, cache } = task;
     let mut store = KernelStore::new();
     if let Some(pack) = &files.kernels {
         store = store.with_pack(CubinPack::open(pack)?);
@@ -180,9 +196,13 @@ fn open(number: usize, task: Task) -> Result<(Session<CudaDevice>, Gpu), CudaErr
         device = device.with_cublas(cublas);
     }
     let (name, total, target) = (device.info().name.clone(), device.info().memory, device.target());
-    let free = total.saturating_sub(device.used_memory()?).saturating_sub(plan.weight_bytes());
+    let weights = plan.weight_bytes() + encoder.as_ref().map_or(0, |(encoder, _)| encoder.weight_bytes());
+    let free = total.saturating_sub(device.used_memory()?).saturating_sub(weights);
     let cache = cache.map_or_else(CacheRoom::default, |wish| room(wish, &plan, capacity, free));
-    let session = Session::new(device, plan, target, capacity, cache)?;
+    let mut session = Session::new(device, plan, target, capacity, cache)?;
+    if let Some((encoder, capacity)) = encoder {
+        session = session.with_encoder(encoder, target, capacity)?;
+    }
     let used = AtomicU64::new(session.device().used_memory()? as u64);
     Ok((session, Gpu { number, name, busy: AtomicU64::new(0), used, total: total as u64 }))
 }
@@ -190,7 +210,8 @@ fn open(number: usize, task: Task) -> Result<(Session<CudaDevice>, Gpu), CudaErr
 /// The pages that a wish comes to where so many bytes are free.
 fn room(wish: Wish, plan: &Plan, capacity: Capacity, free: usize) -> CacheRoom {
     let Wish { bytes, positions } = wish;
-    let longest = positions.div_ceil(PAGE_TOKENS).saturating_mul(capacity.sequences);
+    let texts = if plan.has_sources() { 2 } else { 1 };
+    let longest = positions.div_ceil(PAGE_TOKENS).saturating_mul(capacity.sequences).saturating_mul(texts);
     let page = plan.page_bytes().max(1);
     let pages = bytes.map_or_else(|| (free / 2 / page).min(longest), |bytes| bytes / page);
     CacheRoom { pages: pages.min(i32::MAX as usize / PAGE_TOKENS), positions }
@@ -200,7 +221,7 @@ fn room(wish: Wish, plan: &Plan, capacity: Capacity, free: usize) -> CacheRoom {
 fn serve(session: &mut Session<CudaDevice>, gpu: &Gpu, jobs: &Receiver<Job>) {
     for job in jobs {
         let start = Instant::now();
-        let outcome = run(session, &job);
+        let outcome = run(session, &job.batch);
         gpu.busy.fetch_add(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         // Who asked may have gone.
         let _ = job.reply.send(outcome);
@@ -210,14 +231,20 @@ fn serve(session: &mut Session<CudaDevice>, gpu: &Gpu, jobs: &Receiver<Job>) {
     }
 }
 
-fn run(session: &mut Session<CudaDevice>, job: &Job) -> Result<Option<SessionOutput>, CudaError> {
-    for &[from, to] in &job.copies {
+fn run(session: &mut Session<CudaDevice>, batch: &Batch) -> Result<Option<SessionOutput>, CudaError> {
+    for &[from, to] in &batch.copies {
         session.copy_page(from, to)?;
     }
-    if job.layout.spans().is_empty() {
+    let Capacity { tokens, sequences } = session.encoder_capacity();
+    for texts in encoder::batches(&batch.encodings, tokens, sequences) {
+        let layout = encoder::layout(texts).map_err(|error| CudaError::Batch(error.to_string()))?;
+        let ids: Vec<i64> = encoder::ids(texts).collect();
+        session.encode(&layout, &[("input_ids", &ids)])?;
+    }
+    if batch.layout.spans().is_empty() {
         return Ok(None);
     }
-    let inputs: [(&str, &[i64]); 2] = [("input_ids", &job.ids), ("token_type_ids", &job.type_ids)];
-    let first = session.run(&job.layout, &inputs)?.into_iter().next();
+    let inputs: [(&str, &[i64]); 2] = [("input_ids", &batch.ids), ("token_type_ids", &batch.type_ids)];
+    let first = session.run(&batch.layout, &inputs)?.into_iter().next();
     first.map(Some).ok_or_else(|| CudaError::Batch("the plan has no output".to_owned()))
 }

@@ -7,9 +7,9 @@ use centuple_cuda::{Capacity, Plan};
 use centuple_generate::{Logits, Step, StepEngine, StepError, StepLimits, StepSpan};
 use centuple_kernels::KvPrecision;
 use centuple_runtime::Memory;
-use centuple_tensor::{Layout, PAGE_TOKENS, Span};
+use centuple_tensor::{Layout, PAGE_TOKENS, Source, Span};
 
-use super::{Gpu, Job, Room, Task, Wish, Worker, gone, probe};
+use super::{Batch, Gpu, Job, Room, Task, Wish, Worker, gone, probe};
 use crate::device::CudaFiles;
 use crate::error::Error;
 use crate::generate::GenerationOptions;
@@ -22,17 +22,17 @@ pub struct CudaSteps {
 }
 
 impl CudaSteps {
-    /// Brings the plan of a decoder to a GPU, with a cache for its sequences.
+    /// Brings the plan of a decoder, and of the encoder that it may be behind, to a GPU, with a cache for its sequences.
     ///
     /// # Errors
     /// There is no driver or no such GPU, a kernel can't be had, memory is short or not enough for a page, or keys and values
     /// were to be kept as anything but 16 bits.
     pub(crate) fn new(
         plan: Plan,
+        encoder: Option<Plan>,
         number: Option<usize>,
         files: &CudaFiles,
-        positions: usize,
-        vocabulary: usize,
+        [positions, vocabulary]: [usize; 2],
         options: &GenerationOptions,
     ) -> Result<CudaSteps, Error> {
         if let Some(precision @ (KvPrecision::F32 | KvPrecision::Int8)) = options.kv_precision {
@@ -40,10 +40,12 @@ impl CudaSteps {
         }
         let tokens = options.tokens_per_step.max(1);
         let capacity = Capacity { tokens, sequences: options.sequences_per_step.clamp(1, tokens) };
-        let page = plan.page_bytes();
+        let (page, reads) = (plan.page_bytes(), encoder.is_some());
+        // A text can't be cut.
+        let encoder = encoder.map(|plan| (plan, Capacity { tokens: positions.max(tokens), ..capacity }));
         let cache = Some(Wish { bytes: options.kv_memory, positions });
         let number = probe(number, files)?.start;
-        let (worker, room) = Worker::start(number, Task { plan, files: files.clone(), capacity, cache })?;
+        let (worker, room) = Worker::start(number, Task { plan, encoder, files: files.clone(), capacity, cache })?;
         if room.cache.pages == 0 {
             return Err(Error::CacheMemory { bytes: options.kv_memory.unwrap_or_default(), page });
         }
@@ -51,7 +53,7 @@ impl CudaSteps {
             page_tokens: PAGE_TOKENS,
             pages: room.cache.pages,
             positions,
-            source_positions: 0,
+            source_positions: if reads { positions } else { 0 },
             tokens_per_step: capacity.tokens,
             sequences_per_step: capacity.sequences,
             vocabulary,
@@ -83,22 +85,20 @@ impl StepEngine for CudaSteps {
 
     fn run(&mut self, step: &Step, logits: &mut Logits) -> Result<(), StepError> {
         let failed = |error: &dyn std::fmt::Display| StepError(format!("the model could not be run: {error}"));
-        if !step.encodings.is_empty() {
-            return Err(StepError("the model has no encoder".to_owned()));
-        }
         let span = |span: &StepSpan| Span {
             tokens: span.ids.len(),
             past: span.past,
             pages: span.pages.clone(),
             selected: span.selected.clone(),
+            source: span.source.as_ref().map(|source| Source { tokens: source.tokens, pages: source.pages.clone() }),
             ..Span::default()
         };
         let layout = Layout::new(step.spans.iter().map(span).collect()).map_err(|error| failed(&error))?;
         let ids = step.spans.iter().flat_map(|span| &span.ids).map(|&id| i64::from(id)).collect();
         let copies = step.copies.iter().map(|copy| [copy.from, copy.to]).collect();
         let (reply, outcome) = channel();
-        let job = Job { copies, layout, ids, type_ids: Vec::new(), reply };
-        self.worker.give(job).map_err(|error| failed(&error))?;
+        let batch = Batch { copies, encodings: step.encodings.clone(), layout, ids, type_ids: Vec::new() };
+        self.worker.give(Job { batch, reply }).map_err(|error| failed(&error))?;
         let output = outcome.recv().map_err(|RecvError| failed(&gone(&self.worker.gpu)))?;
         logits.clear();
         if let Some(output) = output.map_err(|error| failed(&error))? {

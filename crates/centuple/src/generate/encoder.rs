@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use centuple_generate::Encoding;
 use centuple_runtime::{Batch, InputData, KvCache, Memory, Plan, RuntimeError, Session};
-use centuple_tensor::{Bindings, Layout, Span};
+use centuple_tensor::{Bindings, Layout, LayoutError, Span};
 
 use crate::host::Host;
 
@@ -31,28 +31,13 @@ impl SourceEncoder {
 
     /// Reads texts, as many together as fit, and fills the pages of each.
     pub(crate) fn encode(&mut self, texts: &[Encoding], cache: &mut KvCache) -> Result<(), RuntimeError> {
-        let mut rest = texts;
-        while !rest.is_empty() {
-            let mut left = self.tokens;
-            let fits = |text: &&Encoding| {
-                let enough = text.ids.len() <= left;
-                left = left.saturating_sub(text.ids.len());
-                enough
-            };
-            let count = rest.iter().take_while(fits).count().max(1);
-            let (batch, others) = rest.split_at(count);
-            rest = others;
-            self.run(batch, cache)?;
-        }
-        Ok(())
+        batches(texts, self.tokens, self.tokens).try_for_each(|texts| self.run(texts, cache))
     }
 
     fn run(&mut self, texts: &[Encoding], cache: &mut KvCache) -> Result<(), RuntimeError> {
         self.ids.clear();
-        self.ids.extend(texts.iter().flat_map(|text| &text.ids).map(|&id| i64::from(id)));
-        let span = |text: &Encoding| Span { tokens: text.ids.len(), pages: text.pages.clone(), ..Span::default() };
-        let layout = Layout::new(texts.iter().map(span).collect());
-        let layout = layout.map_err(|error| RuntimeError::Cache(error.to_string()))?;
+        self.ids.extend(ids(texts));
+        let layout = layout(texts).map_err(|error| RuntimeError::Cache(error.to_string()))?;
         let inputs = [("input_ids", InputData::I64(&self.ids))];
         self.session.run(&Batch { inputs: &inputs, layout: &layout, bindings: layout.bindings(), cache: None })?;
         let outputs = self.session.output_names().count();
@@ -66,4 +51,32 @@ impl SourceEncoder {
         }
         Ok(())
     }
+}
+
+/// Texts that are read together: at most so many tokens of at most so many texts, but always one.
+pub(crate) fn batches(texts: &[Encoding], tokens: usize, most: usize) -> impl Iterator<Item = &[Encoding]> {
+    let mut rest = texts;
+    std::iter::from_fn(move || {
+        let mut left = tokens;
+        let fits = |text: &&Encoding| {
+            let enough = text.ids.len() <= left;
+            left = left.saturating_sub(text.ids.len());
+            enough
+        };
+        let count = rest.iter().take(most).take_while(fits).count().max(1);
+        let (batch, others) = rest.split_at_checked(count)?;
+        rest = others;
+        Some(batch)
+    })
+}
+
+/// Texts as one packed batch, each with its pages.
+pub(crate) fn layout(texts: &[Encoding]) -> Result<Layout, LayoutError> {
+    let span = |text: &Encoding| Span { tokens: text.ids.len(), pages: text.pages.clone(), ..Span::default() };
+    Layout::new(texts.iter().map(span).collect())
+}
+
+/// The tokens of that batch.
+pub(crate) fn ids(texts: &[Encoding]) -> impl Iterator<Item = i64> {
+    texts.iter().flat_map(|text| &text.ids).map(|&id| i64::from(id))
 }

@@ -24,7 +24,7 @@ pub(crate) struct Likelihoods {
 }
 
 impl Likelihoods {
-    /// An engine over the plan of a decoder, with a cache for one longest sequence or many short ones, which keeps what
+    /// An engine over the plan of a decoder, with a cache for one longest sequence or many short ones, each behind a short text where it answers one, which keeps what
     /// generation keeps by default in that precision.
     ///
     /// # Errors
@@ -35,7 +35,9 @@ impl Likelihoods {
         limits: Limits,
         precision: Precision,
     ) -> Result<Likelihoods, Error> {
-        let pages = limits.max_tokens_per_sequence.div_ceil(PAGE_TOKENS) + TOKENS.div_ceil(PAGE_TOKENS) + SEQUENCES;
+        let texts = if plan.has_encoder() { SEQUENCES } else { 0 };
+        let pages =
+            limits.max_tokens_per_sequence.div_ceil(PAGE_TOKENS) + TOKENS.div_ceil(PAGE_TOKENS) + SEQUENCES + texts;
         let kv_precision = kept_by(precision);
         let options = GenerationOptions {
             kv_memory: Some(pages.saturating_mul(plan.page_bytes(kv_precision).max(1))),
@@ -44,7 +46,7 @@ impl Likelihoods {
             sequences_per_step: SEQUENCES,
         };
         let sizes = [limits.max_tokens_per_sequence, limits.vocabulary];
-        let steps = plan.steps(host, None, sizes, &options)?;
+        let steps = plan.steps(host, sizes, &options)?;
         Ok(Likelihoods { steps, limits })
     }
 

@@ -125,10 +125,9 @@ impl Host {
         };
         let vocabulary = card.dimension();
         let positions = compiled.description.max_tokens;
-        let encoder = compiled.encoder.as_ref().map(|encoder| &encoder.plan);
         let kv_precision = generation.kv_precision.unwrap_or_else(|| kept_by(compiled.precision));
         let generation = GenerationOptions { kv_precision: Some(kv_precision), ..*generation };
-        let engine = compiled.device_plan()?.steps(self, encoder, [positions, vocabulary], &generation)?;
+        let engine = compiled.device_plan()?.steps(self, [positions, vocabulary], &generation)?;
         let (model, precision) = (Arc::clone(&compiled.model), compiled.precision);
         Ok(Generating { model, defaults, engine, precision, folder: folder.to_owned() })
     }

@@ -38,8 +38,7 @@ impl PlanSteps {
         host: &Host,
         plan: &Arc<Plan>,
         encoder: Option<&Arc<Plan>>,
-        positions: usize,
-        vocabulary: usize,
+        [positions, vocabulary]: [usize; 2],
         options: &GenerationOptions,
     ) -> Result<PlanSteps, Error> {
         let sequences = options.sequences_per_step.max(1);

@@ -183,7 +183,7 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// An engine over a graph of the model, which is of that precision.
     fn engine(&self, graph: &Graph, precision: Precision) -> Result<Runner, OptimizeError> {
-        let plan = DevicePlan::Cpu(Arc::new(lower(graph, self.host.isa)?));
+        let plan = DevicePlan::Cpu { plan: Arc::new(lower(graph, self.host.isa)?), encoder: None };
         Ok(Runner::new(self.host, plan, &self.source.model, precision)?)
     }
 

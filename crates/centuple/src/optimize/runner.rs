@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use centuple_generate::{Logits, Step, StepEngine, StepSpan};
+use centuple_generate::{Encoding, Logits, Source, Step, StepEngine, StepSpan};
 use centuple_runtime::Memory;
 use centuple_tasks::{Engine, EngineError, Head, Limits, Model, Output, Sequence};
 
@@ -46,7 +46,7 @@ impl Runner {
     /// The memory isn't granted, or what the device needs isn't there.
     pub(crate) fn new(host: &Host, plan: DevicePlan, model: &Model, precision: Precision) -> Result<Runner, Error> {
         Ok(match model.card.head {
-            Head::CausalLm { .. } => {
+            Head::CausalLm { .. } | Head::Seq2SeqLm { .. } => {
                 Runner::Likelihoods(Box::new(Likelihoods::new(host, plan, model.limits, precision)?))
             }
             Head::SentenceEmbedding(_)
@@ -56,7 +56,6 @@ impl Runner {
             | Head::Classification { .. }
             | Head::TokenClassification { .. }
             | Head::QuestionAnswering
-            | Head::Seq2SeqLm { .. }
             | Head::MaskedLm { .. } => Runner::Outputs(Box::new(plan.engine(host, model.limits)?)),
         })
     }
@@ -126,19 +125,28 @@ impl Runner {
     }
 }
 
-/// Median milliseconds of a step that tells the next token of each sequence, after so many others.
+/// Median milliseconds of a step that tells the next token of each sequence, after so many others; where the model answers texts, it
+/// reads a short one for each of them first.
 fn time_step(engine: &mut Likelihoods, sequences: &[Sequence], past: usize) -> Result<f64, EngineError> {
     let steps = engine.steps();
     let pages = steps.limits().page_tokens.max(1);
     let mut first = 0;
-    let span = |sequence: &Sequence| {
-        let tokens = sequence.ids.len();
-        let count = (past + tokens).div_ceil(pages) as u32;
-        let pages = (first..first + count).collect();
+    let mut take = |tokens: usize| -> Vec<u32> {
+        let count = tokens.div_ceil(pages) as u32;
         first += count;
-        StepSpan { ids: sequence.ids.clone(), past, pages, selected: vec![tokens as u32 - 1], source: None }
+        (first - count..first).collect()
     };
-    let step = Step { spans: sequences.iter().map(span).collect(), ..Step::default() };
+    let text = SHORT.min(steps.limits().source_positions);
+    let mut step = Step::default();
+    for sequence in sequences {
+        let tokens = sequence.ids.len();
+        let source = (text > 0).then(|| Source { tokens: text, pages: take(text) });
+        let read =
+            source.as_ref().map(|source| Encoding { ids: vec![sequence.ids[0]; text], pages: source.pages.clone() });
+        step.encodings.extend(read);
+        let (pages, selected) = (take(past + tokens), vec![tokens as u32 - 1]);
+        step.spans.push(StepSpan { ids: sequence.ids.clone(), past, pages, selected, source });
+    }
     let mut logits = Logits::default();
     let mut times = Vec::new();
     let begin = Instant::now();

@@ -24,6 +24,8 @@ pub(crate) struct BatchLayout {
     pasts: usize,
     first_pages: usize,
     places: usize,
+    source_pasts: usize,
+    source_first_pages: usize,
     /// The last part, of which a batch has as much as it needs.
     pages: usize,
     words: usize,
@@ -46,8 +48,24 @@ impl BatchLayout {
         let cached = if plan.slots.is_empty() { Capacity { tokens: 0, sequences: 0 } } else { capacity };
         let (pasts, first_pages) = (part(cached.sequences), part(cached.sequences));
         let places = part(cached.tokens);
-        let pages = part(cached.sequences * cache.positions.div_ceil(PAGE_TOKENS));
-        BatchLayout { offsets, pool_from, ids, marks, blocks, selected, pasts, first_pages, places, pages, words }
+        let sources = if plan.has_sources() { capacity.sequences } else { 0 };
+        let (source_pasts, source_first_pages) = (part(sources), part(sources));
+        let pages = part((cached.sequences + sources) * cache.positions.div_ceil(PAGE_TOKENS));
+        BatchLayout {
+            offsets,
+            pool_from,
+            ids,
+            marks,
+            blocks,
+            selected,
+            pasts,
+            first_pages,
+            places,
+            source_pasts,
+            source_first_pages,
+            pages,
+            words,
+        }
     }
 
     /// Bytes of all parts.
@@ -62,7 +80,9 @@ impl BatchLayout {
         let [pasts, first_pages, places, pages] =
             [self.pasts, self.first_pages, self.places, self.pages].map(|word| buffer.at(word * 4));
         let cache = CachePointers { pasts, first_pages, pages, places };
-        BatchPointers { header: buffer, offsets, blocks, pool_from, selected, cache }
+        let [pasts, first_pages] = [self.source_pasts, self.source_first_pages].map(|word| buffer.at(word * 4));
+        let sources = CachePointers { pasts, first_pages, pages, places: Pointer::NULL };
+        BatchPointers { header: buffer, offsets, blocks, pool_from, selected, cache, sources }
     }
 
     /// Address of ids.
@@ -86,8 +106,20 @@ impl BatchLayout {
         let lengths: Vec<usize> = layout.spans().iter().map(|span| span.tokens).collect();
         let blocks = attention_blocks(&lengths, queries);
         let spans = layout.spans();
-        let pages = if plan.slots.is_empty() { 0 } else { spans.iter().map(|span| span.pages.len()).sum() };
-        let mut words = vec![0i32; self.pages + pages];
+        let sources = || spans.iter().filter_map(|span| span.source.as_ref());
+        // Those of the sequences, then those of their sources.
+        let lists: Vec<&[u32]> = if plan.slots.is_empty() {
+            Vec::new()
+        } else {
+            spans.iter().map(|span| &span.pages[..]).chain(sources().map(|source| &source.pages[..])).collect()
+        };
+        let before = |number: usize| lists[..number].iter().map(|pages| pages.len()).sum();
+        let mut words = vec![0i32; self.pages + before(lists.len())];
+        for (place, span) in spans.iter().enumerate() {
+            if let Some(source) = &span.source {
+                words[self.source_pasts + place] = source.tokens as i32 - span.tokens as i32;
+            }
+        }
         let mut put = |start: usize, values: &mut dyn Iterator<Item = usize>| {
             for (word, value) in words[start..].iter_mut().zip(values) {
                 // Counts of a batch that fits the capacity.
@@ -101,10 +133,10 @@ impl BatchLayout {
         put(self.blocks, &mut blocks.into_iter().flatten());
         if !plan.slots.is_empty() {
             put(self.pasts, &mut spans.iter().map(|span| span.past));
-            let before = |number: usize| spans[..number].iter().map(|span| span.pages.len()).sum();
             put(self.first_pages, &mut (0..spans.len()).map(before));
             put(self.places, &mut spans.iter().flat_map(places));
-            put(self.pages, &mut spans.iter().flat_map(|span| span.pages.iter().map(|&page| page as usize)));
+            put(self.source_first_pages, &mut (spans.len()..lists.len()).map(before));
+            put(self.pages, &mut lists.iter().flat_map(|pages| pages.iter().map(|&page| page as usize)));
         }
         for (&start, ids) in self.ids.iter().zip(&plan.ids) {
             let rows = ids.rows(layout, inputs)?;
@@ -127,6 +159,14 @@ impl Ids {
                 let of = |span: &Span| span.past..span.past + span.tokens;
                 let positions = layout.spans().iter().flat_map(of);
                 positions.map(|at| i64::try_from(at).unwrap_or(i64::MAX).saturating_add(*offset)).collect()
+            }
+            IdSource::ShiftRight { first, input: name } => {
+                let ids = input(name, layout, inputs)?;
+                let shifted = |span: &Span| {
+                    let own = &ids[span.start..span.start + span.tokens];
+                    first.or(own.last().copied()).into_iter().chain(own.iter().copied()).take(own.len())
+                };
+                layout.spans().iter().flat_map(shifted).collect()
             }
             IdSource::Positions { offset, padding: Some((padding, name)) } => {
                 let ids = input(name, layout, inputs)?;

@@ -3,14 +3,16 @@
 use super::arena::Arena;
 use super::batch::BatchLayout;
 use super::session::Target;
-use super::{Affine, Codes, Content, IdsId, Plan, Product, Quantisation, Step, ValueId, View, WeightId, unsupported};
+use super::{
+    Affine, Codes, Content, IdsId, Plan, Product, Quantisation, SlotId, Step, ValueId, View, WeightId, unsupported,
+};
 use crate::architecture::Architecture;
 use crate::device::Operation;
 use crate::error::Result;
 use crate::launch::{
-    AttentionOperands, Capacity, CodePointers, Columns, ContentScores, DenseOperands, Distances, EpilogueOperands,
-    GemmOperands, GroupedGemmOperands, HeadNormOperands, IntegerOperands, Launch, NormOperands, Pointer,
-    RotaryOperands, Rows, WideNormOperands,
+    AttentionOperands, BatchPointers, Capacity, CodePointers, Columns, ContentScores, DenseOperands, Distances,
+    EpilogueOperands, GemmOperands, GroupedGemmOperands, HeadNormOperands, IntegerOperands, Launch, NormOperands,
+    Pointer, RotaryOperands, Rows, WideNormOperands,
 };
 use crate::matmul::{Matmul, Scaling, sum_factor};
 use crate::specialisation::{
@@ -155,7 +157,7 @@ impl Addresses<'_> {
                 let kernel = kernel(specialisation)?;
                 let [q, mut k, mut v] = [q, k, v].map(|view| self.columns(*view));
                 if let Some(slot) = *cache {
-                    [k, v] = self.slots[slot].map(|first| Columns { first, stride: self.plan.slots[slot] });
+                    [k, v] = self.cached(slot);
                 }
                 let y = Columns { first: self.value(*y), stride: width };
                 let distances = distances.map_or_else(Distances::default, |(table, farthest)| Distances {
@@ -178,6 +180,25 @@ impl Addresses<'_> {
                     content: content.map_or_else(ContentScores::default, |content| self.content(content)),
                 };
                 Ok(Launch::attention(kernel, capacity, batch, &operands))
+            }
+            Step::CrossAttention { q, y, heads, head_dim, scale, slot } => {
+                let tile = head_tile(*head_dim).unwrap_or(*head_dim);
+                let warps = attention_warps(capacity);
+                let kernel = kernel(Specialisation::Attention { head_dim: tile, content: false, paged: true, warps })?;
+                let [k, v] = self.cached(*slot);
+                let operands = AttentionOperands {
+                    q: self.columns(*q),
+                    k,
+                    v,
+                    y: Columns { first: self.value(*y), stride: width },
+                    heads: *heads,
+                    group: 1,
+                    head_dim: *head_dim,
+                    scale: *scale,
+                    ..AttentionOperands::default()
+                };
+                let batch = BatchPointers { cache: batch.sources, ..*batch };
+                Ok(Launch::attention(kernel, capacity, &batch, &operands))
             }
             Step::Append { k, v, slot } => {
                 let (kernel, columns) = (kernel(Specialisation::Append)?, [*k, *v].map(|view| self.columns(view)));
@@ -272,6 +293,11 @@ impl Addresses<'_> {
             factor: sum_factor(*k),
             scaling,
         })
+    }
+
+    /// Keys and values of a slot.
+    fn cached(&self, slot: SlotId) -> [Columns; 2] {
+        self.slots[slot].map(|first| Columns { first, stride: self.plan.slots[slot] })
     }
 
     /// All operands but the tables.

@@ -6,7 +6,7 @@ mod launches;
 mod lower;
 mod session;
 
-pub use lower::{lower, lower_fp8};
+pub use lower::{lower, lower_encoder, lower_fp8};
 pub use session::{CacheRoom, Session, SessionOutput, Target};
 
 use crate::error::{CudaError, Result};
@@ -157,6 +157,15 @@ pub(crate) enum Step {
         /// Where keys and values are, where they aren't those of the batch alone.
         cache: Option<SlotId>,
     },
+    /// Attention of all tokens to the keys and values that an encoder has left in the pages of a slot.
+    CrossAttention {
+        q: View,
+        y: ValueId,
+        heads: usize,
+        head_dim: usize,
+        scale: f32,
+        slot: SlotId,
+    },
     /// New keys and values to the pages of a slot.
     Append {
         k: View,
@@ -226,6 +235,8 @@ pub(crate) enum IdSource {
     Input(String),
     /// Positions in the sequence from `offset` on; with `padding`, those of the tokens that are not that id.
     Positions { offset: i64, padding: Option<(i64, String)> },
+    /// Those of an input, each sequence's one token later, behind `first` or else its last one.
+    ShiftRight { first: Option<i64>, input: String },
 }
 
 /// Ids, and the rows of the smallest table that they are looked up in.
@@ -276,6 +287,11 @@ impl Plan {
         self
     }
 
+    /// Whether it is a decoder that looks at what an encoder has left.
+    pub fn has_sources(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::CrossAttention { .. }))
+    }
+
     /// Number of steps.
     pub fn steps(&self) -> usize {
         self.steps.len()
@@ -308,7 +324,7 @@ impl Step {
             | Step::Widen { x, .. }
             | Step::WideNorm { x, .. }
             | Step::Select { x, .. } => vec![*x],
-            Step::Rotary { x, .. } | Step::HeadNorm { x, .. } => vec![x.value],
+            Step::Rotary { x, .. } | Step::HeadNorm { x, .. } | Step::CrossAttention { q: x, .. } => vec![x.value],
             Step::Gate { a, b, .. } => std::iter::once(a).chain(b).map(|view| view.value).collect(),
             Step::Gemm { product, residual, .. } => {
                 let mut reads = match product {
@@ -340,6 +356,7 @@ impl Step {
             Step::Gemm { y, .. }
             | Step::GroupedGemm { y, .. }
             | Step::Attention { y, .. }
+            | Step::CrossAttention { y, .. }
             | Step::Pool { y, .. }
             | Step::Dense { y, .. }
             | Step::Widen { y, .. }

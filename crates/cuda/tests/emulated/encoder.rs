@@ -35,6 +35,11 @@ fn steps_are_the_references() -> Result<(), Failure> {
 }
 
 #[test]
+fn answers_are_the_references() -> Result<(), Failure> {
+    on_newer(encoders::answers::are_the_references)
+}
+
+#[test]
 fn published_sizes_are_the_references() -> Result<(), Failure> {
     on_newer(encoders::published_sizes_are_the_references)
 }

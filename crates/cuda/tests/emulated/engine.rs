@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use centuple::generation::{Logits, Parameters, Request, Scheduler, Step, StepEngine, StepSpan};
+use centuple::generation::{Encoding, Logits, Parameters, Request, Scheduler, Source, Step, StepEngine, StepSpan};
 use centuple::kernels::KvPrecision;
 use centuple::tasks::{Engine, Output, Sequence};
 use centuple::{CudaFiles, Device, Error, GenerationOptions, Host, HostOptions, LoadOptions, Precision};
@@ -293,24 +293,34 @@ fn decoder(name: &str, tables: &[&str]) -> Result<TempDir, Failure> {
     Ok(folder)
 }
 
-fn tokens(count: usize, seed: u64) -> Vec<u32> {
+pub(crate) fn tokens(count: usize, seed: u64) -> Vec<u32> {
     let mut random = Random::new(seed);
     (0..count).map(|_| 40 + random.below(80) as u32).collect()
 }
 
-/// The logits of the last token of a prompt that comes in parts.
-fn prompt(engine: &mut dyn StepEngine, ids: &[u32], cuts: &[usize]) -> Result<Vec<f32>, Failure> {
+/// Bytes for keys and values.
+const KV_MEMORY: usize = 64 << 10;
+/// The first page of a text that an encoder reads.
+const TEXT_PAGE: u32 = 6;
+
+/// The logits of the last token of a prompt that comes in parts, behind a text where the model answers one.
+fn prompt(engine: &mut dyn StepEngine, text: Option<&[u32]>, ids: &[u32], cuts: &[usize]) -> Result<Vec<f32>, Failure> {
     let mut logits = Logits::default();
     let mut past = 0;
+    let text = text.map(|ids| {
+        let pages: Vec<u32> = (TEXT_PAGE..).take(ids.len().div_ceil(16)).collect();
+        (Encoding { ids: ids.to_vec(), pages: pages.clone() }, Source { tokens: ids.len(), pages })
+    });
     for &end in cuts.iter().chain([&ids.len()]) {
         let span = StepSpan {
             ids: ids[past..end].to_vec(),
             past,
             pages: (0..end.div_ceil(16) as u32).collect(),
             selected: if end == ids.len() { vec![(end - past) as u32 - 1] } else { vec![] },
-            source: None,
+            source: text.as_ref().map(|(_, source)| source.clone()),
         };
-        engine.run(&Step { spans: vec![span], ..Step::default() }, &mut logits)?;
+        let encodings = text.iter().filter(|_| past == 0).map(|(encoding, _)| encoding.clone()).collect();
+        engine.run(&Step { encodings, spans: vec![span], ..Step::default() }, &mut logits)?;
         past = end;
     }
     Ok(logits.values)
@@ -343,7 +353,7 @@ fn decoders_run_on_gpus() -> Result<(), Failure> {
         } else {
             vec![(None, 0.9999), (Some(Precision::Int8), 0.99), (Some(Precision::Int4), 0.98)]
         };
-        decoder_runs(&Machine::new(architecture, fp8)?, &llama()?, &precisions)?;
+        decoder_runs(&Machine::new(architecture, fp8)?, &llama()?, None, &precisions)?;
     }
     Ok(())
 }
@@ -352,44 +362,53 @@ fn decoders_run_on_gpus() -> Result<(), Failure> {
 #[test]
 fn gemmas_run_on_gpus() -> Result<(), Failure> {
     let machine = Machine::new(Architecture::OLDEST, false)?;
-    decoder_runs(&machine, &decoder("gemma", &["model.embed_tokens"])?, &[(None, 0.9999)])
+    decoder_runs(&machine, &decoder("gemma", &["model.embed_tokens"])?, None, &[(None, 0.9999)])
 }
 
-fn decoder_runs(machine: &Machine, folder: &TempDir, precisions: &[(Option<Precision>, f64)]) -> Result<(), Failure> {
+/// A model generates what it does on the CPU in f32, with logits at least that close in each precision, behind a text where it
+/// answers one.
+pub(crate) fn decoder_runs(
+    machine: &Machine,
+    folder: &TempDir,
+    text: Option<&[u32]>,
+    precisions: &[(Option<Precision>, f64)],
+) -> Result<(), Failure> {
     let host = host()?;
     let cuda = machine.files();
     let on_gpu = LoadOptions { device: Device::Cuda(None), cuda, ..LoadOptions::default() };
     let name = folder.path().to_str().ok_or("a path of text")?;
     let options = GenerationOptions {
-        kv_memory: Some(64 << 10),
+        kv_memory: Some(KV_MEMORY),
         tokens_per_step: 24,
         sequences_per_step: 4,
         ..GenerationOptions::default()
     };
     let ids = tokens(40, 1);
     let roomy = GenerationOptions { kv_memory: Some(1 << 20), ..options };
-    let expected = prompt(&mut host.load_generating(name, &LoadOptions::default(), &roomy)?.engine, &ids, &[20])?;
+    let mut on_cpu = host.load_generating(name, &LoadOptions::default(), &roomy)?.engine;
+    let expected = prompt(&mut on_cpu, text, &ids, &[20])?;
     for &(precision, least) in precisions {
         let load = LoadOptions { precision, ..on_gpu.clone() };
         let mut engine = host.load_generating(name, &load, &options)?.engine;
-        assert_eq!(engine.limits().pages, (64 << 10) / (16 * 2 * 64 * 2));
-        assert!(engine.memory().weights > 0 && engine.cache_bytes() == 64 << 10 && engine.gpu().is_some());
-        let found = prompt(&mut engine, &ids, &[20])?;
+        let page = engine.cache_bytes() / engine.limits().pages;
+        assert!(engine.memory().weights > 0 && engine.gpu().is_some());
+        assert!(engine.cache_bytes() <= KV_MEMORY && engine.cache_bytes() + page > KV_MEMORY);
+        let found = prompt(&mut engine, text, &ids, &[20])?;
         let cosine = |a: &[f32], b: &[f32]| {
             let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
             dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
         };
         let cosine = cosine(&found, &expected);
         assert!(cosine > least, "{precision:?}: cosine {cosine}");
-        assert_eq!(prompt(&mut engine, &ids, &[7, 23, 24])?, found, "{precision:?}: however it is cut");
+        assert_eq!(prompt(&mut engine, text, &ids, &[7, 23, 24])?, found, "{precision:?}: however it is cut");
 
         // Greedy, drawn, and beams whose pages are copied; together they get what each gets alone.
         let greedy = Parameters { max_new_tokens: Some(6), logprobs: true, ..Parameters::default() };
         let drawn = Parameters { do_sample: true, temperature: 1.5, ..greedy.clone() };
         let beams = Parameters { num_beams: 3, num_return_sequences: 2, ..greedy.clone() };
-        let request = |(prompt, parameters)| Request {
+        let request = |(prompt, parameters): (Vec<u32>, _)| Request {
+            source: text.map(|text| text[prompt.len() % 3..].to_vec()),
             prompt,
-            source: None,
             parameters,
             seed: 9,
             client: None,

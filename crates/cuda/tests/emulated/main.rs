@@ -9,6 +9,7 @@ mod engine;
 mod families;
 mod kernels;
 mod product;
+mod seq2seq;
 
 use centuple_cuda::Architecture;
 

@@ -3,7 +3,7 @@
 use centuple_graph::{self as graph, Node, NodeId, Op};
 
 use super::operands::{codes, group_weight, quantised_weight};
-use super::{Coding, Lowered, Lowering, stored_whole, width};
+use super::{Coding, Lowered, Lowering, Results, stored_whole, width};
 use crate::error::Result;
 use crate::plan::{Codes, Product, Quantisation, Step, Value, ValueId, View, WeightId, unsupported};
 use crate::specialisation::{Activation, CodeType, GEMM_ACTIVATIONS};
@@ -99,7 +99,8 @@ impl Lowering<'_> {
         residual: Option<NodeId>,
         [n, k, step]: [usize; 3],
     ) -> Result<Lowered> {
-        let is_output = self.graph.outputs().iter().any(|(_, output)| *output == id);
+        let is_output =
+            self.results == Results::Outputs && self.graph.outputs().iter().any(|(_, output)| *output == id);
         let wide = is_output && residual.is_none() && activation == Activation::Identity && self.uses[id.index()] == 1;
         if !(wide || n.is_multiple_of(8)) || !k.is_multiple_of(step) {
             return unsupported(format!("a linear layer of {k} by {n}: they have to be multiples of {step} and 8"));

@@ -13,8 +13,8 @@ use linear::activation_of;
 use operands::{floats, indices, stored, wide};
 
 use super::{
-    Affine, Codes, Content, IdSource, Ids, IdsId, Mark, MarkId, Output, Plan, Step, Value, ValueId, View, WeightId,
-    unsupported,
+    Affine, Codes, Content, IdSource, Ids, IdsId, Mark, MarkId, Output, Plan, SlotId, Step, Value, ValueId, View,
+    WeightId, unsupported,
 };
 use crate::error::{CudaError, Result};
 use crate::launch::Rows;
@@ -43,6 +43,16 @@ struct Lowering<'a> {
     fp8: bool,
     /// Such codes of weights, and their scales.
     fp8_weights: HashMap<NodeId, [WeightId; 2]>,
+    results: Results,
+}
+
+/// What becomes of a graph's results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Results {
+    /// They are read.
+    Outputs,
+    /// They are the keys and values of one slot after the other.
+    Pages,
 }
 
 /// How a value becomes codes.
@@ -59,7 +69,7 @@ enum Coding {
 /// # Errors
 /// The graph has an op, a size or an attribute for which there is no kernel; the error names it.
 pub fn lower(graph: &Graph, format: Format) -> Result<Plan> {
-    lower_to(graph, format, false)
+    lower_to(graph, format, false, Results::Outputs)
 }
 
 /// The same, in which linear layers over tokens multiply e4m3 floats: rows with a scale per token, weights with one per column. Those
@@ -68,10 +78,19 @@ pub fn lower(graph: &Graph, format: Format) -> Result<Plan> {
 /// # Errors
 /// Those of [`lower`].
 pub fn lower_fp8(graph: &Graph, format: Format) -> Result<Plan> {
-    lower_to(graph, format, true)
+    lower_to(graph, format, true, Results::Outputs)
 }
 
-fn lower_to(graph: &Graph, format: Format, fp8: bool) -> Result<Plan> {
+/// The steps of the encoder in front of a decoder, in one of these ways: its outputs, keys and values `[Tokens, width]` of each slot of the
+/// decoder in turn, go to the pages of their sequence.
+///
+/// # Errors
+/// Those of [`lower`].
+pub fn lower_encoder(graph: &Graph, format: Format, fp8: bool) -> Result<Plan> {
+    lower_to(graph, format, fp8, Results::Pages)
+}
+
+fn lower_to(graph: &Graph, format: Format, fp8: bool, results: Results) -> Result<Plan> {
     let plan = Plan {
         format,
         steps: vec![],
@@ -92,10 +111,19 @@ fn lower_to(graph: &Graph, format: Format, fp8: bool) -> Result<Plan> {
         codes: HashMap::new(),
         fp8,
         fp8_weights: HashMap::new(),
+        results,
     };
     for (id, node) in graph.iter() {
         let lowered = lowering.node(id, node).map_err(|error| named(error, node))?;
         lowering.nodes.push(lowered);
+    }
+    if results == Results::Pages {
+        for (slot, pair) in graph.outputs().chunks(2).enumerate() {
+            let [(_, k), (_, v)] = pair else { return unsupported("keys without values") };
+            let [k, v] = [lowering.aligned_view(*k)?, lowering.aligned_view(*v)?];
+            lowering.append(k, v, slot)?;
+        }
+        return Ok(lowering.plan);
     }
     for (name, id) in graph.outputs() {
         let value = match lowering.nodes[id.index()] {
@@ -127,6 +155,9 @@ impl Lowering<'_> {
             }
             Op::Embedding => self.norm(id, node, None, id, None, 1.0),
             Op::Binary(graph::Binary::Mul) => self.scaled(id, node),
+            Op::Binary(graph::Binary::Add) if self.is_sum_of_rows(node) => {
+                self.norm(id, node, None, node.inputs[0], Some(node.inputs[1]), 1.0)
+            }
             Op::LayerNorm { epsilon, residual } => {
                 let gamma = 1 + usize::from(*residual);
                 let beta = Some(self.wide_weight(node.inputs[gamma + 1])?);
@@ -157,6 +188,15 @@ impl Lowering<'_> {
                 Ok(Lowered::Stored(View { first: view.first + start, columns: end - start, ..view }))
             }
             Op::Attention(attention) => self.attention(node, attention),
+            Op::CrossAttention(attention) => self.cross_attention(node, attention),
+            Op::ShiftRight { first } => match &self.nodes[node.inputs[0].index()] {
+                Lowered::Ids(IdSource::Input(input)) => {
+                    Ok(Lowered::Ids(IdSource::ShiftRight { first: *first, input: input.clone() }))
+                }
+                Lowered::Ids(_) | Lowered::Later | Lowered::Stored(_) | Lowered::Wide(_) => {
+                    unsupported("ids that are no input, one token later")
+                }
+            },
             Op::Rotary { heads, head_dim, interleaved } => self.rotary(node, *heads, *head_dim, *interleaved),
             Op::HeadNorm { heads, epsilon } => self.head_norm(node, *heads, *epsilon),
             Op::Activation(activation) => self.gate(node, *activation, false),
@@ -181,8 +221,6 @@ impl Lowering<'_> {
                 }
             },
             Op::Input { .. }
-            | Op::ShiftRight { .. }
-            | Op::CrossAttention(_)
             | Op::Unary(_)
             | Op::Binary(_)
             | Op::MatMul
@@ -202,6 +240,12 @@ impl Lowering<'_> {
             | Op::Pad
             | Op::Pack => unsupported(format!("the op {}", node.op.name())),
         }
+    }
+
+    /// Whether it adds two matrices of a size.
+    fn is_sum_of_rows(&self, node: &Node) -> bool {
+        let [a, b] = [node.inputs[0], node.inputs[1]].map(|input| &self.graph.node(input).fact);
+        a == b && *a == node.fact
     }
 
     /// The node that alone reads a value.
@@ -281,12 +325,7 @@ impl Lowering<'_> {
     fn attention(&mut self, node: &Node, attention: &graph::Attention) -> Result<Lowered> {
         let graph::Attention { heads, kv_heads, head_dim, scale, soft_cap, causal, window, position, cache } =
             *attention;
-        if head_tile(head_dim).is_none() {
-            let widest = HEAD_DIMS[HEAD_DIMS.len() - 1];
-            return unsupported(format!(
-                "heads of {head_dim} columns: they have to be a multiple of 8, at most {widest}"
-            ));
-        }
+        check_heads(head_dim)?;
         let content = self.content(node, attention)?;
         let distances = match position {
             PositionScores::None | PositionScores::Disentangled { .. } => None,
@@ -305,10 +344,7 @@ impl Lowering<'_> {
         let y = self.value(Rows::Tokens, columns, 2);
         let [q, k, v] = [views[0], views[1], views[2]];
         if let Some(slot) = cache {
-            let slots = self.plan.slots.len().max(slot + 1);
-            self.plan.slots.resize(slots, 0);
-            self.plan.slots[slot] = kv_heads * head_dim;
-            self.plan.steps.push(Step::Append { k, v, slot });
+            self.append(k, v, slot)?;
         }
         self.plan.steps.push(Step::Attention {
             q,
@@ -327,6 +363,34 @@ impl Lowering<'_> {
             cache,
         });
         Ok(stored_whole(y, columns))
+    }
+
+    fn cross_attention(&mut self, node: &Node, attention: &graph::CrossAttention) -> Result<Lowered> {
+        let graph::CrossAttention { heads, head_dim, scale, slot } = *attention;
+        check_heads(head_dim)?;
+        let columns = heads * head_dim;
+        self.slot(slot, columns)?;
+        let (q, y) = (self.aligned_view(node.inputs[0])?, self.value(Rows::Tokens, columns, 2));
+        self.plan.steps.push(Step::CrossAttention { q, y, heads, head_dim, scale, slot });
+        Ok(stored_whole(y, columns))
+    }
+
+    /// New keys and values to the pages of a slot.
+    fn append(&mut self, k: View, v: View, slot: SlotId) -> Result<()> {
+        self.slot(slot, k.columns)?;
+        self.plan.steps.push(Step::Append { k, v, slot });
+        Ok(())
+    }
+
+    /// A slot of the cache for keys, and values, of so many columns.
+    fn slot(&mut self, slot: SlotId, columns: usize) -> Result<()> {
+        let slots = self.plan.slots.len().max(slot + 1);
+        self.plan.slots.resize(slots, 0);
+        if ![0, columns].contains(&self.plan.slots[slot]) {
+            return unsupported(format!("keys of {columns} columns beside others of {}", self.plan.slots[slot]));
+        }
+        self.plan.slots[slot] = columns;
+        Ok(())
     }
 
     /// Rows times a number.
@@ -521,6 +585,15 @@ fn is_plain_norm(node: &Node) -> bool {
 
 fn normalisation(node: &Node) -> Option<f32> {
     if let Op::L2Normalize { epsilon } = node.op { Some(epsilon) } else { None }
+}
+
+/// Refuses heads that there is no kernel for.
+fn check_heads(head_dim: usize) -> Result<()> {
+    if head_tile(head_dim).is_some() {
+        return Ok(());
+    }
+    let widest = HEAD_DIMS[HEAD_DIMS.len() - 1];
+    unsupported(format!("heads of {head_dim} columns: they have to be a multiple of 8, at most {widest}"))
 }
 
 /// What a result has a row for, and its columns.

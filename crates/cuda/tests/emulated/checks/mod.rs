@@ -120,6 +120,7 @@ impl<'d, D: Device> Bench<'d, D> {
             pool_from: device.hold(&pool_from.iter().map(|&x| x as i32).collect::<Vec<_>>()),
             selected: device.hold(&selected),
             cache: CachePointers::default(),
+            sources: CachePointers::default(),
         };
         Bench { device, batch, capacity: Capacity { tokens: tokens + 21, sequences: lengths.len() + 2 } }
     }

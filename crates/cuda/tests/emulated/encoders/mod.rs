@@ -1,5 +1,6 @@
 //! Whole encoders on a device: a graph, its plan, its outputs, against the reference evaluator.
 
+pub(crate) mod answers;
 pub(crate) mod fp8;
 
 use std::collections::HashMap;
