@@ -23,7 +23,9 @@ use crate::Purpose;
 use crate::device::Device;
 use crate::error::Error;
 use crate::host::Host;
-use crate::load::{Compiled, LoadOptions, Precision, Target, TextSettings, model_of};
+use crate::load::{Compiled, TextSettings, model_of};
+use crate::options::{LoadOptions, Target};
+use crate::precision::Precision;
 
 const MANIFEST: &str = "centuple.json";
 const WEIGHTS: &str = "model.safetensors";

@@ -10,8 +10,9 @@ use centuple_tasks::Head;
 use crate::artefact;
 use crate::device::{CudaFiles, Device};
 use crate::host::Host;
-use crate::load::{LoadOptions, Precision, id_of};
 use crate::optimize::{Answers, Judge, OptimizeError, Progress, Runner};
+use crate::options::{LoadOptions, id_of};
+use crate::precision::Precision;
 
 /// What is evaluated, and how.
 #[derive(Clone, Debug)]
@@ -111,7 +112,7 @@ impl Host {
         let mut precisions = Vec::new();
         let loads = options.loads(&folder);
         for load in &loads {
-            load.device.check(&load.cuda, load.precision)?;
+            load.check()?;
         }
         for load in &loads {
             progress.begin("loading the model", 0);

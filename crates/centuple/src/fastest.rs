@@ -7,8 +7,9 @@ use std::path::Path;
 use crate::device::Device;
 use crate::error::Error;
 use crate::host::Host;
-use crate::load::{Compiled, LoadOptions};
+use crate::load::Compiled;
 use crate::optimize::Runner;
+use crate::options::LoadOptions;
 
 /// Milliseconds that a device takes.
 #[derive(Clone, Copy, Debug, PartialEq)]

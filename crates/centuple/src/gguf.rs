@@ -8,7 +8,9 @@ use centuple_text::{TextOptions, Tokenizer};
 use serde_json::{Map, Value};
 
 use crate::error::Error;
-use crate::load::{LoadOptions, Precision, Source, TextSettings, model_with};
+use crate::load::{Source, TextSettings, model_with};
+use crate::options::LoadOptions;
+use crate::precision::Precision;
 
 /// What a file says of generation.
 #[derive(Clone, Debug)]

@@ -1,15 +1,13 @@
 //! Loading: from a name to an engine, and what was learnt on the way.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use centuple_graph::Graph;
-use centuple_models::checkpoint::gguf::{Gguf, is_gguf};
-use centuple_models::checkpoint::hub;
+use centuple_models::checkpoint::gguf::Gguf;
 use centuple_models::checkpoint::onnx::{OnnxFile, has_only_onnx};
-use centuple_models::{Description, Head, ModelError, Problem, Purpose};
+use centuple_models::{Description, Head, ModelError, Problem};
 use centuple_passes::{Quantization, Quantizer, Report};
 use centuple_runtime::{Plan, lower};
 use centuple_tasks::{self as tasks, Limits, Model, ModelCard, Sequence};
@@ -19,148 +17,17 @@ use serde::{Deserialize, Serialize};
 use crate::artefact::{self, Artefact, Draft, Manifest, Origin};
 use crate::calibrate;
 use crate::cuda;
-use crate::device::{CudaFiles, Device, DeviceEngine, DevicePlan};
+use crate::device::Device;
+use crate::device_engine::{DeviceEngine, DevicePlan};
 use crate::engine;
 use crate::error::Error;
 use crate::fastest::Choice;
 use crate::gguf::{self, GgufSettings};
 use crate::host::Host;
 use crate::onnx::{self, Raised};
+use crate::options::{LoadOptions, Target};
+use crate::precision::Precision;
 use crate::rounding;
-
-/// The numbers that linear layers compute with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// 32-bit floats.
-    F32,
-    /// 32-bit floats over weights that are stored in 16 bits.
-    F16,
-    /// Integers: 8-bit weights, 7-bit activations, calibrated on shipped texts.
-    Int8,
-    /// Integers: 4-bit weights in groups along the depth, of [`INT4_GROUP`] elements where [`Quantization::groups`] doesn't say.
-    Int4,
-    /// 8-bit floats (e4m3) with a scale per token and column, on GPUs only; what follows no linear layer over tokens is f16.
-    Fp8,
-}
-
-/// Weights that share a scale in [`Precision::Int4`].
-pub const INT4_GROUP: usize = 128;
-
-impl Precision {
-    /// The name of its number type.
-    pub fn dtype(self) -> &'static str {
-        match self {
-            Precision::F32 => "float32",
-            Precision::F16 => "float16",
-            Precision::Int8 => "int8",
-            Precision::Int4 => "int4",
-            Precision::Fp8 => "float8_e4m3fn",
-        }
-    }
-
-    /// Whether its weights are codes in groups, rounded by the products of their inputs' channels.
-    pub(crate) fn groups(self) -> bool {
-        self == Precision::Int4
-    }
-
-    /// How a model of this precision is quantised, where options leave something open; none where it is not.
-    ///
-    /// What generates reads few rows at a time, so that finer activations cost little beside reading the weights.
-    pub(crate) fn quantization(self, options: &Quantization, generates: bool) -> Option<Quantization> {
-        let usual = Quantization::default();
-        let finer = |bits: u8, usual: u8, finer: u8| if generates && bits == usual { finer } else { bits };
-        let (groups, selected_bits) = match self {
-            Precision::F32 | Precision::F16 | Precision::Fp8 => return None,
-            Precision::Int8 => (None, options.selected_bits),
-            Precision::Int4 => (Some(options.groups.unwrap_or(INT4_GROUP)), options.selected_bits.or(Some(8))),
-        };
-        Some(Quantization {
-            bits: finer(options.bits, usual.bits, 8),
-            activated_bits: finer(options.activated_bits, usual.activated_bits, 12),
-            groups,
-            selected_bits,
-            ..options.clone()
-        })
-    }
-}
-
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Precision::F32 => "f32",
-            Precision::F16 => "f16",
-            Precision::Int8 => "int8",
-            Precision::Int4 => "int4",
-            Precision::Fp8 => "fp8",
-        })
-    }
-}
-
-/// How a model is loaded.
-#[derive(Clone, Debug)]
-pub struct LoadOptions {
-    /// What the model is wanted for.
-    pub purpose: Purpose,
-    /// What computes it.
-    pub device: Device,
-    /// Whether the CPU takes the place of `device` where it answers sooner, or where the device can't compute the model.
-    pub or_cpu: bool,
-    /// Files for GPUs.
-    pub cuda: CudaFiles,
-    /// The numbers that it computes with; by default an artefact's own, and f32 for everything else (f16 on GPUs).
-    pub precision: Option<Precision>,
-    /// How it is quantised, where the precision asks for it.
-    pub quantization: Quantization,
-    /// Most tokens that are computed together; raised to the model's longest sequence where it is smaller.
-    pub max_batch_tokens: usize,
-    /// Memory for recently tokenised texts in bytes; 0 switches the cache off.
-    pub token_cache_bytes: u64,
-    /// Whether ops are fused; without it, measurements show what that brings. An artefact stays as it was made.
-    pub fusion: bool,
-    /// Where names are looked up; by default where the environment says.
-    pub hub: Option<hub::HubOptions>,
-}
-
-impl Default for LoadOptions {
-    fn default() -> LoadOptions {
-        LoadOptions {
-            purpose: Purpose::Own,
-            device: Device::Cpu,
-            or_cpu: false,
-            cuda: CudaFiles::default(),
-            precision: None,
-            quantization: Quantization::default(),
-            max_batch_tokens: 4096,
-            token_cache_bytes: 32 << 20,
-            fusion: true,
-            hub: None,
-        }
-    }
-}
-
-impl LoadOptions {
-    /// The folder of a model by folder or hub id, or the ONNX or GGUF file that is named.
-    ///
-    /// # Errors
-    /// The name leads to no model.
-    pub fn find(&self, name: &str) -> Result<PathBuf, Error> {
-        Ok(match &self.hub {
-            Some(hub) => hub::resolve(name, hub)?,
-            None => hub::resolve(name, &hub::HubOptions::from_env()?)?,
-        })
-    }
-
-    /// The folder of a model by folder or hub id, and the id that it is loaded under.
-    ///
-    /// # Errors
-    /// As for [`LoadOptions::find`].
-    pub fn locate(&self, name: &str) -> Result<(PathBuf, String), Error> {
-        let folder = self.find(name)?;
-        let id = id_of(name, &folder);
-        Ok((folder, id))
-    }
-}
 
 /// Whether a folder looks like a model: whether it has the files that are read first.
 pub fn is_model(folder: &Path) -> bool {
@@ -220,19 +87,6 @@ pub struct Compiled {
     pub plan: Arc<Plan>,
     /// What the artefact says of itself, where the model is one.
     pub artefact: Option<Arc<Artefact>>,
-}
-
-/// What is to compute a model, and the files that it takes for that.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Target {
-    pub(crate) device: Device,
-    pub(crate) cuda: CudaFiles,
-}
-
-impl Target {
-    pub(crate) fn of(options: &LoadOptions) -> Target {
-        Target { device: options.device, cuda: options.cuda.clone() }
-    }
 }
 
 impl Compiled {
@@ -310,7 +164,7 @@ impl Host {
         if options.or_cpu {
             return self.compile_fastest(folder, id, options);
         }
-        options.device.check(&options.cuda, options.precision)?;
+        options.check()?;
         if artefact::is_artefact(folder) {
             return artefact::compile(self, folder, id, options);
         }
@@ -554,30 +408,6 @@ pub(crate) fn model_with(
         ranks_by_logit: description.ranks_by_logit,
     };
     Model { card, tokenizer, limits }
-}
-
-/// The id that clients use: the hub id without its revision, the folder's name, or that of an ONNX or GGUF file which is
-/// called otherwise than `model`.
-pub(crate) fn id_of(name: &str, folder: &Path) -> String {
-    if folder.is_file()
-        && is_gguf(folder)
-        && let Some(stem) = folder.file_stem().and_then(|stem| stem.to_str()).filter(|stem| *stem != "model")
-    {
-        return stem.to_owned();
-    }
-    let place = match OnnxFile::find(folder) {
-        Ok(Some(file)) if folder.is_file() => match file.path.file_stem().and_then(|stem| stem.to_str()) {
-            Some(stem) if stem != "model" => return stem.to_owned(),
-            Some(_) | None => file.folder,
-        },
-        Ok(_) | Err(_) => folder.to_owned(),
-    };
-    let folder = &place;
-    if Path::new(name).exists() {
-        let absolute = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-        return absolute.file_name().map_or_else(|| name.to_owned(), |last| last.to_string_lossy().into_owned());
-    }
-    name.split('@').next().unwrap_or(name).to_owned()
 }
 
 /// The commit, where the folder lies in a hub cache (`snapshots/<commit>`).

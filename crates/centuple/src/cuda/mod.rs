@@ -23,7 +23,7 @@ pub use steps::CudaSteps;
 
 use crate::device::CudaFiles;
 use crate::generate::encoder;
-use crate::load::Precision;
+use crate::precision::Precision;
 
 /// A GPU while a model is on it.
 #[derive(Debug)]

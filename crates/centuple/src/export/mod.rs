@@ -18,8 +18,9 @@ use crate::artefact::{self, ArtefactError};
 use crate::calibrate;
 use crate::error::Error;
 use crate::host::Host;
-use crate::load::{LoadOptions, Source, id_of};
+use crate::load::Source;
 use crate::optimize::Progress;
+use crate::options::{LoadOptions, id_of};
 
 /// The file that says that a folder is an export.
 const MANIFEST: &str = "centuple_export.json";

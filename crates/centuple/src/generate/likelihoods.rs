@@ -6,10 +6,10 @@ use centuple_tasks::{Engine, EngineError, Limits, Output, Sequence};
 use centuple_tensor::PAGE_TOKENS;
 
 use super::{GenerationOptions, kept_by};
-use crate::device::{DevicePlan, DeviceSteps};
+use crate::device_engine::{DevicePlan, DeviceSteps};
 use crate::error::Error;
 use crate::host::Host;
-use crate::load::Precision;
+use crate::precision::Precision;
 
 /// Texts that are computed together.
 const SEQUENCES: usize = 16;

@@ -22,10 +22,12 @@ use centuple_tasks::{Head, Model};
 pub(crate) use likelihoods::Likelihoods;
 pub use steps::PlanSteps;
 
-use crate::device::DeviceSteps;
+use crate::device_engine::DeviceSteps;
 use crate::error::Error;
 use crate::host::Host;
-use crate::load::{Compiled, LoadOptions, Precision};
+use crate::load::Compiled;
+use crate::options::LoadOptions;
+use crate::precision::Precision;
 
 /// What generation may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

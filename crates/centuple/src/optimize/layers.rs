@@ -12,7 +12,7 @@ use centuple_tasks::{Engine, Sequence};
 use super::{Bench, OptimizeError, judge};
 use crate::calibrate;
 use crate::engine::layout;
-use crate::load::{INT4_GROUP, Precision};
+use crate::precision::{INT4_GROUP, Precision};
 
 /// Most tokens on which layers are measured.
 const TOKENS: usize = 256;

@@ -21,10 +21,13 @@ use centuple_tasks::{EngineError, Head};
 
 use crate::artefact::{self, ArtefactError, Draft, Manifest, Origin};
 use crate::calibrate;
-use crate::device::{Device, DevicePlan};
+use crate::device::Device;
+use crate::device_engine::DevicePlan;
 use crate::error::Error;
 use crate::host::Host;
-use crate::load::{Compiled, LoadOptions, Precision, Source, Target, id_of};
+use crate::load::{Compiled, Source};
+use crate::options::{LoadOptions, Target, id_of};
+use crate::precision::Precision;
 use crate::rounding;
 pub(crate) use judge::{Answered, Answers, Judge};
 pub(crate) use runner::{Runner, Time};

@@ -6,12 +6,12 @@ use centuple_generate::{Encoding, Logits, Source, Step, StepEngine, StepSpan};
 use centuple_runtime::Memory;
 use centuple_tasks::{Engine, EngineError, Head, Limits, Model, Output, Sequence};
 
-use crate::device::{DeviceEngine, DevicePlan};
+use crate::device_engine::{DeviceEngine, DevicePlan};
 use crate::error::Error;
 use crate::fastest::Latency;
 use crate::generate::Likelihoods;
 use crate::host::Host;
-use crate::load::Precision;
+use crate::precision::Precision;
 use crate::timing::{random_sequences, time};
 
 /// Batches that are timed: sequences and tokens of each.

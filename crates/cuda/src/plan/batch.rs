@@ -2,7 +2,6 @@
 
 use centuple_tensor::{Layout, PAGE_TOKENS, Span};
 
-use super::session::CacheRoom;
 use super::{IdSource, Ids, Mark, Plan};
 use crate::error::{CudaError, Result};
 use crate::launch::{BatchPointers, CachePointers, Capacity, Pointer, attention_blocks};
@@ -11,6 +10,34 @@ use crate::launch::{BatchPointers, CachePointers, Capacity, Pointer, attention_b
 const FEWEST_QUERIES: usize = 16;
 /// Parts begin at multiples of so many words.
 const ALIGNMENT: usize = 4;
+
+/// Room for keys and values, where a model has attention with a cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheRoom {
+    /// Pages of all sequences together, of 16 tokens each.
+    pub pages: usize,
+    /// The most tokens of a sequence.
+    pub positions: usize,
+}
+
+impl CacheRoom {
+    /// Whether so many tokens have room in pages that there are.
+    pub(crate) fn check(self, tokens: usize, pages: &[u32]) -> Result<()> {
+        let (held, room) = (pages.len(), self.positions.div_ceil(PAGE_TOKENS));
+        if held * PAGE_TOKENS < tokens || held > room {
+            let reason = format!("{tokens} tokens in {held} pages, where a sequence has at most {room}");
+            return Err(CudaError::Batch(reason));
+        }
+        pages.iter().try_for_each(|&page| self.check_page(page))
+    }
+
+    pub(crate) fn check_page(self, page: u32) -> Result<()> {
+        if (page as usize) < self.pages {
+            return Ok(());
+        }
+        Err(CudaError::Batch(format!("page {page} of a cache that has {}", self.pages)))
+    }
+}
 
 /// Where the parts of a batch lie, in words of 4 bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,6 @@
 
 use super::arena::Arena;
 use super::batch::BatchLayout;
-use super::session::Target;
 use super::{
     Affine, Codes, Content, IdsId, Plan, Product, Quantisation, SlotId, Step, ValueId, View, WeightId, unsupported,
 };
@@ -18,6 +17,15 @@ use crate::matmul::{Matmul, Scaling, sum_factor};
 use crate::specialisation::{
     ATTENTION_WARPS, Activation, CONTENT_HEAD_DIM, Kernel, Specialisation, Tile, head_tile, norm_room,
 };
+
+/// The GPU that launches are made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// What kernels are compiled for.
+    pub architecture: Architecture,
+    /// Multiprocessors, by which tiles are chosen. They change no bit of a result.
+    pub multiprocessors: usize,
+}
 
 /// A plan with the addresses of all that it uses.
 pub(crate) struct Addresses<'a> {

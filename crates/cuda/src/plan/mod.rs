@@ -6,8 +6,10 @@ mod launches;
 mod lower;
 mod session;
 
+pub use batch::CacheRoom;
+pub use launches::Target;
 pub use lower::{lower, lower_encoder, lower_fp8};
-pub use session::{CacheRoom, Session, SessionOutput, Target};
+pub use session::{Session, SessionOutput};
 
 use crate::error::{CudaError, Result};
 use crate::launch::Rows;

@@ -3,10 +3,9 @@
 use centuple_tensor::{Layout, PAGE_TOKENS, Span};
 
 use super::arena::{self, Arena};
-use super::batch::BatchLayout;
-use super::launches::{Addresses, attention_warps};
+use super::batch::{BatchLayout, CacheRoom};
+use super::launches::{Addresses, Target, attention_warps};
 use super::{Plan, unsupported};
-use crate::architecture::Architecture;
 use crate::device::{Device, GraphId, Operation};
 use crate::driver::CudaDevice;
 use crate::error::{CudaError, Result};
@@ -14,15 +13,6 @@ use crate::launch::{Capacity, Pointer, Rows};
 
 /// Tokens of the smallest bucket.
 const SMALLEST: usize = 16;
-
-/// The GPU that launches are made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// What kernels are compiled for.
-    pub architecture: Architecture,
-    /// Multiprocessors, by which tiles are chosen. They change no bit of a result.
-    pub multiprocessors: usize,
-}
 
 /// An output of a batch.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,15 +32,6 @@ struct Bucket {
     capacity: Capacity,
     batch: BatchLayout,
     graph: GraphId,
-}
-
-/// Room for keys and values, where a model has attention with a cache.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CacheRoom {
-    /// Pages of all sequences together, of 16 tokens each.
-    pub pages: usize,
-    /// The most tokens of a sequence.
-    pub positions: usize,
 }
 
 /// A plan on a device: its weights, its memory, and a graph for each size of batches.
@@ -137,25 +118,6 @@ impl Program {
             (false, Some(_)) => return Err(CudaError::Batch("the model has no encoder".to_owned())),
         }
         if self.plan.slots.is_empty() { Ok(()) } else { cache.check(span.past + span.tokens, &span.pages) }
-    }
-}
-
-impl CacheRoom {
-    /// Whether so many tokens have room in pages that there are.
-    fn check(self, tokens: usize, pages: &[u32]) -> Result<()> {
-        let (held, room) = (pages.len(), self.positions.div_ceil(PAGE_TOKENS));
-        if held * PAGE_TOKENS < tokens || held > room {
-            let reason = format!("{tokens} tokens in {held} pages, where a sequence has at most {room}");
-            return Err(CudaError::Batch(reason));
-        }
-        pages.iter().try_for_each(|&page| self.check_page(page))
-    }
-
-    fn check_page(self, page: u32) -> Result<()> {
-        if (page as usize) < self.pages {
-            return Ok(());
-        }
-        Err(CudaError::Batch(format!("page {page} of a cache that has {}", self.pages)))
     }
 }
 
