@@ -71,6 +71,20 @@ impl EvaluatedPrecision {
 }
 
 impl EvaluateOptions {
+    /// A file of examples, judged by the usual metric on the CPU in all of its precisions.
+    pub fn of(examples: PathBuf) -> EvaluateOptions {
+        EvaluateOptions {
+            examples,
+            data: DataOptions::default(),
+            first: None,
+            metric: None,
+            precisions: Vec::new(),
+            device: Device::Cpu,
+            cuda: CudaFiles::default(),
+            bootstrap: Bootstrap::default(),
+        }
+    }
+
     /// How each precision is loaded; `folder` is the model's.
     fn loads(&self, folder: &Path) -> Vec<LoadOptions> {
         let of = |precision| LoadOptions { precision: Some(precision), ..LoadOptions::default() };

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 
 use centuple::evaluate::EvaluateOptions;
 use centuple::optimize::{OptimizeOptions, Optimized, Silent};
-use centuple::receipt::data::DataOptions;
 use centuple::receipt::metrics::Metric;
 use centuple::receipt::{Bootstrap, Rung};
-use centuple::{CudaFiles, Device, Host, HostOptions, LoadOptions, Precision, Quantization};
+use centuple::{Host, HostOptions, LoadOptions, Precision, Quantization};
 use centuple_testkit::{FamilyGolden, Random};
 use serde_json::json;
 use tempfile::TempDir;
@@ -78,17 +77,7 @@ fn perplexity_decides_which_layers_have_four_bits() {
     // The artefact generates, and is worth what its receipt says.
     let (_texts, texts) = tiny();
     let artefact = folder.path().join("artefact").to_string_lossy().into_owned();
-    let evaluate = EvaluateOptions {
-        examples: texts,
-        data: DataOptions::default(),
-        first: None,
-        metric: None,
-        precisions: Vec::new(),
-        device: Device::Cpu,
-        cuda: CudaFiles::default(),
-        bootstrap: Bootstrap::default(),
-    };
-    let own = host().evaluate(&artefact, &evaluate, &Silent).expect("the artefact runs");
+    let own = host().evaluate(&artefact, &EvaluateOptions::of(texts), &Silent).expect("the artefact runs");
     assert_eq!((own.metric, own.precisions[0].precision), (Metric::Perplexity, Precision::Int4));
 
     // What the search saw it lose on its own half of the texts.
@@ -109,14 +98,9 @@ fn every_precision_is_evaluated_beside_f32() {
     let (folder, texts) = tiny();
     let name = folder.path().to_string_lossy().into_owned();
     let options = EvaluateOptions {
-        examples: texts,
-        data: DataOptions::default(),
         first: Some(20),
-        metric: None,
-        precisions: Vec::new(),
-        device: Device::Cpu,
-        cuda: CudaFiles::default(),
         bootstrap: Bootstrap { resamples: 100, seed: 0 },
+        ..EvaluateOptions::of(texts)
     };
     let evaluated = host().evaluate(&name, &options, &Silent).expect("the model runs");
     assert_eq!((evaluated.metric, evaluated.examples), (Metric::Perplexity, 20));

@@ -7,11 +7,7 @@ use centuple::generation::{
     Encoding, Logits, Parameters, Request, RequestId, Scheduler, Source, Step, StepEngine, StepSpan, Update,
 };
 use centuple::optimize::Silent;
-use centuple::receipt::Bootstrap;
-use centuple::receipt::data::DataOptions;
-use centuple::{
-    CudaFiles, Device, DeviceSteps, Generating, GenerationOptions, Host, HostOptions, LoadOptions, Precision,
-};
+use centuple::{DeviceSteps, Generating, GenerationOptions, Host, HostOptions, LoadOptions, Precision};
 use centuple_testkit::{FamilyCase, FamilyGolden, FamilyInput, Random};
 use tempfile::TempDir;
 
@@ -257,17 +253,7 @@ fn no_layer_of_either_graph_stays_in_f32() {
         assert!(host.start(&compiled).is_err() && compiled.save(folder.path(), &folder.path().join("saved")).is_err());
         let examples = folder.path().join("examples.jsonl");
         std::fs::write(&examples, "{\"inputs\": \"a\"}\n{\"inputs\": \"b\"}\n").expect("a file");
-        let options = EvaluateOptions {
-            examples,
-            data: DataOptions::default(),
-            first: None,
-            metric: None,
-            precisions: Vec::new(),
-            device: Device::Cpu,
-            cuda: CudaFiles::default(),
-            bootstrap: Bootstrap::default(),
-        };
-        let evaluated = host.evaluate(&folder.path().display().to_string(), &options, &Silent);
+        let evaluated = host.evaluate(&folder.path().display().to_string(), &EvaluateOptions::of(examples), &Silent);
         let error = evaluated.expect_err("there is nothing to compare").to_string();
         assert!(error.contains("text2text-generation"), "{error}");
     }

@@ -6,8 +6,6 @@ use std::path::Path;
 use centuple::evaluate::{EvaluateOptions, Evaluated};
 use centuple::export::{ExportFile, ExportOptions};
 use centuple::optimize::Silent;
-use centuple::receipt::Bootstrap;
-use centuple::receipt::data::DataOptions;
 use centuple::receipt::metrics::Metric;
 use centuple::tasks::{Engine, Output};
 use centuple::{Choice, CudaFiles, Device, Error, Host, LoadOptions, Precision};
@@ -108,16 +106,7 @@ fn evaluated(host: &Host, folder: &Path, examples: &str, options: EvaluateOption
 }
 
 fn evaluation(device: Device, cuda: CudaFiles) -> EvaluateOptions {
-    EvaluateOptions {
-        examples: "examples.jsonl".into(),
-        data: DataOptions::default(),
-        first: None,
-        metric: None,
-        precisions: Vec::new(),
-        device,
-        cuda,
-        bootstrap: Bootstrap::default(),
-    }
+    EvaluateOptions { device, cuda, ..EvaluateOptions::of("examples.jsonl".into()) }
 }
 
 #[test]
