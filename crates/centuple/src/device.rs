@@ -18,8 +18,8 @@ pub enum Device {
 }
 
 impl Device {
-    /// The precisions that are worth a comparison wherever there is the device. fp8 needs more of a GPU, and int4 is f16 there, but for
-    /// what its weights have lost.
+    /// The precisions that are worth a comparison wherever there is the device. fp8 and bf16 need more of a GPU, and int4 is f16 there, but
+    /// for what its weights have lost.
     pub fn precisions(self) -> &'static [Precision] {
         match self {
             Device::Cpu => &[Precision::F32, Precision::F16, Precision::Int8, Precision::Int4],
@@ -30,7 +30,7 @@ impl Device {
     /// Refuses a precision that the device doesn't have.
     pub(crate) fn takes(self, precision: Precision) -> Result<(), Error> {
         match (self, precision) {
-            (Device::Cpu, Precision::Fp8) => Err(Error::OnlyCuda { what: "fp8".to_owned() }),
+            (Device::Cpu, Precision::Fp8 | Precision::Bf16) => Err(Error::OnlyCuda { precision }),
             (Device::Cuda(_), Precision::F32) => Err(Error::OnlyCpu { what: "a model in f32".to_owned() }),
             _ => Ok(()),
         }

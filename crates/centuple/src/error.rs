@@ -13,6 +13,7 @@ use centuple_tasks::EngineError;
 use centuple_text::TextError;
 
 use crate::artefact::ArtefactError;
+use crate::precision::Precision;
 
 /// Why a model could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -67,13 +68,14 @@ pub enum Error {
         /// What is wanted.
         what: String,
     },
-    /// What is wanted runs on GPUs only.
+    /// The precision runs on GPUs only.
     #[error(
-        "{what} runs on GPUs of compute capability 8.9 or newer only; add --device cuda, or take another precision"
+        "{precision} runs on GPUs of compute capability {} or newer only; add --device cuda, or take another precision",
+        if *precision == Precision::Bf16 { "8.0" } else { "8.9" }
     )]
     OnlyCuda {
-        /// What is wanted.
-        what: String,
+        /// The precision.
+        precision: Precision,
     },
     /// The model is made for something else.
     #[error("model `{model}` does not generate text; it does {offers}")]

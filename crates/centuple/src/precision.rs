@@ -13,6 +13,8 @@ pub enum Precision {
     F32,
     /// 32-bit floats over weights that are stored in 16 bits.
     F16,
+    /// 16-bit floats with the range of 32-bit ones and a precision of 8 bits (bfloat16), on GPUs only.
+    Bf16,
     /// Integers: 8-bit weights, 7-bit activations, calibrated on shipped texts.
     Int8,
     /// Integers: 4-bit weights in groups along the depth, of [`INT4_GROUP`] elements where [`Quantization::groups`] doesn't say.
@@ -30,6 +32,7 @@ impl Precision {
         match self {
             Precision::F32 => "float32",
             Precision::F16 => "float16",
+            Precision::Bf16 => "bfloat16",
             Precision::Int8 => "int8",
             Precision::Int4 => "int4",
             Precision::Fp8 => "float8_e4m3fn",
@@ -48,7 +51,7 @@ impl Precision {
         let usual = Quantization::default();
         let finer = |bits: u8, usual: u8, finer: u8| if generates && bits == usual { finer } else { bits };
         let (groups, selected_bits) = match self {
-            Precision::F32 | Precision::F16 | Precision::Fp8 => return None,
+            Precision::F32 | Precision::F16 | Precision::Bf16 | Precision::Fp8 => return None,
             Precision::Int8 => (None, options.selected_bits),
             Precision::Int4 => (Some(options.groups.unwrap_or(INT4_GROUP)), options.selected_bits.or(Some(8))),
         };
@@ -67,6 +70,7 @@ impl fmt::Display for Precision {
         f.write_str(match self {
             Precision::F32 => "f32",
             Precision::F16 => "f16",
+            Precision::Bf16 => "bf16",
             Precision::Int8 => "int8",
             Precision::Int4 => "int4",
             Precision::Fp8 => "fp8",

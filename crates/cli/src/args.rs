@@ -744,7 +744,7 @@ pub(crate) struct Pull {
 /// Flags of every command that runs a model.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Machine {
-    /// Precision of the computation: f32, f16, int8, int4, int4:GROUP with so many weights to a scale, or on GPUs fp8; by default
+    /// Precision of the computation: f32, f16, int8, int4, int4:GROUP with so many weights to a scale, or on GPUs bf16 and fp8; by default
     /// that of an optimised model, and f32 for every other (f16 on GPUs).
     #[arg(long, value_name = "PRECISION", value_parser = precision)]
     pub(crate) precision: Option<Precision>,
@@ -815,15 +815,16 @@ impl Precision {
     }
 }
 
-/// Reads f32, f16, int8, fp8, int4, or int4:GROUP with a whole number of eights.
+/// Reads f32, f16, bf16, int8, fp8, int4, or int4:GROUP with a whole number of eights.
 fn precision(text: &str) -> Result<Precision, String> {
-    use centuple::Precision::{F16, F32, Fp8, Int4, Int8};
+    use centuple::Precision::{Bf16, F16, F32, Fp8, Int4, Int8};
 
-    let all = [F32, F16, Int8, Int4, Fp8];
+    let all = [F32, F16, Bf16, Int8, Int4, Fp8];
     if let Some(of) = all.into_iter().find(|precision| precision.to_string() == text) {
         return Ok(Precision { of, group: None });
     }
-    let group = text.strip_prefix("int4:").ok_or("the precisions are f32, f16, int8, int4, int4:GROUP and fp8")?;
+    let group =
+        text.strip_prefix("int4:").ok_or("the precisions are f32, f16, bf16, int8, int4, int4:GROUP and fp8")?;
     match group.parse() {
         Ok(group) if INT4_GROUPS.contains(&group) && group % 8 == 0 => Ok(Precision { of: Int4, group: Some(group) }),
         Ok(_) | Err(_) => {

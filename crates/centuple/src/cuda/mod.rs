@@ -61,15 +61,20 @@ pub(crate) fn probe(number: Option<usize>, files: &CudaFiles) -> Result<Range<us
 
 /// The steps of a graph in a precision.
 pub(crate) fn plan(graph: &Graph, precision: Precision) -> Result<Plan, CudaError> {
-    match precision {
-        Precision::Fp8 => centuple_cuda::lower_fp8(graph, Format::F16),
-        Precision::F32 | Precision::F16 | Precision::Int8 | Precision::Int4 => centuple_cuda::lower(graph, Format::F16),
+    if precision == Precision::Fp8 {
+        return centuple_cuda::lower_fp8(graph, format(precision));
     }
+    centuple_cuda::lower(graph, format(precision))
+}
+
+/// The numbers that stay floats.
+fn format(precision: Precision) -> Format {
+    if precision == Precision::Bf16 { Format::Bf16 } else { Format::F16 }
 }
 
 /// The steps of the encoder in front of a decoder.
 pub(crate) fn encoder_plan(graph: &Graph, precision: Precision) -> Result<Plan, CudaError> {
-    centuple_cuda::lower_encoder(graph, Format::F16, precision == Precision::Fp8)
+    centuple_cuda::lower_encoder(graph, format(precision), precision == Precision::Fp8)
 }
 
 /// The thread that a GPU belongs to; it ends when nothing can be asked of it any more.

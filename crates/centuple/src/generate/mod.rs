@@ -55,7 +55,7 @@ impl Default for GenerationOptions {
 pub(crate) fn kept_by(precision: Precision) -> KvPrecision {
     match precision {
         Precision::F32 => KvPrecision::F32,
-        Precision::F16 | Precision::Int8 | Precision::Int4 | Precision::Fp8 => KvPrecision::F16,
+        Precision::F16 | Precision::Bf16 | Precision::Int8 | Precision::Int4 | Precision::Fp8 => KvPrecision::F16,
     }
 }
 

@@ -286,7 +286,7 @@ impl Bench<'_> {
                     self.candidate(precision, halved, &verdict)?
                 }
                 // It was refused before anything was read: artefacts are what the CPU computes, too.
-                Precision::Fp8 => return Err(Error::OnlyCuda { what: "fp8".to_owned() }.into()),
+                Precision::Fp8 | Precision::Bf16 => return Err(Error::OnlyCuda { precision }.into()),
                 Precision::Int8 | Precision::Int4 => {
                     self.search(precision, plain, &data.examples, &split, (&search, &searched), &verdict)?
                 }

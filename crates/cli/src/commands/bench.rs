@@ -104,7 +104,9 @@ fn time(command: &Bench, host: &Host, compiled: &Compiled, loaded: &mut Loaded, 
         ceiling_gmacs: on_cpu.then(|| host.ceiling_gmacs()).transpose()?,
         int8_ceiling_gmacs: match loaded.precision {
             Precision::Int8 | Precision::Int4 if on_cpu => Some(host.int8_ceiling_gmacs()?),
-            Precision::F32 | Precision::F16 | Precision::Int8 | Precision::Int4 | Precision::Fp8 => None,
+            Precision::F32 | Precision::F16 | Precision::Bf16 | Precision::Int8 | Precision::Int4 | Precision::Fp8 => {
+                None
+            }
         },
     })
 }

@@ -45,13 +45,16 @@ fn fastest_device_is_told() {
 }
 
 #[test]
-fn fp8_needs_a_gpu() {
+fn some_precisions_need_a_gpu() {
     let model = Tiny::new("bert-tiny");
-    for command in [&["bench"][..], &["inspect"], &["serve"], &["run", "feature-extraction"]] {
+    let commands = [&["bench"][..], &["inspect"], &["serve"], &["run", "feature-extraction"]];
+    let asked =
+        [("fp8", "8.9"), ("bf16", "8.0")].into_iter().flat_map(|asked| commands.map(|command| (command, asked)));
+    for (command, (precision, capability)) in asked {
         let finished =
-            finish(centuple(command[0]).args(&command[1..]).arg(model.path()).args(["--precision", "fp8"]), b"");
+            finish(centuple(command[0]).args(&command[1..]).arg(model.path()).args(["--precision", precision]), b"");
         let error = finished.failure(1);
-        assert!(error.contains("fp8 runs on GPUs") && error.contains("8.9"), "{error}");
+        assert!(error.contains(&format!("{precision} runs on GPUs")) && error.contains(capability), "{error}");
         assert!(error.contains("--device cuda") && error.trim_end().lines().count() == 1, "{error}");
     }
 }

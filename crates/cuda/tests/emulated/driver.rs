@@ -32,11 +32,20 @@ impl Machine {
     /// One whose GPU has a compute capability, and the kernels of encoders and decoders: in f16 and int8, or in fp8.
     pub(crate) fn new(architecture: Architecture, fp8: bool) -> Result<Machine, Failure> {
         let specialisations = if fp8 { fp8_specialisations } else { specialisations };
-        Machine::of(architecture, &specialisations(architecture))
+        Machine::of(architecture, Format::F16, &specialisations(architecture))
+    }
+
+    /// The same in bf16.
+    pub(crate) fn bf16(architecture: Architecture) -> Result<Machine, Failure> {
+        Machine::of(architecture, Format::Bf16, &specialisations(architecture))
     }
 
     /// One with some kernels.
-    pub(crate) fn of(architecture: Architecture, specialisations: &[Specialisation]) -> Result<Machine, Failure> {
+    pub(crate) fn of(
+        architecture: Architecture,
+        format: Format,
+        specialisations: &[Specialisation],
+    ) -> Result<Machine, Failure> {
         let machine = Machine { folder: tempfile::tempdir()? };
         machine.compile("driver.cpp", &machine.library())?;
         machine.compile("cublas.cpp", &machine.cublas())?;
@@ -50,7 +59,7 @@ impl Machine {
         }
         let mut kernels = Vec::new();
         for &specialisation in specialisations {
-            let kernel = Kernel::new(specialisation, Format::F16, architecture)?;
+            let kernel = Kernel::new(specialisation, format, architecture)?;
             let mut image = emulator::compiled(kernel).as_os_str().as_bytes().to_vec();
             image.push(0);
             kernels.push((kernel, image));

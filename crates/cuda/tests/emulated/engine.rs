@@ -200,6 +200,11 @@ fn checkpoints_run_on_gpus() -> Result<(), Failure> {
     assert!(error.contains("nvidia-cublas") && !error.contains('\n'), "{error}");
     let error = fp8(&on_cpu).err().ok_or("the CPU has no fp8")?.to_string();
     assert!(error.contains("--device cuda") && error.contains("8.9"), "{error}");
+    let bf16 = |options: &LoadOptions| load(&LoadOptions { precision: Some(Precision::Bf16), ..options.clone() });
+    for (options, needed) in [(&on_gpu, "8.0"), (&on_cpu, "8.0 or newer only; add --device cuda")] {
+        let error = bf16(options).err().ok_or("neither has bf16")?.to_string();
+        assert!(error.contains("bf16") && error.contains(needed), "{error}");
+    }
     let f32 = load(&LoadOptions { precision: Some(Precision::F32), ..on_gpu.clone() });
     assert!(matches!(f32, Err(Error::OnlyCpu { .. })));
     let second = load(&LoadOptions { device: Device::Cuda(Some(1)), ..on_gpu.clone() });
@@ -362,7 +367,9 @@ fn decoders_run_on_gpus() -> Result<(), Failure> {
 #[test]
 fn gemmas_run_on_gpus() -> Result<(), Failure> {
     let machine = Machine::new(Architecture::OLDEST, false)?;
-    decoder_runs(&machine, &decoder("gemma", &["model.embed_tokens"])?, None, &[(None, 0.9999)])
+    let gemma = decoder("gemma", &["model.embed_tokens"])?;
+    decoder_runs(&machine, &gemma, None, &[(None, 0.9999)])?;
+    decoder_runs(&Machine::bf16(Architecture::BUILT[1])?, &gemma, None, &[(Some(Precision::Bf16), 0.999)])
 }
 
 /// A model generates what it does on the CPU in f32, with logits at least that close in each precision, behind a text where it

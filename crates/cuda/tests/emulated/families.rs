@@ -2,7 +2,7 @@
 
 use centuple::tasks::{Engine, Output, Sequence};
 use centuple::{Device, LoadOptions};
-use centuple_cuda::{Architecture, CONTENT_HEAD_DIM, Kernel, Specialisation};
+use centuple_cuda::{Architecture, CONTENT_HEAD_DIM, Format, Kernel, Specialisation};
 use centuple_testkit::{FamilyCase, FamilyGolden, FamilyInput};
 
 use crate::driver::Machine;
@@ -55,7 +55,7 @@ fn specialisations() -> Vec<Specialisation> {
 /// Each case is lowered; those that are run are run in company and alone.
 #[test]
 fn outputs_equal_transformers() -> Result<(), Failure> {
-    let (machine, host) = (Machine::of(Architecture::OLDEST, &specialisations())?, host()?);
+    let (machine, host) = (Machine::of(Architecture::OLDEST, Format::F16, &specialisations())?, host()?);
     let options = LoadOptions {
         device: Device::Cuda(None),
         cuda: machine.files(),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use centuple::{Choice, Device, LoadOptions, Precision};
-use centuple_cuda::{Architecture, CodeType, Kernel, Specialisation};
+use centuple_cuda::{Architecture, CodeType, Format, Kernel, Specialisation};
 use centuple_testkit::FamilyGolden;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
@@ -63,7 +63,7 @@ fn widen_heads(folder: &Path) -> Result<(), Failure> {
 
 #[test]
 fn answers_to_texts_are_those_of_the_cpu() -> Result<(), Failure> {
-    let machine = Machine::of(Architecture::OLDEST, &specialisations())?;
+    let machine = Machine::of(Architecture::OLDEST, Format::F16, &specialisations())?;
     let text = tokens(37, 8);
     for family in FamilyGolden::seq2seq()? {
         let case = &family.cases[0];
@@ -83,7 +83,7 @@ fn answers_to_texts_are_those_of_the_cpu() -> Result<(), Failure> {
 /// The emulator is far slower than the CPU.
 #[test]
 fn the_fastest_device_reads_and_writes() -> Result<(), Failure> {
-    let (machine, folder) = (Machine::of(Architecture::OLDEST, &specialisations())?, tempfile::tempdir()?);
+    let (machine, folder) = (Machine::of(Architecture::OLDEST, Format::F16, &specialisations())?, tempfile::tempdir()?);
     let families = FamilyGolden::seq2seq()?;
     let family = families.iter().find(|family| family.name == "marian").ok_or("the family is gone")?;
     family.assemble(&family.cases[0], folder.path())?;

@@ -35,7 +35,8 @@ pub(super) fn floats(graph: &Graph, id: NodeId) -> Result<Vec<f32>> {
 pub(super) fn stored(format: Format, name: &str, floats: &[f32]) -> Result<Vec<u8>> {
     let narrowed = format.narrowed(floats);
     if let Some(at) = narrowed.iter().position(|&bits| !format.widen(bits).is_finite()) {
-        return unsupported(format!("`{name}` in {format:?}: {} is not finite in it; try the other one", floats[at]));
+        let wider = if format == Format::F16 { "; bf16 has the range of f32" } else { "" };
+        return unsupported(format!("`{name}` in {format:?}: {} is not finite in it{wider}", floats[at]));
     }
     Ok(narrowed.iter().flat_map(|bits| bits.to_le_bytes()).collect())
 }
