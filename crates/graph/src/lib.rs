@@ -14,4 +14,4 @@ mod verify;
 pub use document::{Document, DocumentError};
 pub use graph::{Fact, Graph, GraphError, Node, NodeId};
 pub use op::{Activation, Attention, Binary, CrossAttention, Op, Pooling, PositionScores, Reduction, Unary};
-pub use shape::ShapeError;
+pub use shape::{ShapeError, is_range};

@@ -328,6 +328,11 @@ fn linear(operands: &Operands, bias: bool, residual: bool) -> Result<Shape> {
     Ok(shape)
 }
 
+/// Whether activations of an [`Op::QuantizedLinear`] may have a range `[low, high]`: it has a size and includes 0.
+pub fn is_range([low, high]: [f32; 2]) -> bool {
+    low <= 0.0 && high >= 0.0 && (high - low).is_normal()
+}
+
 fn quantized_linear(
     operands: &Operands,
     bits: u8,
@@ -339,9 +344,7 @@ fn quantized_linear(
     if !matches!(bits, 7 | 8 | 12) {
         return Err(ShapeError::Attribute(format!("activations of {bits} bits; 7, 8 and 12 are supported")));
     }
-    if let Some([low, high]) = range
-        && !(low <= 0.0 && high >= 0.0 && (high - low).is_normal())
-    {
+    if let Some([low, high]) = range.filter(|range| !is_range(*range)) {
         return Err(ShapeError::Attribute(format!(
             "activations from {low} to {high}; a range has a size and includes 0"
         )));

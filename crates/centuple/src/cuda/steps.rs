@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvError, channel};
 
 use centuple_cuda::{Capacity, Plan};
-use centuple_generate::{Logits, Step, StepEngine, StepError, StepLimits, StepSpan};
+use centuple_generate::{Logits, Step, StepEngine, StepError, StepLimits};
 use centuple_kernels::KvPrecision;
 use centuple_runtime::Memory;
-use centuple_tensor::{Layout, PAGE_TOKENS, Source, Span};
+use centuple_tensor::PAGE_TOKENS;
 
 use super::{Batch, Gpu, Job, Room, Task, Wish, Worker, gone, probe};
 use crate::device::CudaFiles;
 use crate::error::Error;
-use crate::generate::GenerationOptions;
+use crate::generate::{GenerationOptions, steps};
 
 /// Runs steps of a generating plan on one GPU, the first where no number was given.
 pub struct CudaSteps {
@@ -85,16 +85,8 @@ impl StepEngine for CudaSteps {
 
     fn run(&mut self, step: &Step, logits: &mut Logits) -> Result<(), StepError> {
         let failed = |error: &dyn std::fmt::Display| StepError(format!("the model could not be run: {error}"));
-        let span = |span: &StepSpan| Span {
-            tokens: span.ids.len(),
-            past: span.past,
-            pages: span.pages.clone(),
-            selected: span.selected.clone(),
-            source: span.source.as_ref().map(|source| Source { tokens: source.tokens, pages: source.pages.clone() }),
-            ..Span::default()
-        };
-        let layout = Layout::new(step.spans.iter().map(span).collect()).map_err(|error| failed(&error))?;
-        let ids = step.spans.iter().flat_map(|span| &span.ids).map(|&id| i64::from(id)).collect();
+        let layout = steps::layout(step).map_err(|error| failed(&error))?;
+        let ids = steps::ids(step).collect();
         let copies = step.copies.iter().map(|copy| [copy.from, copy.to]).collect();
         let (reply, outcome) = channel();
         let batch = Batch { copies, encodings: step.encodings.clone(), layout, ids, type_ids: Vec::new() };

@@ -24,8 +24,8 @@ pub(crate) struct Likelihoods {
 }
 
 impl Likelihoods {
-    /// An engine over the plan of a decoder, with a cache for one longest sequence or many short ones, each behind a short text where it answers one, which keeps what
-    /// generation keeps by default in that precision.
+    /// An engine over the plan of a decoder, with a cache for one longest sequence or many short ones, each behind a short text
+    /// where it answers one. It keeps what generation keeps by default in that precision.
     ///
     /// # Errors
     /// As for [`DevicePlan::steps`].

@@ -8,7 +8,7 @@ mod defaults;
 pub(crate) mod encoder;
 mod likelihoods;
 mod memory;
-mod steps;
+pub(crate) mod steps;
 
 use std::io;
 use std::path::{Path, PathBuf};

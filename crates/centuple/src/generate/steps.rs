@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use centuple_generate::{Logits, Peak, Step, StepEngine, StepError, StepLimits};
+use centuple_generate::{Logits, Peak, Step, StepEngine, StepError, StepLimits, StepSpan};
 use centuple_kernels::{Kernels, ThreadPool};
 use centuple_runtime::{Batch, InputData, KvCache, Memory, OutputRows, Plan, RuntimeError, Session};
-use centuple_tensor::{Bindings, Layout, PAGE_TOKENS, Source, Span};
+use centuple_tensor::{Bindings, Layout, LayoutError, PAGE_TOKENS, Source, Span};
 
 use super::encoder::SourceEncoder;
 use super::{GenerationOptions, memory};
@@ -99,17 +99,8 @@ impl PlanSteps {
 
     fn run_spans(&mut self, step: &Step, logits: &mut Logits) -> Result<(), RuntimeError> {
         self.ids.clear();
-        self.ids.extend(step.spans.iter().flat_map(|span| &span.ids).map(|&id| i64::from(id)));
-        let span = |span: &centuple_generate::StepSpan| Span {
-            tokens: span.ids.len(),
-            past: span.past,
-            pages: span.pages.clone(),
-            selected: span.selected.clone(),
-            source: span.source.as_ref().map(|source| Source { tokens: source.tokens, pages: source.pages.clone() }),
-            ..Span::default()
-        };
-        let layout = Layout::new(step.spans.iter().map(span).collect());
-        let layout = layout.map_err(|error| RuntimeError::Cache(error.to_string()))?;
+        self.ids.extend(ids(step));
+        let layout = layout(step).map_err(|error| RuntimeError::Cache(error.to_string()))?;
         let inputs = [("input_ids", InputData::I64(&self.ids))];
         let batch = Batch { inputs: &inputs, layout: &layout, bindings: layout.bindings(), cache: Some(&self.cache) };
         self.session.run(&batch)?;
@@ -121,6 +112,24 @@ impl PlanSteps {
             }
         }
     }
+}
+
+/// The sequences of a step as one packed batch, each with its pages and those of what it answers.
+pub(crate) fn layout(step: &Step) -> Result<Layout, LayoutError> {
+    let span = |span: &StepSpan| Span {
+        tokens: span.ids.len(),
+        past: span.past,
+        pages: span.pages.clone(),
+        selected: span.selected.clone(),
+        source: span.source.as_ref().map(|source| Source { tokens: source.tokens, pages: source.pages.clone() }),
+        ..Span::default()
+    };
+    Layout::new(step.spans.iter().map(span).collect())
+}
+
+/// The tokens of that batch.
+pub(crate) fn ids(step: &Step) -> impl Iterator<Item = i64> {
+    step.spans.iter().flat_map(|span| &span.ids).map(|&id| i64::from(id))
 }
 
 /// Copies rows over what was there and finds their peaks, each worker those of some.

@@ -98,7 +98,8 @@ impl Program {
                 "{tokens} tokens of {sequences} sequences are more than it has room for"
             )));
         };
-        layout.spans().iter().try_for_each(|span| self.check_span(cache, span))?;
+        let has_sources = self.plan.has_sources();
+        layout.spans().iter().try_for_each(|span| self.check_span(cache, has_sources, span))?;
         let queries = 16 * attention_warps(bucket.capacity);
         let words = bucket.batch.words(&self.plan, layout, inputs, queries)?;
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -107,11 +108,11 @@ impl Program {
     }
 
     /// Whether a sequence's keys and values have their places, and what an encoder has left is there where it is looked at.
-    fn check_span(&self, cache: CacheRoom, span: &Span) -> Result<()> {
+    fn check_span(&self, cache: CacheRoom, has_sources: bool, span: &Span) -> Result<()> {
         if self.plan.slots.is_empty() && span.past > 0 {
             return Err(CudaError::Batch("the model has no cache for a past".to_owned()));
         }
-        match (self.plan.has_sources(), &span.source) {
+        match (has_sources, &span.source) {
             (false, None) => {}
             (true, Some(source)) if source.tokens > 0 => cache.check(source.tokens, &source.pages)?,
             (true, _) => return Err(CudaError::Batch("the model answers a text, and none was given".to_owned())),

@@ -94,7 +94,8 @@ impl Importer<'_> {
         self.reshape_node(product, &shape)
     }
 
-    /// `x · codesᵀ · scales` by [`Op::QuantizedLinear`], with a range of all activations, a factor on the result's columns and a bias where given.
+    /// `x · codesᵀ · scales` by [`Op::QuantizedLinear`], with a range of all activations, a factor on the result's columns and a
+    /// bias where given.
     pub(super) fn quantized_linear(
         &mut self,
         x: NodeId,

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use centuple_graph::{Binary, NodeId, Op};
+use centuple_graph::{Binary, NodeId, Op, is_range};
 use centuple_tensor::{DType, Dim, Shape, Tensor, shape_of};
 
 use super::attributes::Call;
@@ -405,8 +405,7 @@ fn range(scale: &Value, zero: &Value) -> Option<[f32; 2]> {
         Element::I8 => [-128, 127],
         Element::Float | Element::Int | Element::Bool => return None,
     };
-    let [low, high] = codes.map(|code| (code - zero_point) as f32 * scale);
-    (low <= 0.0 && high >= 0.0 && (high - low).is_normal()).then_some([low, high])
+    Some(codes.map(|code| (code - zero_point) as f32 * scale)).filter(|range| is_range(*range))
 }
 
 fn dynamic_quantize(importer: &mut Importer, call: &Call) -> Result<Vec<Value>> {
